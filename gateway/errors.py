@@ -1,0 +1,46 @@
+"""What can go wrong, as facts a person understands.
+
+Law: an error that reaches a person says what happened, where, and what to do next; its class carries the exit status of
+the command that ends with it (contract section 9). Programmer errors are assertions and never pass through here.
+"""
+
+from __future__ import annotations
+
+EXIT_GOOD = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 69
+EXIT_CANNOT_CREATE = 73
+EXIT_CONFIGURATION = 78
+
+
+class GatewayError(Exception):
+    """Something the gateway was asked for cannot be done. `str(error)` is the sentence, `advice` the next step."""
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class ConfigurationError(GatewayError):
+    """The configuration is missing or wrong; every mistake found is one line of the message."""
+
+    exit_code = EXIT_CONFIGURATION
+
+
+class OutboxUnusable(GatewayError):
+    """The outbox directory cannot be used: not creatable, not writable, or another daemon holds it."""
+
+    exit_code = EXIT_CANNOT_CREATE
+
+
+class Unavailable(GatewayError):
+    """No daemon, or no broker, answers where one was needed."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class RecordingError(GatewayError):
+    """A recording cannot be read; the message names the file and the line."""

@@ -1,0 +1,94 @@
+"""What the drivers share: one thread that attempts, tells failures, backs off, and can be stopped.
+
+Law: a driver's exceptions end here, as `DriverFailed` with a reason and a sentence.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+
+from gateway.clock import Clock
+from gateway.model import DriverFailed, DriverRecovered, Reading
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+CLOSE_WITHIN_S = 2.0
+
+
+class DriverError(Exception):
+    """Hardware that cannot be read: `reason` from the contract's list, `str(error)` the sentence for a person."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class SupervisedThread:
+    """Runs `work(self)` in a thread, again after it raised, with full-jitter back-off from 1 s to 60 s.
+
+    `work` loops while `not stopping.is_set()`, calls `alive()` at each turn (the watchdog reads `progress_ns`), calls
+    `good()` at the first good reading, raises DriverError when it cannot go on, and waits on `stopping.wait(s)` only.
+    """
+
+    def __init__(
+        self, sensor: str, work: Callable[[SupervisedThread], None], emit: Callable[[Reading], None], clock: Clock
+    ) -> None:
+        self.sensor = sensor
+        self.emit = emit
+        self.clock = clock
+        self.stopping = threading.Event()
+        self.restarts = 0
+        self.progress_ns = clock.now().boot_ns
+        self._work = work
+        self._failed = False
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name=f"driver-{sensor}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ask the thread to end and wait for it, `CLOSE_WITHIN_S` at most."""
+        self.stopping.set()
+        self._thread.join(CLOSE_WITHIN_S)
+        if self._thread.is_alive():
+            log.error("driver thread did not end sensor=%s", self.sensor)
+
+    def alive(self) -> None:
+        """Note that the thread makes progress."""
+        self.progress_ns = self.clock.now().boot_ns
+
+    def good(self) -> None:
+        """Note a good reading: tells the recovery if a failure was told, and resets the back-off."""
+        self._failures = 0
+        if self._failed:
+            self._failed = False
+            self.emit(DriverRecovered(self.sensor, self.clock.now()))
+
+    def fail(self, reason: str, detail: str) -> None:
+        """Tell a failure (the same one again is told once by the engine)."""
+        self._failed = True
+        self.emit(DriverFailed(self.sensor, self.clock.now(), reason, detail))
+
+    def _run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                self._work(self)
+            except DriverError as error:
+                self.fail(error.reason, str(error))
+            except Exception as error:
+                log.exception("driver failed sensor=%s", self.sensor)
+                self.fail("driver_died", f"the driver stopped on {type(error).__name__}: {error}; it is started again")
+            if self.stopping.is_set():
+                return
+            self.restarts += 1
+            limit_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** min(self._failures, 10))
+            self._failures += 1
+            wait_until_ns = self.clock.now().boot_ns + int(limit_s * (0.5 + random.random() / 2) * 1e9)
+            while not self.stopping.wait(0.5) and self.clock.now().boot_ns < wait_until_ns:
+                self.alive()
