@@ -88,7 +88,8 @@ def _fields_of(fact: type) -> tuple[tuple[str, str], ...]:
 
 def data_of(fact: Fact) -> dict[str, Any]:
     """Return the fact as the event's `data`: the contract's keys, unknown values absent."""
-    return {key: value for name, key in _fields_of(type(fact)) if (value := getattr(fact, name)) is not None}
+    kind: Any = type(fact)
+    return {key: value for name, key in _fields_of(kind) if (value := getattr(fact, name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Faults:
                 yield Event(self.sensor, at, SensorRecovered(reason, detail, failed_ms))
 
 
-def plain_identity(identity: str, at: Instant) -> str | None:  # noqa: ARG001
+def plain_identity(identity: str, at: Instant) -> str | None:
     """`identity = "plain"`: the string itself."""
     return identity
 
