@@ -1,0 +1,163 @@
+"""The composition root: a configuration and a world become an engine. The only place where the rooms meet.
+
+A `World` is everything that is not a value: clock, disk, writer, drivers, link, chance. The real one is made by
+`gateway.service`; the simulator's by the tests: one production and one test call to `assemble`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway import __version__, wire
+from gateway.clock import Clock
+from gateway.config import Configuration
+from gateway.disk import Disk
+from gateway.engine import Engine, Item, Link, LiveSensing, Sensing, Wake
+from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxCreated
+from gateway.interpretation import Interpretation, Sense
+from gateway.model import Event, Instant, Loss
+from gateway.outbox import Outbox, Writer
+from gateway.sensors import Faults, Kind, Surroundings
+from gateway.uplink import Uplink
+from gateway.wire import Wire
+
+Identify = Callable[[str, Instant], str | None]
+Emit = Callable[[Item], bool]
+
+
+@dataclass(frozen=True)
+class World:
+    """What differs between a Pi and a simulator."""
+
+    clock: Clock
+    disk: Disk
+    open_writer: Callable[[Callable[[], object]], Writer]
+    open_link: Callable[[Configuration, Emit], Link]
+    identify: Callable[[Configuration], Identify]
+    random: random.Random
+
+
+def interpretation_of(
+    configuration: Configuration, identify: Identify, remembered: Mapping[str, Mapping[str, Any]]
+) -> Interpretation:
+    """Build every configured sensor's interpreter, knowing what the last run remembered of it."""
+    senses = []
+    for kind, settings in configuration.sensors:
+        faults = Faults(settings.id)
+        surroundings = Surroundings(
+            faults=faults,
+            timezone=configuration.site.zone,
+            anonymous_min=configuration.privacy.anonymous_min,
+            identify=identify,
+            remembered=remembered.get(settings.id, {}),
+        )
+        senses.append(Sense(settings.id, kind.interpreter(settings, surroundings), faults))
+    return Interpretation(senses)
+
+
+def kinds_of(configuration: Configuration) -> dict[str, Kind[Any]]:
+    """Return each configured sensor's kind, by the sensor's id."""
+    return {settings.id: kind for kind, settings in configuration.sensors}
+
+
+def intervals_of(configuration: Configuration) -> list[float]:
+    """Return the distinct lengths, in seconds, of the intervals by which the configured sensors count."""
+    lengths = {kind.interval_s(settings) for kind, settings in configuration.sensors}
+    return sorted(length for length in lengths if length is not None)
+
+
+def assemble(configuration: Configuration, world: World, sensing: Sensing | None = None) -> Engine:
+    """Open the outbox and put the engine together. Nothing runs yet; the first step does the first work.
+
+    Raises OutboxUnusable where the outbox directory cannot be used. On return the opening is recorded
+    (`outbox_created` where a new one was made, then `started`), to be durable with the first commit.
+    """
+    clock = world.clock
+    now = clock.now()
+    engine: Engine | None = None
+
+    def emit(item: Item) -> bool:
+        return engine.offer(item) if engine is not None else True
+
+    def describe_loss(outbox_id: str, loss: Loss, at: Instant) -> bytes:
+        dropped = EventsDropped(outbox_id, loss.stream, loss.reason, loss.first, loss.last, loss.count)
+        return wire.record(Event("gateway", at, dropped), clock.bootid)
+
+    outbox = Outbox.open(
+        Path(configuration.outbox.directory),
+        configuration.outbox,
+        world.disk,
+        world.open_writer(lambda: emit(Wake())),
+        now,
+        describe_loss,
+    )
+    remember = rememberer(configuration)
+    remembered = recall(outbox, remember)
+    site = configuration.site
+    engine = Engine(
+        clock=clock,
+        outbox=outbox,
+        uplink=Uplink(
+            configuration.broker,
+            outbox,
+            Wire(site.store, site.gateway, outbox.id, configuration.broker.topic_prefix),
+            world.random,
+            describe_state=lambda: {
+                "version": __version__,
+                "config_sha256": configuration.sha256,
+                "sensors": [settings.id for _, settings in configuration.sensors],
+            },
+            memory=outbox.memory,
+        ),
+        link=world.open_link(configuration, emit),
+        interpretation=interpretation_of(configuration, world.identify(configuration), remembered),
+        remember=remember,
+        sensing=sensing or LiveSensing(),
+    )
+    engine.record(_opening(configuration, outbox, clock, now), now)
+    return engine
+
+
+def _opening(configuration: Configuration, outbox: Outbox, clock: Clock, now: Instant) -> Iterable[Event]:
+    if outbox.created is not None:
+        yield Event("gateway", now, OutboxCreated(outbox.created.reason, outbox.created.previous))
+    if outbox.created is not None and outbox.created.previous is None:
+        reason = "first_start"
+    else:
+        reason = "restart" if outbox.memory.get("bootid") == clock.bootid else "boot"
+    outbox.memory["bootid"] = clock.bootid
+    yield Event("gateway", now, GatewayStarted(__version__, configuration.sha256, reason, outbox.clean))
+
+
+def stopping(configuration: Configuration, reason: str, now: Instant) -> Event:
+    """Return the last event of a clean stop."""
+    return Event("gateway", now, GatewayStopped(__version__, configuration.sha256, reason))
+
+
+Remember = Callable[[str, Mapping[str, Any], str, Mapping[str, Any]], Mapping[str, Any]]
+
+
+def rememberer(configuration: Configuration) -> Remember:
+    """Return what folds a recorded event of a sensor into what must be known of it after a restart."""
+    kinds = kinds_of(configuration)
+
+    def remember(sensor: str, known: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        return kinds[sensor].remember(known, kind, data) if sensor in kinds else known
+
+    return remember
+
+
+def recall(outbox: Outbox, remember: Remember) -> Mapping[str, Mapping[str, Any]]:
+    """Bring the outbox's memory of the sensors up to its last recorded entry (a power cut left it behind)."""
+    sensors: dict[str, Any] = outbox.memory.setdefault("sensors", {})
+    for entry in outbox.recorded_since_memory():
+        recorded = wire.recorded(entry.payload)
+        sensor = recorded["subject"]
+        known = sensors.get(sensor, {})
+        if (knows := remember(sensor, known, recorded["type"], recorded["data"])) is not known:
+            sensors[sensor] = dict(knows)
+    return sensors

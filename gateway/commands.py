@@ -1,0 +1,94 @@
+"""Commands from the cloud (contract section 5): understood, allowed, answered. Pure.
+
+Law: whatever arrives is answered or ignored, and what is not understood changes nothing. A retained command is ignored:
+it was meant for another day. Every answer has `ok` and either `result` or `error` with `code` and `detail`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.model import STREAMS
+
+PAYLOAD_BYTES_MAX = 16 * 1024
+VERBS = ("ping", "status", "doctor", "tare", "resend", "config", "restart")
+SEQUENCE_MAX = 10**16 - 1
+
+
+class CommandRefused(Exception):
+    """A command that is not carried out: `code` of the contract's list, `str(error)` a sentence."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+    def answer(self) -> dict[str, Any]:
+        return {"ok": False, "error": {"code": self.code, "detail": str(self)}}
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Deliver `first..last` (inclusive) of a stream again."""
+
+    stream: Any
+    first: int
+    last: int
+
+
+def understood(verb: str, payload: bytes, allow: Sequence[str]) -> Mapping[str, Any]:
+    """Return the arguments of a command that may run; raises CommandRefused for any other."""
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise CommandRefused("too_large", f"{len(payload)} bytes; a command has {PAYLOAD_BYTES_MAX} at most")
+    if verb not in VERBS:
+        raise CommandRefused("unknown", f"no such command; there are {', '.join(VERBS)}")
+    if verb not in allow:
+        raise CommandRefused("not_allowed", f'"{verb}" is not in [commands] allow of this gateway')
+    try:
+        arguments = json.loads(payload.decode())
+    except (ValueError, RecursionError) as error:
+        raise CommandRefused("malformed", f"not JSON: {error}") from None
+    if not isinstance(arguments, dict):
+        raise CommandRefused("malformed", "not a JSON object; where there is nothing to say, send {}")
+    return arguments
+
+
+def resend_of(arguments: Mapping[str, Any]) -> Resend:
+    """Return what `resend` asks for; raises CommandRefused where a key is missing or of the wrong form."""
+    stream = arguments.get("stream")
+    if stream not in STREAMS:
+        raise CommandRefused("invalid", f'"stream" must be one of {", ".join(STREAMS)}')
+    first, last = (_sequence(arguments, key) for key in ("first_sequence", "last_sequence"))
+    if last < first:
+        raise CommandRefused("invalid", '"last_sequence" must not be below "first_sequence"')
+    return Resend(stream, first, last)
+
+
+def _sequence(arguments: Mapping[str, Any], key: str) -> int:
+    value = arguments.get(key)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 16:
+        value = int(value)  # as the envelope writes it
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= SEQUENCE_MAX:
+        raise CommandRefused("invalid", f'"{key}" must be a whole number from 1')
+    return value
+
+
+def resent(asked: Resend, kept: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Return the answer of `resend`: what is sent again, and the ranges that are no longer kept."""
+    if not kept:
+        detail = f"nothing of {asked.stream} {asked.first} to {asked.last} is kept any more"
+        raise CommandRefused("not_kept", detail)
+    gone, after = [], asked.first
+    for first, last in kept:
+        if first > after:
+            gone.append((after, first - 1))
+        after = last + 1
+    if after <= asked.last:
+        gone.append((after, asked.last))
+    return {
+        "stream": asked.stream,
+        "resent": [{"first_sequence": first, "last_sequence": last} for first, last in kept],
+        "not_kept": [{"first_sequence": first, "last_sequence": last} for first, last in gone],
+    }

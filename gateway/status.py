@@ -1,0 +1,93 @@
+"""What the running daemon says of itself: `gateway status`, the command `status`, and the health event. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway import __version__
+from gateway.config import Configuration
+from gateway.engine import Engine
+from gateway.facts import GatewayHealth
+from gateway.health import Machine
+from gateway.interpretation import Sense
+from gateway.model import NS_PER_MS, STREAMS, Event, Instant, rfc3339
+
+
+def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dict[str, Any]:
+    """Return the document of `gateway status --json` (contract section 9)."""
+    link = engine.uplink.status(now)
+    outbox = engine.outbox.status()
+    return {
+        "running": True,
+        "state": "online" if link["up"] else "offline",
+        "version": __version__,
+        "config_sha256": configuration.sha256,
+        "store": configuration.site.store,
+        "gateway": configuration.site.gateway,
+        "link": link,
+        "streams": {stream: positions_of(engine, stream) for stream in STREAMS},
+        "outbox": {
+            "outbox": engine.outbox.id,
+            "epoch": str(engine.outbox.epoch),
+            "entries": outbox.entries,
+            "bytes": outbox.bytes,
+            "bytes_max": configuration.outbox.bytes_max,
+            "oldest_entry_ms": outbox.oldest_entry_ms,
+            "degraded": outbox.degraded,
+        },
+        "sensors": {
+            settings.id: {"kind": kind.table, **sensor_of(engine.interpretation.senses[settings.id], engine, now)}
+            for kind, settings in configuration.sensors
+        },
+        "counters": {**engine.counters, **link.get("counters", {})},
+        "clock": now.clock,
+        "time": rfc3339(now.wall_ns),
+        "bootid": engine.clock.bootid,
+        "uptime_ms": now.boot_ns // NS_PER_MS,
+    }
+
+
+def positions_of(engine: Engine, stream: Any) -> dict[str, int]:
+    """Return a stream's positions as the state topic tells them."""
+    positions = engine.outbox.positions(stream)
+    return {
+        "recorded_through": positions.recorded_through,
+        "acknowledged_through": positions.acknowledged_through,
+        "backlog": positions.backlog,
+    }
+
+
+def sensor_of(sense: Sense, engine: Engine, now: Instant) -> dict[str, Any]:
+    """Return what is known of one sensor: counts, the age of its last reading, its faults since when."""
+    known: dict[str, Any] = {**counts_of(sense, engine, now), "faults": {}}
+    for reason, began in sense.faults.active.items():
+        known["faults"][reason] = {"since": rfc3339(engine.sensing.stamp(began, now).wall_ns)}
+    return known
+
+
+def counts_of(sense: Sense, engine: Engine, now: Instant) -> Mapping[str, int]:
+    counts = {"readings": sense.readings, "discarded": sense.discarded}
+    if sense.last is not None:
+        seen = engine.sensing.stamp(sense.last.at, now)
+        counts["age_ms"] = max(0, (now.boot_ns - seen.boot_ns) // NS_PER_MS)
+    return counts
+
+
+def health_of(engine: Engine, machine: Machine, now: Instant) -> Event:
+    """Return the health event."""
+    outbox = engine.outbox.status()
+    return Event(
+        "gateway",
+        now,
+        GatewayHealth(
+            memory_rss_bytes=machine.memory_rss_bytes,
+            outbox_entries=outbox.entries,
+            outbox_bytes=outbox.bytes,
+            sensors={sense.id: counts_of(sense, engine, now) for sense in engine.interpretation.senses.values()},
+            disk_free_bytes=machine.disk_free_bytes,
+            oldest_entry_ms=outbox.oldest_entry_ms,
+            cpu_celsius=machine.cpu_celsius,
+            throttled=machine.throttled,
+        ),
+    )
