@@ -1,7 +1,7 @@
 """The engine: one loop that drains, interprets, records and sends. The only mutator of outbox and uplink.
 
-Law: everything happens in `step`, in the caller's thread. Foreign threads only call `offer`, which never blocks and never
-raises: beyond `READINGS_MAX` waiting readings are discarded and counted, signals and questions never are.
+Law: everything happens in `step`, in the caller's thread. Foreign threads only call `offer`, which never blocks and
+never raises: beyond `READINGS_MAX` waiting readings are discarded and counted, signals and questions never are.
 Nothing is published that the outbox did not hand out as durable; nothing is lost without being named.
 """
 
@@ -144,7 +144,9 @@ class Engine:
     command: Callable[[CommandReceived, Instant], None] | None = None
     clock_stepped: Callable[[], None] = lambda: None
     listeners: list[Callable[[Reading], None]] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=lambda: {"readings_discarded": 0, "events_recorded": 0})
+    counters: dict[str, int] = field(
+        default_factory=lambda: {"readings_discarded": 0, "events_recorded": 0, "events_unwritable": 0}
+    )
     _inbox: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
     _discarded: dict[tuple[str, DiscardReason], int] = field(default_factory=dict)
     _discarding: threading.Lock = field(default_factory=threading.Lock)
@@ -193,8 +195,13 @@ class Engine:
     def record(self, events: Iterator[Event] | Iterable[Event], now: Instant) -> None:
         """Append events to the outbox, stamped on the machine's clocks; what it cannot hold is counted, to be told."""
         for event in events:
-            at = self.sensing.stamp(event.at, now)
-            payload = wire.record(event if at is event.at else Event(event.subject, at, event.fact), self.clock.bootid)
+            stamped = Event(event.subject, self.sensing.stamp(event.at, now), event.fact)
+            try:
+                payload = wire.record(stamped, self.clock.bootid)
+            except ValueError:
+                log.exception("an event cannot be written type=%s subject=%s", event.fact.type, event.subject)
+                self.counters["events_unwritable"] += 1
+                continue
             sequence = self.outbox.append(event.fact.stream, payload, now)
             if sequence is None:
                 self._discard(event.subject, "disk_failed" if self.outbox.status().degraded else "disk_full")
