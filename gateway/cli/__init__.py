@@ -1,6 +1,111 @@
-"""The command `gateway`."""
+"""The command `gateway`: one verb a file, imported when it is asked for.
+
+Law: a verb loads what it needs when it runs, so that `gateway --help` is quick. Whatever goes wrong ends here as a
+sentence on standard error with what to do, and as the exit status of contract section 9; a traceback only with
+`--debug`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from gateway import __version__
+from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError
+
+VERBS: Mapping[str, tuple[str, str]] = {
+    "run": ("run", "The daemon, in the foreground."),
+    "demo": ("demo", "A simulated store, a broker and a live view, with nothing to install or configure."),
+    "status": ("status", "What the running daemon is doing."),
+    "sensors": ("sensors", "Each sensor: last reading, its age, faults."),
+    "doctor": ("doctor", "Every check with what was found, why it matters, what to do."),
+    "config": ("config", "Check, show and write configurations."),
+    "outbox": ("outbox", "Look into the outbox, also while the daemon runs."),
+    "listen": ("listen", "Subscribe as a consumer and prove completeness."),
+    "record": ("record", "Write a recording of what the sensors say."),
+    "replay": ("replay", "Print the events that a recording makes."),
+    "wiring": ("wiring", "The header of this board with every configured pin."),
+    "privacy": ("privacy", "What leaves the store."),
+    "support-bundle": ("support_bundle", "One archive for those who help from afar, redacted."),
+}
+"""Each verb's module in this package and its line in `gateway --help`, for which no module is loaded."""
+
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Loads a verb's module when the verb is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [verb for verb, (module, _) in VERBS.items() if importlib.util.find_spec(f"{__name__}.{module}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = VERBS[cmd_name][0]
+        command = getattr(importlib.import_module(f"{__name__}.{module}"), module)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, VERBS[verb][1]) for verb in self.list_commands(ctx)])
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a verb and end the process with its exit status; no exception leaves here but SystemExit."""
+        kwargs["standalone_mode"] = False
+        debug = "--debug" in (kwargs.get("args") or (args[0] if args and args[0] else sys.argv[1:]))
+        try:
+            status = super().main(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader of a pipe went away (`gateway outbox list | head`): nothing is wrong, and nobody listens.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = EXIT_GOOD
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
+        except click.Abort:
+            status = INTERRUPTED
+        except GatewayError as error:
+            if debug:
+                raise
+            say_error(error)
+            status = error.exit_code
+        except Exception as error:  # the supervisor of every verb: the last place where a sentence can be said
+            if debug:
+                raise
+            click.echo(f"gateway: unexpected {type(error).__name__}: {error}", err=True)
+            click.echo("  what to do: report it, with what --debug prints", err=True)
+            status = EXIT_FAILED
+        sys.exit(status if isinstance(status, int) else EXIT_GOOD)
+
+
+def say_error(error: GatewayError) -> None:
+    """Say on standard error what happened, and what to do next."""
+    click.echo(f"gateway: {error}", err=True)
+    if error.advice:
+        click.echo(f"  what to do: {error.advice}", err=True)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="gateway VERB --help says more of each, with an example. Exit status: 0 good, 1 a check failed, 2 usage, "
+    "69 no daemon or broker, 73 outbox unusable, 78 configuration.",
+)
+@click.version_option(__version__, prog_name="gateway", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show where an error came from.")
+def gateway(debug: bool) -> None:
+    """A store gateway: sensors in; durable, provable MQTT events out."""
 
 
 def main() -> None:
     """Run the command line."""
-    raise SystemExit(2)
+    gateway.main(prog_name="gateway")

@@ -1,0 +1,37 @@
+"""`gateway run`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gateway.cli.verb import Verb, configured, load
+
+SPEEDS = {"1": 1.0, "10": 10.0, "max": None}
+
+
+@click.command(
+    cls=Verb,
+    example="""
+    gateway run --config /etc/gateway/gateway.toml
+    gateway run --config shop.toml --simulated
+    gateway run --config shop.toml --recording morning.jsonl --speed max
+    """,
+)
+@configured
+@click.option("--simulated", is_flag=True, help="A simulated store in the hardware's place.")
+@click.option("--recording", type=click.Path(path_type=Path), metavar="FILE", help="A recording in its place.")
+@click.option("--speed", type=click.Choice(tuple(SPEEDS)), default="1", show_default=True, help="Of the recording.")
+@click.option("--stay", is_flag=True, help="Keep running when the recording has ended.")
+def run(config: tuple[Path, ...], simulated: bool, recording: Path | None, speed: str, stay: bool) -> int:
+    """The daemon, in the foreground: reads the sensors, records events, sends them until acknowledged.
+
+    SIGTERM and SIGINT stop it cleanly within 5 s.
+    """
+    if simulated and recording is not None:
+        raise click.UsageError("--simulated and --recording both take the hardware's place: give one of them")
+    configuration = load(config)
+    from gateway import service
+
+    return service.run(configuration, simulated=simulated, recording=recording, speed=SPEEDS[speed], stay=stay)

@@ -1,0 +1,281 @@
+"""The configuration: TOML files to one frozen value, all mistakes at once (contract section 6).
+
+Law: parsed once, checked once, then only values travel. The settings are the plain dataclasses of their rooms; pydantic
+checks them here and nowhere else, strictly: `"17"` is not a pin, `true` is not a number, an unknown key is a mistake.
+What a single value cannot know (two users of one pin, an id given twice) is checked here across the whole.
+Files that a key names are not opened here: `gateway doctor` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+from zoneinfo import ZoneInfo
+
+from annotated_types import Ge, Le
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from gateway.broker import BrokerSettings
+from gateway.config_file import Document, Location, Mistake, Origin, parse, read, shown
+from gateway.config_mistakes import broker_mistakes, repeated_ids, shared_pins, too_deep, translated
+from gateway.config_words import did_you_mean
+from gateway.errors import ConfigurationError
+from gateway.outbox.settings import OutboxSettings
+from gateway.profiles import PROFILES
+from gateway.sensors import Kind, kinds
+from gateway.units import Identifier, Quantity
+
+DEFAULT_PATH = Path("/etc/gateway/gateway.toml")
+ZONE_LINK = Path("/etc/localtime")
+ZONE_FILE = Path("/etc/timezone")
+
+CommandVerb = Literal["ping", "status", "doctor", "tare", "resend", "config", "restart"]
+
+
+def host_name() -> str:
+    """Return this machine's name made fit for an identifier; "gateway" where nothing of it is left."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname().split(".")[0]).strip("-")[:64] or "gateway"
+
+
+def machine_timezone() -> str:
+    """Return the IANA name of the machine's zone; "UTC" where the machine does not tell."""
+    named = os.environ.get("TZ", "").lstrip(":")
+    try:
+        linked = os.readlink(ZONE_LINK).partition("zoneinfo/")[2]
+    except OSError:
+        linked = ""
+    try:
+        written = ZONE_FILE.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        written = ""
+    return next((name for name in (named, linked, written) if name and is_zone(name)), "UTC")
+
+
+def is_zone(name: str) -> bool:
+    """Say whether the machine's zone database has this name."""
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """Marks the name of a time zone."""
+
+    says: ClassVar[str] = 'the name of a time zone such as "Europe/Berlin" (timedatectl list-timezones)'
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.read, handler(source))
+
+    def read(self, name: str) -> str:
+        """Return the name if the machine knows the zone; ValueError where it does not."""
+        if not is_zone(name):
+            raise ValueError(f"must be {self.says}")
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """Where this gateway stands. `timezone` is an IANA name; `zone` is it as a value."""
+
+    store: Identifier
+    gateway: Identifier = field(default_factory=host_name)
+    timezone: Annotated[str, Zone()] = field(default_factory=machine_timezone)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandsSettings:
+    """Which verbs the cloud may order. By default those that change nothing in the store."""
+
+    allow: tuple[CommandVerb, ...] = ("ping", "status", "doctor", "resend")
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """How often `store.gateway.health` is told, in seconds."""
+
+    every: Annotated[float, Quantity("duration", 1.0)] = 300.0
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError("every must be at least 1 s")
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacySettings:
+    """What of an identified device leaves the store, and how many strangers are told of at least."""
+
+    identity: Literal["pseudonym", "plain", "none"] = "pseudonym"
+    anonymous_min: Annotated[int, Ge(1), Le(10_000)] = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What is in force. `sensors` are in the files' order; `sha256` is of the document as the files together give it.
+
+    `document` is that document, for `config show` and support; `origins` says where each of its keys stands.
+    """
+
+    site: SiteSettings
+    broker: BrokerSettings
+    outbox: OutboxSettings
+    privacy: PrivacySettings
+    commands: CommandsSettings
+    health: HealthSettings
+    sensors: tuple[tuple[Kind[Any], Any], ...]
+    sha256: str
+    document: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    origins: Mapping[Location, Origin] = field(repr=False, default_factory=dict)
+
+
+SECTIONS: Mapping[str, type[Any]] = {
+    "site": SiteSettings,
+    "broker": BrokerSettings,
+    "outbox": OutboxSettings,
+    "privacy": PrivacySettings,
+    "commands": CommandsSettings,
+    "health": HealthSettings,
+}
+
+
+def load(paths: Sequence[Path] = ()) -> Configuration:
+    """Read the files, the later overriding the earlier (none: `/etc/gateway/gateway.toml`), into one value.
+
+    Raises ConfigurationError, whose message has one line a mistake, where anything is missing or wrong.
+    """
+    return _settled(read(tuple(paths) or (DEFAULT_PATH,)))
+
+
+def loads(text: str, name: str = "configuration") -> Configuration:
+    """Read a configuration from text; `name` stands for the file in messages. Raises as `load`."""
+    return _settled(parse(text, name))
+
+
+def mistakes_of(paths: Sequence[Path]) -> tuple[Mistake, ...]:
+    """Return everything wrong with these files, in the order of the files' lines; empty where they can be used."""
+    return check(read(tuple(paths) or (DEFAULT_PATH,)))[1]
+
+
+def require_broker(configuration: Configuration) -> None:
+    """Raise ConfigurationError where no broker is configured: `run` and `listen` need one."""
+    if not configuration.broker.url:
+        raise ConfigurationError(
+            "broker.url is missing; this command sends to a broker",
+            'add to the configuration: [broker] with url = "mqtts://HOST:8883"',
+        )
+
+
+def _settled(document: Document) -> Configuration:
+    configuration, mistakes = check(document)
+    if configuration is None:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        lines = "\n".join(f"  {mistake}" for mistake in mistakes)
+        raise ConfigurationError(f"{count} in the configuration:\n{lines}")
+    return configuration
+
+
+def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]]:
+    """Check a document as a whole. Returns the configuration and no mistakes, or None and all of them."""
+    if document.mistakes:
+        # What a broken file lacks would be told as missing, one wrong line for each: only the breaks are told.
+        return None, tuple(document.mistakes)
+    mistakes: list[Mistake] = []
+    by_table = {kind.table: kind for kind in kinds()}
+    known = (*SECTIONS, *by_table)
+    mistakes += [
+        document.mistake((name,), "is not a known table", "", did_you_mean(name, known))
+        for name in document.tables
+        if name not in known
+    ]
+    sections = {name: _section(document, name, settings, mistakes) for name, settings in SECTIONS.items()}
+    for kind in by_table.values():
+        mistakes += _not_a_list(document, kind.table)
+    sensors = [
+        (by_table[table], _checked(document, (table, index), by_table[table].settings, entry, mistakes))
+        for table, index, entry in document.entries(by_table)
+    ]
+    if in_detail := list(broker_mistakes(document)):
+        # The settings check themselves as well, but only up to their first mistake and without its key.
+        mistakes = [mistake for mistake in mistakes if mistake.key != "broker"] + in_detail
+    elif (broker := sections["broker"]) is not None:
+        slashes_max = PROFILES[broker.profile].topic_slashes_max
+        if slashes_max is not None:
+            mistakes += too_deep(document, broker.topic_prefix, slashes_max + 1, broker.profile)
+    mistakes += repeated_ids(document, by_table)
+    mistakes += shared_pins(document, by_table)
+    if mistakes:
+        return None, tuple(sorted(mistakes, key=lambda mistake: (mistake.origin.file, mistake.origin.line or 0)))
+    canonical = json.dumps(document.tables, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return (
+        Configuration(
+            **sections,
+            sensors=tuple(sensors),
+            sha256=hashlib.sha256(canonical.encode()).hexdigest(),
+            document=document.tables,
+            origins=document.origins,
+        ),
+        (),
+    )
+
+
+@cache
+def _adapter(settings: Any) -> TypeAdapter[Any]:
+    # In a list, because pydantic takes a configuration for a plain dataclass only from what stands around it.
+    return TypeAdapter(list[settings], config=ConfigDict(extra="forbid", strict=True))  # type: ignore[valid-type]
+
+
+def _section(document: Document, name: str, settings: type[Any], mistakes: list[Mistake]) -> Any:
+    table = document.tables.get(name, {})
+    if not isinstance(table, dict):
+        advice = f"write [{name}]" + (" with single brackets" if isinstance(table, list) else " on a line of its own")
+        mistakes.append(document.mistake((name,), f"found {shown(table)}", f"one table [{name}]", advice))
+        return None
+    if name not in document.tables and any(_is_required(key) for key in dataclasses.fields(settings)):
+        needed = ", ".join(key.name for key in dataclasses.fields(settings) if _is_required(key))
+        advice = f'add [{name}] with {needed} = "..."'
+        mistakes.append(document.mistake((name,), "is missing", f"a table with at least {needed}", advice))
+        return None
+    return _checked(document, (name,), settings, table, mistakes)
+
+
+def _is_required(key: dataclasses.Field[Any]) -> bool:
+    return key.default is dataclasses.MISSING and key.default_factory is dataclasses.MISSING
+
+
+def _not_a_list(document: Document, table: str) -> Iterator[Mistake]:
+    tables = document.tables.get(table, [])
+    if not isinstance(tables, list) or not all(isinstance(entry, dict) for entry in tables):
+        advice = f"write [[{table}]] with double brackets above each"
+        yield document.mistake((table,), f"found {shown(tables)}", f"one table [[{table}]] a sensor", advice)
+
+
+def _checked(document: Document, at: Location, settings: Any, table: Any, mistakes: list[Mistake]) -> Any:
+    try:
+        # By way of JSON, where "strict" means TOML's types: a list may become a tuple, a table a dataclass.
+        return _adapter(settings).validate_json(json.dumps([table], default=str))[0]
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)
+        mistakes += translated(document, at, settings, [{**one, "loc": one["loc"][1:]} for one in wrong])
+        return None
+
+
+def verbs() -> tuple[str, ...]:
+    """The commands that the cloud may be allowed."""
+    return get_args(CommandVerb)
