@@ -1,0 +1,255 @@
+"""The consumer's ledger: what was delivered, twice, out of order, not at all; and the verdict. Pure.
+
+Law (contract section 3): of each (source, outbox, stream) every number from 1, or from where the listening began, up to
+what the gateway says it has recorded is delivered at least once or lies in a range that the gateway named as lost; else
+there is a gap. Duplicates are dropped by (source, id). Memory grows with the number of gateways and gaps, never with
+the number of events; each bound is a constant here. Nothing that arrives raises.
+
+Where the listening begins: who listens from the first (`from_one`), or meets an outbox that is new, begins with 1. Else
+the first thing that is not old news says: a state that was published after we subscribed (what it says is acknowledged
+came before us), or the first event itself. A retained state alone is old news: up to a minute, or a week.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from gateway.consumer.messages import Delivery, Invalid, Lane, State, named_losses, parse
+from gateway.consumer.spans import Spans
+from gateway.model import Stream
+
+GATEWAYS_MAX = 20_000
+OUTBOXES_MAX = 16
+"""Of one gateway: a card changed more often than this within one listening is somebody playing."""
+EPOCHS_MAX = 64
+REASONS_KEPT = 20
+GAPS_SHOWN = 20
+
+Verdict = Literal["complete", "gaps", "nothing"]
+
+
+@dataclass(slots=True)
+class _Book:
+    """The account of one stream of one outbox."""
+
+    begins: int | None = None
+    recorded_through: int = 0
+    delivered: Spans = field(default_factory=Spans)
+    covered: Spans = field(default_factory=Spans)
+    named: Spans = field(default_factory=Spans)
+    epochs: dict[int, Spans] = field(default_factory=dict)
+    highest_of_lane: dict[Lane, int] = field(default_factory=dict)
+    losses: Counter[str] = field(default_factory=Counter)
+    events: int = 0
+    duplicates: int = 0
+    reissued: int = 0
+    out_of_order: int = 0
+    uncounted: int = 0
+
+    @property
+    def highest(self) -> int:
+        return max(self.recorded_through, self.covered.highest)
+
+    def gaps(self) -> Iterator[tuple[int, int]]:
+        if self.begins is not None:
+            yield from self.covered.missing(self.begins, self.highest)
+
+    def lost(self) -> int:
+        """How many numbers were named as lost and did not come after all."""
+        return sum(last - first + 1 for span in self.named for first, last in self.delivered.missing(*span))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReport:
+    """One stream of one outbox: `delivered` and `lost` count numbers, `gaps` are the first missing ranges."""
+
+    source: str
+    outbox: str
+    stream: Stream
+    begins: int | None
+    recorded_through: int
+    delivered: int
+    duplicates: int
+    lost: int
+    lost_by_reason: Mapping[str, int]
+    missing: int
+    gaps: tuple[tuple[int, int], ...]
+    out_of_order: int
+    reissued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The ledger summed up. `recorded` counts what was to come since the listening began."""
+
+    verdict: Verdict
+    recorded: int
+    delivered: int
+    duplicates: int
+    missing: int
+    lost: int
+    out_of_order: int
+    reissued: int
+    invalid: int
+    uncounted: int
+    streams: tuple[StreamReport, ...]
+    states: Mapping[str, str]
+    why_invalid: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        return self.verdict == "complete"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as JSON's values."""
+        return asdict(self)
+
+
+class Ledger:
+    """Accounts for every message of any number of gateways."""
+
+    def __init__(self, from_one: bool = False) -> None:
+        self.from_one = from_one
+        self.invalid = 0
+        self.states: dict[str, str] = {}
+        self._why_invalid: dict[str, None] = {}
+        self._books: dict[tuple[str, str, Stream], _Book] = {}
+        self._outboxes: dict[str, dict[str, bool]] = {}
+
+    def take(self, topic: str, payload: bytes, retained: bool = False) -> list[Delivery]:
+        """Account for one message; return the events in it that are new, as they came. Never raises."""
+        parsed = parse(topic, payload)
+        for why in parsed.invalid:
+            self._refuse(why)
+        if parsed.state is not None:
+            self._take_state(parsed.state, retained)
+        return [delivery for delivery in parsed.deliveries if self._take_delivery(delivery)]
+
+    def _refuse(self, why: str) -> None:
+        self.invalid += 1
+        if len(self._why_invalid) < REASONS_KEPT:
+            self._why_invalid[why] = None
+
+    def _book(self, source: str, outbox: str, stream: Stream) -> _Book | None:
+        """Return the book of a stream, opened where it is new; None where there are too many."""
+        outboxes = self._outboxes.get(source)
+        if outboxes is None:
+            if len(self._outboxes) >= GATEWAYS_MAX:
+                return None
+            outboxes = self._outboxes[source] = {}
+        if outbox not in outboxes:
+            if len(outboxes) >= OUTBOXES_MAX:
+                return None
+            outboxes[outbox] = self.from_one or bool(outboxes)  # one more outbox: it began while we listened
+        key = (source, outbox, stream)
+        if key not in self._books:
+            self._books[key] = _Book(begins=1 if outboxes[outbox] else None)
+        return self._books[key]
+
+    def _take_state(self, state: State, retained: bool) -> None:
+        if state.source in self.states or len(self.states) < GATEWAYS_MAX:
+            self.states[state.source] = state.state
+        for stream, position in state.positions.items():
+            book = self._book(state.source, state.outbox, stream)
+            if book is None:
+                self._refuse("more gateways or outboxes than are accounted for")
+                return
+            book.recorded_through = position.recorded_through
+            if book.begins is None and not retained:
+                book.begins = position.acknowledged_through + 1
+
+    def _take_delivery(self, delivery: Delivery) -> bool:
+        book = self._book(delivery.source, delivery.outbox, delivery.stream)
+        if book is None:
+            self._refuse("more gateways or outboxes than are accounted for")
+            return False
+        is_new = self._account(book, delivery)
+        if is_new:
+            try:
+                self._take_loss(delivery)
+            except Invalid as error:
+                self._refuse(str(error))
+        return is_new
+
+    def _account(self, book: _Book, delivery: Delivery) -> bool:
+        number = delivery.sequence
+        if book.begins is None:
+            book.begins = number
+        if delivery.epoch not in book.epochs and len(book.epochs) >= EPOCHS_MAX:
+            del book.epochs[min(book.epochs)]
+        epoch = book.epochs.setdefault(delivery.epoch, Spans())
+        if number in epoch:
+            book.duplicates += 1
+            return False
+        if number in book.delivered:
+            book.reissued += 1  # another event under a number that an earlier epoch had promised and lost
+        if not (epoch.add(number) and book.delivered.add(number) and book.covered.add(number)):
+            book.uncounted += 1
+            return False
+        book.events += 1
+        highest = book.highest_of_lane.get(delivery.lane, 0)
+        book.out_of_order += number < highest
+        book.highest_of_lane[delivery.lane] = max(highest, number)
+        return True
+
+    def _take_loss(self, delivery: Delivery) -> None:
+        for loss in named_losses(delivery):
+            book = self._book(delivery.source, loss.outbox, loss.stream)
+            if book is not None and book.named.add(loss.first, loss.last) and book.covered.add(loss.first, loss.last):
+                book.losses[loss.reason] += loss.count
+        if delivery.type == "store.gateway.outbox_created":
+            previous = delivery.data.get("previous")
+            for (source, outbox, _), book in self._books.items():
+                if source == delivery.source and outbox == previous:
+                    self._give_up(book)
+
+    @staticmethod
+    def _give_up(book: _Book) -> None:
+        """The outbox was given up for a new one: what it still held is lost, and has been said to be."""
+        for first, last in list(book.gaps()):
+            if book.named.add(first, last) and book.covered.add(first, last):
+                book.losses["outbox_given_up"] += last - first + 1
+
+    def report(self) -> Report:
+        """Sum up. `complete`: nothing is missing; `gaps`: something is; `nothing`: nothing was there to be proved."""
+        streams = tuple(self._report(key, book) for key, book in self._books.items())
+        books = self._books.values()
+        missing = sum(stream.missing for stream in streams)
+        uncounted = sum(book.uncounted for book in books)
+        begun = [book for book in books if book.begins is not None]
+        verdict: Verdict = "gaps" if missing or uncounted else "complete" if begun else "nothing"
+        return Report(
+            verdict=verdict,
+            recorded=sum(max(book.highest - (book.begins or 1) + 1, 0) for book in begun),
+            delivered=sum(stream.delivered for stream in streams),
+            duplicates=sum(stream.duplicates for stream in streams),
+            missing=missing,
+            lost=sum(stream.lost for stream in streams),
+            out_of_order=sum(stream.out_of_order for stream in streams),
+            reissued=sum(stream.reissued for stream in streams),
+            invalid=self.invalid,
+            uncounted=uncounted,
+            streams=streams,
+            states=dict(self.states),
+            why_invalid=tuple(self._why_invalid),
+        )
+
+    @staticmethod
+    def _report(key: tuple[str, str, Stream], book: _Book) -> StreamReport:
+        gaps = tuple(book.gaps())
+        return StreamReport(
+            *key,
+            begins=book.begins,
+            recorded_through=book.recorded_through,
+            delivered=len(book.delivered),
+            duplicates=book.duplicates,
+            lost=book.lost(),
+            lost_by_reason=dict(book.losses),
+            missing=sum(last - first + 1 for first, last in gaps),
+            gaps=gaps[:GAPS_SHOWN],
+            out_of_order=book.out_of_order,
+            reissued=book.reissued,
+        )
