@@ -1,0 +1,170 @@
+"""The daemon's socket under good questions, garbage, and clients that stop in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Configuration, load
+from gateway.control import HEARD_AT_ONCE, PATH_BYTES_MAX, POINTER, QUESTION_BYTES_MAX, ControlServer, ask, socket_paths
+from gateway.errors import Unavailable
+
+
+@pytest.fixture
+def configuration(write_configuration: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    (tmp_path / "outbox").mkdir()
+    return load([write_configuration("")])
+
+
+def answering(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    if verb == "break":
+        raise RuntimeError("broken on purpose")
+    return {"verb": verb, **arguments}
+
+
+@pytest.fixture
+def server(configuration: Configuration) -> Iterator[ControlServer]:
+    server = ControlServer(configuration, answering)
+    server.start()
+    yield server
+    server.close()
+
+
+def say(server: ControlServer, raw: bytes, *, end: bool = True) -> bytes:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(str(server.path))
+        client.sendall(raw)
+        if end:
+            client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while received := client.recv(65_536):
+            answer += received
+        return answer
+
+
+def test_a_question_is_answered(configuration: Configuration, server: ControlServer) -> None:
+    assert ask(configuration, "status", deep=3) == {"verb": "status", "deep": 3}
+
+
+def test_the_socket_is_for_the_owner_and_the_group(server: ControlServer) -> None:
+    assert server.path is not None
+    assert stat.S_IMODE(server.path.stat().st_mode) == 0o660
+
+
+def test_nobody_runs(configuration: Configuration) -> None:
+    with pytest.raises(Unavailable, match="no daemon runs") as caught:
+        ask(configuration, "status")
+    assert "systemctl start gateway" in caught.value.advice
+
+
+def test_a_killed_daemons_socket_is_not_a_daemon_and_is_replaced(configuration: Configuration) -> None:
+    path = next(socket_paths(Path(configuration.outbox.directory)))
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    (Path(configuration.outbox.directory) / POINTER).write_text(str(path))
+    with pytest.raises(Unavailable, match="no daemon runs"):
+        ask(configuration, "status")
+    second = ControlServer(configuration, answering)
+    second.start()
+    assert ask(configuration, "ping")["verb"] == "ping"
+    second.close()
+
+
+def test_asker_and_daemon_see_different_environments(
+    configuration: Configuration, server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RUNTIME_DIRECTORY")
+    assert ask(configuration, "ping") == {"verb": "ping"}
+
+
+def test_a_runtime_directory_too_deep_for_a_socket(
+    configuration: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(deep))
+    monkeypatch.setattr("gateway.control.RUN_DIRECTORY", tmp_path / "absent")
+    server = ControlServer(configuration, answering)
+    server.start()
+    assert server.path is not None
+    assert len(os.fsencode(server.path)) <= PATH_BYTES_MAX
+    assert ask(configuration, "ping") == {"verb": "ping"}
+    server.close()
+    assert not server.path.exists()
+
+
+def test_closing_leaves_nothing_behind(configuration: Configuration, server: ControlServer) -> None:
+    assert server.path is not None
+    server.close()
+    assert not server.path.exists()
+    assert not (Path(configuration.outbox.directory) / POINTER).exists()
+    assert not any(thread.name == "control" for thread in threading.enumerate() if thread is server._thread)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\n",
+        b"garbage\n",
+        b"\xff\xfe\x00\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"verb": 5}\n',
+        b"[" * 20_000 + b"\n",
+        b"x" * (QUESTION_BYTES_MAX + 10),
+        b'{"verb": "break"}\n',
+    ],
+)
+def test_garbage_is_answered_with_an_error(configuration: Configuration, server: ControlServer, raw: bytes) -> None:
+    try:
+        answer = say(server, raw)
+    except ConnectionError:
+        answer = b""  # closed on a client that was still talking
+    assert answer == b"" or "error" in json.loads(answer)
+    assert ask(configuration, "ping") == {"verb": "ping"}
+
+
+def test_a_client_that_says_nothing_holds_nobody_up(
+    configuration: Configuration, server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.control.QUESTION_WITHIN_S", 0.2)
+    silent = [socket.socket(socket.AF_UNIX) for _ in range(HEARD_AT_ONCE - 1)]
+    for client in silent:
+        client.connect(str(server.path))
+        client.sendall(b'{"verb": ')
+    assert ask(configuration, "ping") == {"verb": "ping"}
+    for client in silent:
+        client.settimeout(5)
+        assert client.recv(1) == b""
+        client.close()
+
+
+def test_a_refusal_is_the_daemons_sentence(configuration: Configuration, server: ControlServer) -> None:
+    with pytest.raises(Unavailable, match="broken on purpose"):
+        ask(configuration, "break")
+
+
+def test_a_note_that_is_garbage_is_survived(configuration: Configuration, server: ControlServer) -> None:
+    (Path(configuration.outbox.directory) / POINTER).write_bytes(b"\xff\x00\n" * 500)
+    assert ask(configuration, "ping") == {"verb": "ping"}
+
+
+def test_where_no_socket_can_be_made_the_daemon_runs_without(
+    configuration: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = tmp_path / "absent"
+    monkeypatch.setattr("gateway.control.socket_paths", lambda directory: iter([absent / "x" / "y.sock"]))
+    server = ControlServer(configuration, answering)
+    server.start()
+    assert server.path is None
+    server.close()
