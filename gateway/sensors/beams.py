@@ -1,0 +1,270 @@
+"""One beam of a door: raw level changes into blockages, stuck beams and flicker. Pure.
+
+Law: every decision falls at a moment that the changes alone determine (`due_ns`); more ticks change nothing. The
+numbers come from people: a torso is 0.22-0.35 m deep and moves at 0.3-2.5 m/s, so it blocks for 88 ms and more; a
+swinging arm blocks for 40-60 ms; clothes and edges chatter for some milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.model import NS_PER_MS, NS_PER_S, Instant
+
+MERGED_GAP_NS = 70 * NS_PER_MS
+"""A shorter gap lies within one person (arm and torso, a bag); behind each other, people leave more."""
+BLOCKAGE_MIN_NS = 40 * NS_PER_MS
+"""A shorter blockage is no part of a person: insects, a thrown coin, interference."""
+SPIKE_NS = 20 * NS_PER_MS
+"""A shorter piece, as far again from the blockage beside it, is interference: it must not move that one's ends."""
+ARM_NS = 65 * NS_PER_MS
+ARM_REACH_NS = 200 * NS_PER_MS
+"""A blockage below ARM_NS so near to one half as long again is an arm of that person (0.25 m ahead at 1.2 m/s)."""
+
+SLOT_NS = 100 * NS_PER_MS
+FLICKER_SLOTS, FLICKER_CHANGES, FLICKER_BUSY_SLOTS = 10, 20, 8
+"""20 changes in a second, in 8 of its 10 slots: four times what a dense queue with swinging arms makes."""
+SLOW_SLOTS, SLOW_CHANGES, SLOW_BUSY_SLOTS = 50, 50, 40
+"""5 cycles a second for 5 s: people follow each other at 0.25 s at the densest, and not for long."""
+HOT_CHANGES = 9
+CALM_NS = 3 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Blockage:
+    """A beam was interrupted from `broke` to `cleared`."""
+
+    beam: str
+    broke: Instant
+    cleared: Instant
+
+    @property
+    def ns(self) -> int:
+        return self.cleared.boot_ns - self.broke.boot_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """The beam has been broken for as long as counts as blocked."""
+
+    beam: str
+    broke: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """A stuck beam is clear again."""
+
+    beam: str
+    broke: Instant
+    cleared: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class FlickerBegan:
+    """The beam changes faster than people can make it; nothing it says counts until `FlickerEnded`."""
+
+    beam: str
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class FlickerEnded:
+    """The beam is calm since `at`."""
+
+    beam: str
+    at: Instant
+
+
+Finding = Blockage | Stuck | Freed | FlickerBegan | FlickerEnded
+
+
+class Flicker:
+    """Counts level changes in slots of 100 ms; bounded, however fast they come."""
+
+    def __init__(self) -> None:
+        self.slots: deque[tuple[int, Instant, int]] = deque(maxlen=SLOW_SLOTS)  # slot number, first change, changes
+        self.hot: Instant | None = None
+
+    def change(self, at: Instant) -> Instant | None:
+        """Note a change; return the beginning of the flicker where there is one."""
+        number = at.boot_ns // SLOT_NS
+        if self.slots and self.slots[-1][0] == number:
+            _, first, changes = self.slots.pop()
+            self.slots.append((number, first, changes + 1))
+        else:
+            self.slots.append((number, at, 1))
+        recent = [slot for slot in self.slots if slot[0] > number - FLICKER_SLOTS]
+        changes_recent = sum(slot[2] for slot in recent)
+        if changes_recent >= HOT_CHANGES:
+            self.hot = at
+        if changes_recent >= FLICKER_CHANGES and len(recent) >= FLICKER_BUSY_SLOTS:
+            return recent[0][1]
+        slow = [slot for slot in self.slots if slot[0] > number - SLOW_SLOTS]
+        if len(slow) >= SLOW_BUSY_SLOTS and sum(slot[2] for slot in slow) >= SLOW_CHANGES:
+            return slow[0][1]
+        return None
+
+
+class Beam:
+    """The level of one beam, without chatter.
+
+    `broke` is when the present blockage began (None: clear), `stuck` whether it was told; `out_of_service` since when
+    what the beam says cannot count (stuck or flickering).
+    """
+
+    def __init__(self, name: str, blocked_after_ns: int) -> None:
+        self.name = name
+        self.blocked_after_ns = blocked_after_ns
+        self.broken = False
+        self.broke: Instant | None = None
+        self.stuck = False
+        self.flickering = False
+        self.out_of_service: int | None = None
+        self._piece: Instant | None = None  # when the present piece of the blockage began
+        self._cleared: Instant | None = None  # when the last piece ended; the blockage ends there if none follows
+        self._before: Instant | None = None  # the end before the present piece, where the blockage has several
+        self._arm: Blockage | None = None  # a short blockage that may turn out to be an arm of the next
+        self._torso: Blockage | None = None  # the last long one
+        self._flicker = Flicker()
+
+    def change(self, broken: bool, at: Instant) -> Iterator[Finding]:
+        """Take the level at `at` (not before what was advanced to); a repeated level changes nothing."""
+        if broken == self.broken:
+            return
+        self.broken = broken
+        began = self._flicker.change(at)
+        if self.flickering:
+            return
+        if began is not None:
+            self.flickering = True
+            self.out_of_service = began.boot_ns
+            self._arm = None
+            if not self.stuck:
+                self.broke = self._piece = self._cleared = None
+            yield FlickerBegan(self.name, began)
+        elif broken:
+            self._begin(at)
+        else:
+            self._end(at)
+
+    def due_ns(self) -> int | None:
+        """Return when `advance` next has something to decide."""
+        dues = []
+        if self.flickering:
+            assert self._flicker.hot is not None
+            return self._flicker.hot.boot_ns + CALM_NS
+        if self._cleared is not None:
+            dues.append(self._cleared.boot_ns + MERGED_GAP_NS)
+        elif self.broke is not None and not self.stuck:
+            dues.append(self._stuck_ns(self.broke))
+        if self._arm is not None and self.broke is None:
+            dues.append(self._arm.cleared.boot_ns + ARM_REACH_NS)
+        return min(dues, default=None)
+
+    def undecided_ns(self) -> int | None:
+        """Return the earliest clearing that is not yet told as a blockage."""
+        ends = [] if self._cleared is None else [self._cleared.boot_ns]
+        if self._arm is not None:
+            ends.append(self._arm.cleared.boot_ns)
+        return min(ends, default=None)
+
+    def advance(self, now_ns: int) -> Iterator[Finding]:
+        """Decide what is due at `now_ns`, a moment given by `due_ns` or earlier."""
+        if self.flickering:
+            hot = self._flicker.hot
+            if hot is not None and now_ns >= hot.boot_ns + CALM_NS:
+                yield from self._calm(hot)
+            return
+        if self._cleared is not None and now_ns >= self._cleared.boot_ns + MERGED_GAP_NS:
+            yield from self._complete(self._cleared)
+        elif self.broken and self.broke is not None and not self.stuck and now_ns >= self._stuck_ns(self.broke):
+            self.stuck = True
+            self.out_of_service = now_ns
+            yield from self._give_arm()
+            yield Stuck(self.name, self.broke)
+        if self._arm is not None and self.broke is None and now_ns >= self._arm.cleared.boot_ns + ARM_REACH_NS:
+            yield from self._give_arm()
+
+    def finish(self) -> Iterator[Finding]:
+        """Decide what is clear already: nothing more will come."""
+        if self._cleared is not None and not self.flickering:
+            yield from self._complete(self._cleared)
+        yield from self._give_arm()
+
+    def _stuck_ns(self, broke: Instant) -> int:
+        return broke.boot_ns + self.blocked_after_ns
+
+    def _begin(self, at: Instant) -> None:
+        first, ended = self.broke, self._cleared
+        self._piece = at
+        if first is None:
+            self.broke = at
+        elif ended is not None and not self.stuck:
+            lasted_ns, gap_ns = ended.boot_ns - first.boot_ns, at.boot_ns - ended.boot_ns
+            if lasted_ns < SPIKE_NS <= gap_ns:
+                self.broke = at
+                ended = None
+        self._cleared = None
+        self._before = ended
+
+    def _end(self, at: Instant) -> None:
+        if self.broke is None or self._piece is None:
+            return
+        before = self._before
+        is_spike = at.boot_ns - self._piece.boot_ns < SPIKE_NS
+        if before is not None and is_spike and self._piece.boot_ns - before.boot_ns >= SPIKE_NS:
+            self._cleared = before
+        else:
+            self._cleared = at
+
+    def _complete(self, cleared: Instant) -> Iterator[Finding]:
+        assert self.broke is not None
+        broke, was_stuck = self.broke, self.stuck
+        self.broke = self._piece = self._cleared = self._before = None
+        self.stuck = False
+        if was_stuck:
+            self.out_of_service = None
+            yield Freed(self.name, broke, cleared)
+            return
+        whole = Blockage(self.name, broke, cleared)
+        if whole.ns < BLOCKAGE_MIN_NS:
+            return
+        if whole.ns < ARM_NS:
+            torso = self._torso
+            if torso is not None and 2 * torso.ns >= 3 * whole.ns and _gap_ns(torso, whole) <= ARM_REACH_NS:
+                return
+            yield from self._give_arm()
+            self._arm = whole
+            return
+        self._torso = whole
+        arm = self._arm
+        if arm is not None and 2 * whole.ns >= 3 * arm.ns and _gap_ns(arm, whole) <= ARM_REACH_NS:
+            self._arm = None
+        yield from self._give_arm()
+        yield whole
+
+    def _give_arm(self) -> Iterator[Finding]:
+        if self._arm is not None:
+            arm, self._arm = self._arm, None
+            yield arm
+
+    def _calm(self, at: Instant) -> Iterator[Finding]:
+        self.flickering = False
+        self._flicker = Flicker()
+        self.out_of_service = None
+        yield FlickerEnded(self.name, at)
+        if self.stuck and self.broke is not None:
+            if self.broken:
+                self.out_of_service = at.boot_ns
+                self._piece, self._cleared = at, None
+            else:
+                yield from self._complete(at)
+        elif self.broken:
+            self._begin(at)
+
+
+def _gap_ns(first: Blockage, second: Blockage) -> int:
+    return second.broke.boot_ns - first.cleared.boot_ns

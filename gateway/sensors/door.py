@@ -1,0 +1,308 @@
+"""Doors: beams broken and cleared into passages, quarter-hour counts, blocked and flickering beams.
+
+Law: `outer` before `inner` is `in`; a single beam (`only`) cannot tell. A passage counts in the interval in which its
+`time`, the moment the last beam cleared, lies: an interval is told when nothing before its end is undecided.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from gateway.clock import Clock
+from gateway.model import NS_PER_MS, NS_PER_S, Event, Fact, Instant, Reading, Stream, rfc3339
+from gateway.sensors import Driver, Kind, Surroundings
+from gateway.sensors.beams import Finding, FlickerBegan, FlickerEnded, Freed, Stuck
+from gateway.sensors.counting import Interval
+from gateway.sensors.passages import Doorway, Passage
+from gateway.units import Identifier, Pin, Seconds
+
+BeamName = Literal["outer", "inner", "only"]
+BEAMS: tuple[BeamName, ...] = ("outer", "inner", "only")
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """One `[[door]]`.
+
+    `pull` and `broken_when` follow the sensor's wiring: most beam receivers are open collectors that pull the pin low
+    while the beam is broken.
+    """
+
+    id: Identifier
+    outer_pin: Pin | None = None
+    inner_pin: Pin | None = None
+    beam_pin: Pin | None = None
+    blocked_after_s: Seconds = 10.0
+    counted_every: Seconds = 15 * 60.0
+    pull: Literal["up", "down", "floating"] = "up"
+    broken_when: Literal["low", "high"] = "low"
+
+    def __post_init__(self) -> None:
+        is_single = self.beam_pin is not None
+        if is_single == (self.outer_pin is not None or self.inner_pin is not None) or (
+            not is_single and (self.outer_pin is None or self.inner_pin is None)
+        ):
+            raise ValueError("give either outer_pin and inner_pin (two beams) or beam_pin (a single beam)")
+        if self.outer_pin is not None and self.outer_pin == self.inner_pin:
+            raise ValueError(f"outer_pin and inner_pin are both {self.outer_pin}; each beam needs a pin of its own")
+        if not 1.0 <= self.blocked_after_s <= 3600.0:
+            raise ValueError("blocked_after_s must lie between 1 s and 1 h")
+        if not 1.0 <= self.counted_every <= DAY_S:
+            raise ValueError("counted_every must lie between 1 s and 1 d")
+
+    @property
+    def beams(self) -> tuple[BeamName, ...]:
+        return ("only",) if self.beam_pin is not None else ("outer", "inner")
+
+
+def pins_of(settings: DoorSettings) -> Mapping[str, int]:
+    """Return the BCM number of each pin by its key."""
+    keys = ("outer_pin", "inner_pin", "beam_pin")
+    return {key: pin for key in keys if (pin := getattr(settings, key)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class BeamChanged(Reading):
+    """The level of a beam; it may be repeated."""
+
+    beam: BeamName
+    broken: bool
+
+
+def reading_of(sensor: str, at: Instant, line: Mapping[str, Any]) -> BeamChanged:
+    """Read a recording's line; ValueError says what is wrong."""
+    beam, broken = line.get("beam"), line.get("broken")
+    if beam not in BEAMS:
+        raise ValueError(f'"beam" must be "outer", "inner" or "only", not {beam!r}')
+    if not isinstance(broken, bool):
+        raise ValueError(f'"broken" must be true or false, not {broken!r}')
+    return BeamChanged(sensor, at, beam, broken)
+
+
+def line_of(reading: BeamChanged) -> dict[str, Any]:
+    """Return what a recording's line says of the reading."""
+    return {"beam": reading.beam, "broken": reading.broken}
+
+
+class DoorFact(Fact):
+    """A fact of stream `door`."""
+
+    __slots__ = ()
+    stream: ClassVar[Stream] = "door"
+
+
+@dataclass(frozen=True, slots=True)
+class DoorPassed(DoorFact):
+    """`duration_ms` from the first beam broken to the last cleared; totals of this sensor in this outbox."""
+
+    type: ClassVar[str] = "store.door.passed"
+    direction: Literal["in", "out", "unknown"]
+    duration_ms: int
+    in_total: int
+    out_total: int
+    unknown_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoorCounted(DoorFact):
+    """Passages whose time lies in `from` (inclusive) to `to` (exclusive), RFC 3339."""
+
+    type: ClassVar[str] = "store.door.counted"
+    from_: str
+    to: str
+    in_: int
+    out: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoorBlocked(DoorFact):
+    type: ClassVar[str] = "store.door.blocked"
+    beam: BeamName
+
+
+@dataclass(frozen=True, slots=True)
+class DoorCleared(DoorFact):
+    type: ClassVar[str] = "store.door.cleared"
+    beam: BeamName
+    blocked_ms: int
+
+
+@dataclass(slots=True)
+class Count:
+    """Passages of one interval; `began` inclusive, `ended` exclusive (None: still open)."""
+
+    began: Instant
+    ended: Instant | None = None
+    passages: dict[str, int] = field(default_factory=lambda: {"in": 0, "out": 0, "unknown": 0})
+
+
+class DoorInterpreter:
+    """One door. Totals continue from what is remembered of it."""
+
+    def __init__(self, settings: DoorSettings, surroundings: Surroundings) -> None:
+        self.settings = settings
+        self.timezone = surroundings.timezone
+        self.faults = surroundings.faults
+        remembered = surroundings.remembered
+        self.totals = {way: int(remembered.get(f"{way}_total", 0)) for way in ("in", "out", "unknown")}
+        self._doorway = Doorway(settings.beams, int(settings.blocked_after_s * NS_PER_S))
+        self._interval: Interval | None = None
+        self._count: Count | None = None
+        self._ended: deque[Count] = deque()  # intervals that are over but for an undecided passage
+        self._flickering: set[str] = set()
+        self._latest_ns = 0
+
+    def read(self, reading: Reading) -> Iterator[Event]:
+        """Take a beam's level; beams that this door does not have are passed over."""
+        # Two threads tell levels: a re-read one may overtake an edge by some microseconds.
+        at = reading.at.later(max(0, self._latest_ns - reading.at.boot_ns))
+        yield from self.tick(at)
+        if isinstance(reading, BeamChanged) and reading.beam in self._doorway.beams:
+            yield from self._tell(self._doorway.change(reading.beam, reading.broken, at))
+            yield from self._tell_ended(self._doorway.undecided_ns())
+
+    def tick(self, now: Instant) -> Iterator[Event]:
+        """Decide what is due and close intervals whose boundary has come, in the order of time."""
+        interval, _ = self._counting(now)
+        self._latest_ns = max(self._latest_ns, now.boot_ns)
+        while True:
+            boundary_ns = now.boot_ns + interval.until_ns - now.wall_ns
+            due_ns = self._doorway.due_ns()
+            moment_ns = boundary_ns if due_ns is None else min(due_ns, boundary_ns)
+            if moment_ns > now.boot_ns:
+                return
+            yield from self._tell(self._doorway.advance(moment_ns))
+            self._roll(now.later(moment_ns - now.boot_ns))
+            yield from self._tell_ended(self._doorway.undecided_ns())
+
+    def due_ns(self) -> int | None:
+        return self._doorway.due_ns()
+
+    def clock_set(self, before: Instant, after: Instant) -> Iterator[Event]:
+        """Cut the begun interval: it ends as the old clock has it, and the next begins as the new one has it."""
+        yield from self.tick(before)
+        interval, count = self._counting(before)
+        interval.cut(before, after)
+        if count.began.boot_ns < before.boot_ns:
+            self._end(before)
+            count = Count(after)
+        self._count = Count(after, passages=count.passages)
+        yield from self._tell_ended(self._doorway.undecided_ns())
+
+    def finish(self, now: Instant) -> Iterator[Event]:
+        """Decide what is pending and close the begun interval."""
+        yield from self.tick(now)
+        yield from self._tell(self._doorway.finish(now.boot_ns))
+        _, count = self._counting(now)
+        if count.began.boot_ns < now.boot_ns or any(count.passages.values()):
+            self._end(now)
+        self._interval = self._count = None
+        yield from self._tell_ended(None)
+
+    def _counting(self, now: Instant) -> tuple[Interval, Count]:
+        if self._interval is None or self._count is None:
+            self._interval = Interval(now, self.settings.counted_every, self.timezone)
+            self._count = Count(now)
+        return self._interval, self._count
+
+    def _end(self, ended: Instant) -> None:
+        assert self._count is not None
+        self._count.ended = ended
+        self._ended.append(self._count)
+
+    def _roll(self, now: Instant) -> None:
+        interval, _ = self._counting(now)
+        while (span := interval.roll(now)) is not None:
+            self._end(span[1])
+            self._count = Count(span[1])
+
+    def _tell_ended(self, undecided_ns: int | None) -> Iterator[Event]:
+        """Tell the intervals that ended before the earliest passage which may still be decided."""
+        while self._ended:
+            count = self._ended[0]
+            assert count.ended is not None
+            if undecided_ns is not None and undecided_ns < count.ended.boot_ns:
+                return
+            self._ended.popleft()
+            passed = count.passages
+            span = rfc3339(count.began.wall_ns), rfc3339(count.ended.wall_ns)
+            fact = DoorCounted(*span, passed["in"], passed["out"], passed["unknown"])
+            yield Event(self.settings.id, count.ended, fact)
+
+    def _tell(self, findings: Iterator[Passage | Finding]) -> Iterator[Event]:
+        for found in findings:
+            match found:
+                case Passage():
+                    yield from self._passed(found)
+                case Stuck(beam, broke):
+                    yield Event(self.settings.id, broke, DoorBlocked(_named(beam)))
+                case Freed(beam, broke, cleared):
+                    blocked_ms = (cleared.boot_ns - broke.boot_ns) // NS_PER_MS
+                    yield Event(self.settings.id, cleared, DoorCleared(_named(beam), blocked_ms))
+                case FlickerBegan(beam, at):
+                    self._flickering.add(beam)
+                    detail = (
+                        f"the {beam} beam changes faster than people can pass; it is not counted until it is calm "
+                        "(check its alignment, its supply and sunlight on the receiver)"
+                    )
+                    yield from self.faults.fail(at, "flickering", detail)
+                case FlickerEnded(beam, at):
+                    self._flickering.discard(beam)
+                    if not self._flickering:
+                        yield from self.faults.recover(at, "flickering", detail=f"the {beam} beam is calm again")
+
+    def _passed(self, passage: Passage) -> Iterator[Event]:
+        at = passage.cleared
+        self._roll(at)
+        # Passages are decided in the order in which they ended: what ended before this one is complete.
+        yield from self._tell_ended(at.boot_ns)
+        _, current = self._counting(at)
+        count = next((c for c in self._ended if c.ended is not None and at.boot_ns < c.ended.boot_ns), current)
+        count.passages[passage.direction] += 1
+        self.totals[passage.direction] += 1
+        duration_ms = (at.boot_ns - passage.broke.boot_ns) // NS_PER_MS
+        totals = self.totals["in"], self.totals["out"], self.totals["unknown"]
+        yield Event(self.settings.id, at, DoorPassed(passage.direction, duration_ms, *totals))
+
+
+def _named(beam: str) -> BeamName:
+    return next(name for name in BEAMS if name == beam)
+
+
+def interpreter(settings: DoorSettings, surroundings: Surroundings) -> DoorInterpreter:
+    """Build the interpreter of one door."""
+    return DoorInterpreter(settings, surroundings)
+
+
+def driver(settings: DoorSettings, clock: Clock) -> Driver:
+    """Build the driver of one door's beams."""
+    from gateway.sensors.drivers.beam import BeamDriver
+
+    return BeamDriver(settings, clock)
+
+
+def remember(known: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Keep the totals of the last recorded passage."""
+    if kind != DoorPassed.type:
+        return known
+    return {**known, **{key: data[key] for key in ("in_total", "out_total", "unknown_total") if key in data}}
+
+
+KIND: Kind[DoorSettings] = Kind(
+    table="door",
+    stream="door",
+    settings=DoorSettings,
+    facts=(DoorPassed, DoorCounted, DoorBlocked, DoorCleared),
+    interpreter=interpreter,
+    driver=driver,
+    reading_of=reading_of,
+    line_of=line_of,
+    pins=pins_of,
+    interval_s=lambda settings: settings.counted_every,
+    remember=remember,
+)

@@ -1,0 +1,293 @@
+"""Who went through: the order of two beams' blockages. Pure.
+
+Law: a person who goes through breaks one beam, then the other, and clears them in the same order; who clears the first
+one last has turned back. Speed cancels out: the shift between the beams over the blockage is the beams' distance over
+the person's depth, the same for everybody at one door. So the door learns that ratio, and with it tells queues apart.
+
+Blockages of the two beams are aligned in order at the least cost; people cannot overtake each other between the beams.
+A pair is decided as soon as nothing that may still come can pair better.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from gateway.model import NS_PER_MS, Instant
+from gateway.sensors.beams import Beam, Blockage, Finding, FlickerBegan, Stuck
+
+Direction = Literal["in", "out", "unknown"]
+
+PAIR_GAP_NS = 1_200 * NS_PER_MS
+"""The longest way between the beams with neither broken: 0.35 m at 0.3 m/s."""
+JITTER_NS = 10 * NS_PER_MS
+"""Shifts below are none: 5 cm between the beams at 2.5 m/s are 20 ms."""
+TAILGATE_GAP_NS = 150 * NS_PER_MS
+"""One beam may see two people pressed together as one blockage while the other still sees a gap, up to this."""
+WAITING_MAX = 12
+"""Blockages of a beam that wait for a partner; more than people can be between the beams."""
+RATIOS_KNOWN = 3
+
+ALONE_COST = 3.0
+TURNED_COST = 4.0
+SPLIT_COST = 1.0
+"""In units of a factor e of disagreement. A pair that goes through (at most 3.5) always beats two left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Somebody went through: `broke` is the first beam broken, `cleared` the last cleared."""
+
+    direction: Direction
+    broke: Instant
+    cleared: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Blockages that belong together: `people` went in `direction`, or (None) nobody went through."""
+
+    outer: tuple[Blockage, ...]
+    inner: tuple[Blockage, ...]
+    direction: Literal["in", "out"] | None
+    ratio: float | None = None
+
+    @property
+    def is_pair(self) -> bool:
+        return bool(self.outer and self.inner)
+
+    @property
+    def end_ns(self) -> int:
+        return max(blockage.cleared.boot_ns for blockage in self.outer + self.inner)
+
+    @property
+    def begin_ns(self) -> int:
+        return min(blockage.broke.boot_ns for blockage in self.outer + self.inner)
+
+
+def _shifts(outer: Blockage, inner: Blockage) -> tuple[int, int]:
+    return inner.broke.boot_ns - outer.broke.boot_ns, inner.cleared.boot_ns - outer.cleared.boot_ns
+
+
+def _sign(shift_ns: int) -> int:
+    return 0 if abs(shift_ns) <= JITTER_NS else (1 if shift_ns > 0 else -1)
+
+
+def direction_of(begin_shift_ns: int, end_shift_ns: int) -> Literal["in", "out"] | None:
+    """Return the direction that both ends agree on (one may be too close to tell), else None: turned back.
+
+    The shifts are inner minus outer. Both too close: their sum decides, since 2 ms twice is still an order.
+    """
+    both = _sign(begin_shift_ns) + _sign(end_shift_ns)
+    if both == 0 and _sign(begin_shift_ns) == 0 and begin_shift_ns * end_shift_ns >= 0:
+        both = begin_shift_ns + end_shift_ns
+    if both == 0:
+        return None
+    return "in" if both > 0 else "out"
+
+
+def pair(outer: Blockage, inner: Blockage, known_ratio: float | None) -> tuple[float, Group] | None:
+    """Return the cost and meaning of one person making both blockages; None where they lie too far apart."""
+    begin_ns, end_ns = _shifts(outer, inner)
+    gap_ns = max(inner.broke.boot_ns - outer.cleared.boot_ns, outer.broke.boot_ns - inner.cleared.boot_ns)
+    if gap_ns > PAIR_GAP_NS:
+        return None
+    direction = direction_of(begin_ns, end_ns)
+    if direction is None:
+        return TURNED_COST, Group((outer,), (inner,), None)
+    ratio = max(min(abs(begin_ns), abs(end_ns)), NS_PER_MS) / min(outer.ns, inner.ns)
+    geometry = max(0.0, math.log(ratio / 0.7)) if known_ratio is None else abs(math.log(ratio / known_ratio))
+    speed = abs(math.log(outer.ns / inner.ns))
+    return min(2.5, geometry) + min(1.0, 0.5 * speed), Group((outer,), (inner,), direction, ratio)
+
+
+def tailgaters(two: tuple[Blockage, Blockage], one: Blockage) -> Literal["in", "out"] | None:
+    """Tell whether `one` is what a beam saw of two people whom the other beam saw apart; as if `two` were outer."""
+    first, second = two
+    if second.broke.boot_ns - first.cleared.boot_ns > TAILGATE_GAP_NS:
+        return None
+    both = Blockage(first.beam, first.broke, second.cleared)
+    if abs(both.ns - one.ns) > max(0.3 * both.ns, 100 * NS_PER_MS):
+        return None
+    return direction_of(*_shifts(both, one))
+
+
+def align(outer: Sequence[Blockage], inner: Sequence[Blockage], known_ratio: float | None) -> list[Group]:
+    """Return all blockages in groups, in order, at the least cost."""
+
+    @cache
+    def best(i: int, j: int) -> tuple[float, tuple[Group, ...]]:
+        choices: list[tuple[float, Group, int, int]] = []
+        if i < len(outer):
+            choices.append((ALONE_COST, Group((outer[i],), (), None), i + 1, j))
+        if j < len(inner):
+            choices.append((ALONE_COST, Group((), (inner[j],), None), i, j + 1))
+        if i < len(outer) and j < len(inner):
+            if (paired := pair(outer[i], inner[j], known_ratio)) is not None:
+                choices.append((*paired, i + 1, j + 1))
+            if i + 1 < len(outer):
+                two = (outer[i], outer[i + 1])
+                if (way := tailgaters(two, inner[j])) is not None:
+                    choices.append((SPLIT_COST, Group(two, (inner[j],), way), i + 2, j + 1))
+            if j + 1 < len(inner):
+                two = (inner[j], inner[j + 1])
+                if (way := tailgaters(two, outer[i])) is not None:
+                    turned: Literal["in", "out"] = "out" if way == "in" else "in"
+                    choices.append((SPLIT_COST, Group((outer[i],), two, turned), i + 1, j + 2))
+        if not choices:
+            return 0.0, ()
+        found: tuple[float, tuple[Group, ...]] | None = None
+        for cost, group, after_i, after_j in choices:
+            rest_cost, rest = best(after_i, after_j)
+            if found is None or cost + rest_cost < found[0] - 1e-9:
+                found = (cost + rest_cost, (group, *rest))
+        assert found is not None
+        return found
+
+    return list(best(0, 0)[1])
+
+
+def passages_of(group: Group) -> Iterator[Passage]:
+    """Tell who went through in a group: nobody, one, or two who went close together."""
+    if group.direction is None:
+        return
+    firsts, lasts = (group.outer, group.inner) if group.direction == "in" else (group.inner, group.outer)
+    if len(firsts) == len(lasts):
+        yield Passage(group.direction, firsts[0].broke, lasts[-1].cleared)
+    elif len(firsts) == 2:
+        # The second beam saw no gap: the first of the two left it as long before its end as at the first beam.
+        apart_ns = firsts[1].cleared.boot_ns - firsts[0].cleared.boot_ns
+        yield Passage(group.direction, firsts[0].broke, lasts[0].cleared.later(-apart_ns))
+        yield Passage(group.direction, firsts[1].broke, lasts[0].cleared)
+    else:
+        apart_ns = lasts[1].broke.boot_ns - lasts[0].broke.boot_ns
+        yield Passage(group.direction, firsts[0].broke, lasts[0].cleared)
+        yield Passage(group.direction, firsts[0].broke.later(apart_ns), lasts[1].cleared)
+
+
+class Doorway:
+    """The beams of one door: level changes in, passages and beam faults out.
+
+    Call `advance(at)` before `change(.., at)`. With one beam every blockage is a passage of unknown direction; so it is
+    with two while the other one is out of service.
+    """
+
+    def __init__(self, beams: tuple[str, ...], blocked_after_ns: int) -> None:
+        self.beams = {name: Beam(name, blocked_after_ns) for name in beams}
+        self.is_single = len(beams) == 1
+        self._waiting: dict[str, list[Blockage]] = {name: [] for name in beams}
+        self._ratios: deque[float] = deque(maxlen=9)
+        self._evaluated_ns = -1
+
+    def change(self, beam: str, broken: bool, at: Instant) -> Iterator[Passage | Finding]:
+        """Take a beam's level; levels may be repeated."""
+        findings = list(self.beams[beam].change(broken, at))
+        yield from self._take(findings, at.boot_ns)
+        yield from self.advance(at.boot_ns)
+
+    def advance(self, now_ns: int) -> Iterator[Passage | Finding]:
+        """Decide everything due up to and including `now_ns`, in the order in which it falls due."""
+        while (due_ns := self.due_ns()) is not None and due_ns <= now_ns:
+            findings = [f for beam in self.beams.values() for f in beam.advance(due_ns)]
+            yield from self._take(findings, due_ns)
+
+    def finish(self, now_ns: int) -> Iterator[Passage | Finding]:
+        """Decide what is pending."""
+        yield from self.advance(now_ns)
+        findings = [f for beam in self.beams.values() for f in beam.finish()]
+        yield from self._take(findings, now_ns, is_last=True)
+
+    def due_ns(self) -> int | None:
+        """Return when `advance` next has something to decide."""
+        dues = [due for beam in self.beams.values() if (due := beam.due_ns()) is not None]
+        for blockages in self._waiting.values():
+            ends = (blockage.cleared.boot_ns + PAIR_GAP_NS for blockage in blockages)
+            dues.extend(end for end in ends if end > self._evaluated_ns)
+        return min(dues, default=None)
+
+    def undecided_ns(self) -> int | None:
+        """Return the earliest clearing that may still become a passage's."""
+        ends = [blockage.cleared.boot_ns for blockages in self._waiting.values() for blockage in blockages]
+        ends += [end for beam in self.beams.values() if (end := beam.undecided_ns()) is not None]
+        return min(ends, default=None)
+
+    def _take(self, findings: list[Finding], now_ns: int, *, is_last: bool = False) -> Iterator[Passage | Finding]:
+        for found in findings:
+            if isinstance(found, Blockage):
+                if self._counts_alone(found):
+                    yield Passage("unknown", found.broke, found.cleared)
+                else:
+                    self._waiting[found.beam].append(found)
+                continue
+            if isinstance(found, FlickerBegan):
+                waiting = self._waiting[found.beam]
+                waiting[:] = [b for b in waiting if b.broke.boot_ns < found.at.boot_ns]
+            if isinstance(found, FlickerBegan | Stuck):
+                # What waits can no longer find its partner there.
+                yield from self._decide(now_ns, is_last=True)
+            yield found
+        if not self.is_single:
+            yield from self._decide(now_ns, is_last=is_last)
+
+    def _counts_alone(self, blockage: Blockage) -> bool:
+        if self.is_single:
+            return True
+        others = (beam for beam in self.beams.values() if beam.name != blockage.beam)
+        return any(o.out_of_service is not None and o.out_of_service <= blockage.broke.boot_ns for o in others)
+
+    def _decide(self, now_ns: int, *, is_last: bool) -> Iterator[Passage]:
+        self._evaluated_ns = max(self._evaluated_ns, now_ns)
+        outer, inner = (self._waiting[name] for name in ("outer", "inner")) if not self.is_single else ([], [])
+        if not outer and not inner:
+            return
+        known = statistics.median(self._ratios) if len(self._ratios) >= RATIOS_KNOWN else None
+        groups = align(outer, inner, known)
+        is_crowded = max(len(outer), len(inner)) > WAITING_MAX
+        if is_last or is_crowded or (self._is_quiet() and all(group.is_pair for group in groups)):
+            final = len(groups)
+        else:
+            final = 0
+            while final < len(groups) and self._is_over(groups[final], now_ns):
+                final += 1
+            for index in range(final, len(groups)):
+                if self._is_plain(groups[index], groups, known):
+                    final = index + 1
+        for group in groups[:final]:
+            if group.ratio is not None and len(outer) == len(inner) == 1:
+                self._ratios.append(group.ratio)
+            del outer[: len(group.outer)], inner[: len(group.inner)]
+            yield from passages_of(group)
+
+    def _is_quiet(self) -> bool:
+        return all(
+            beam.broke is None and beam.undecided_ns() is None
+            for beam in self.beams.values()
+            if beam.out_of_service is None
+        )
+
+    def _is_over(self, group: Group, now_ns: int) -> bool:
+        """Nothing that begins now, and nothing that is going on, can belong to this group."""
+        until_ns = group.end_ns + PAIR_GAP_NS
+        return now_ns >= until_ns and not any(
+            beam.broke is not None and beam.out_of_service is None and beam.broke.boot_ns <= until_ns
+            for beam in self.beams.values()
+        )
+
+    def _is_plain(self, group: Group, groups: list[Group], known: float | None) -> bool:
+        """Tell whether a pair goes through just as everybody does here; nothing to come can then fit better."""
+        if group.ratio is None:
+            return False
+        if known is not None:
+            return abs(math.log(group.ratio / known)) <= math.log(2.2)
+        if len(groups) > 1:
+            return False
+        return not any(
+            beam.broke is not None and beam.broke.boot_ns <= group.end_ns
+            for beam in self.beams.values()
+            if beam.out_of_service is None
+        )
