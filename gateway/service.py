@@ -36,6 +36,7 @@ from gateway.scheduler import Scheduler
 from gateway.sensing import Player
 from gateway.sensors import Driver
 from gateway.status import health_of, status_of
+from gateway.tap import Tap
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class Service:
         self._played = threading.Event()
         self._stop_reason: str | None = None
         self._notify = Notify()
+        self._tap = Tap(kinds_of(configuration))
 
     def play(self, recording: Recording, speed: float | None, stay: bool) -> None:
         """Put a recording in the hardware's place."""
@@ -135,6 +137,7 @@ class Service:
         engine.answer = self._answer
         engine.command = self._command
         engine.clock_stepped = scheduler.rearm
+        engine.listeners.append(self._tap.take)
         for every_s in intervals_of(self.configuration):
             scheduler.every("interval", every_s)
         scheduler.every("health", self.configuration.health.every)
@@ -228,6 +231,9 @@ class Service:
                 return {"ok": True}
             case "status":
                 return self._status(now)
+            case "readings":
+                after = arguments.get("after")
+                return self._tap.since(after if isinstance(after, int) else None, now)
             case "reconnect":
                 self.engine.uplink.hurry(now)
                 return {"ok": True}
