@@ -14,22 +14,22 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
-from annotated_types import Ge, Le
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from gateway.broker import BrokerSettings
 from gateway.config_file import Document, Location, Mistake, Origin, parse, read, shown
 from gateway.config_mistakes import broker_mistakes, repeated_ids, shared_pins, too_deep, translated
-from gateway.config_words import did_you_mean
+from gateway.config_words import annotation_at, did_you_mean, stand_in
 from gateway.errors import ConfigurationError
 from gateway.outbox.settings import OutboxSettings
+from gateway.privacy import PrivacySettings
 from gateway.profiles import PROFILES
 from gateway.sensors import Kind, kinds
 from gateway.units import Identifier, Quantity
@@ -116,14 +116,6 @@ class HealthSettings:
     def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError("every must be at least 1 s")
-
-
-@dataclass(frozen=True, slots=True)
-class PrivacySettings:
-    """What of an identified device leaves the store, and how many strangers are told of at least."""
-
-    identity: Literal["pseudonym", "plain", "none"] = "pseudonym"
-    anonymous_min: Annotated[int, Ge(1), Le(10_000)] = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +213,9 @@ def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]
     mistakes += repeated_ids(document, by_table)
     mistakes += shared_pins(document, by_table)
     if mistakes:
-        return None, tuple(sorted(mistakes, key=lambda mistake: (mistake.origin.file, mistake.origin.line or 0)))
+        return None, tuple(
+            sorted(dict.fromkeys(mistakes), key=lambda mistake: (mistake.origin.file, mistake.origin.line or 0))
+        )
     canonical = json.dumps(document.tables, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return (
         Configuration(
@@ -238,7 +232,7 @@ def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]
 @cache
 def _adapter(settings: Any) -> TypeAdapter[Any]:
     # In a list, because pydantic takes a configuration for a plain dataclass only from what stands around it.
-    return TypeAdapter(list[settings], config=ConfigDict(extra="forbid", strict=True))  # type: ignore[valid-type]
+    return TypeAdapter(list[settings], config=ConfigDict(extra="forbid", strict=True))
 
 
 def _section(document: Document, name: str, settings: type[Any], mistakes: list[Mistake]) -> Any:
@@ -266,16 +260,49 @@ def _not_a_list(document: Document, table: str) -> Iterator[Mistake]:
         yield document.mistake((table,), f"found {shown(tables)}", f"one table [[{table}]] a sensor", advice)
 
 
-def _checked(document: Document, at: Location, settings: Any, table: Any, mistakes: list[Mistake]) -> Any:
-    try:
-        # By way of JSON, where "strict" means TOML's types: a list may become a tuple, a table a dataclass.
-        return _adapter(settings).validate_json(json.dumps([table], default=str))[0]
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False)
-        mistakes += translated(document, at, settings, [{**one, "loc": one["loc"][1:]} for one in wrong])
-        return None
+def _checked(document: Document, at: Location, settings: Any, table: Mapping[str, Any], mistakes: list[Mistake]) -> Any:
+    """Build the settings of one table, or return None with everything that is wrong in `mistakes`.
+
+    The settings' own checks run only where every key is of the right form, and stop at their first mistake. So what is
+    wrong is left out, or stood in for by something right, and the rest is checked again, without complaint of that.
+    """
+    left_out: dict[str, Any] = {}
+    while True:
+        given = {key: value for key, value in table.items() if key not in left_out}
+        given |= {key: value for key, value in left_out.items() if value is not None}
+        try:
+            # By way of JSON, where "strict" means TOML's types: a list may become a tuple, a table a dataclass.
+            built = _adapter(settings).validate_json(json.dumps([given], default=str))[0]
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_input=False)
+            found = list(translated(document, at, settings, [{**one, "loc": one["loc"][1:]} for one in wrong]))
+        else:
+            return None if left_out else built
+        new = [(inside, told) for inside, told in found if not _mentions(inside, told.found, left_out)]
+        mistakes += [told for _, told in new]
+        next_out = {str(inside[0]) for inside, _ in new if inside}
+        if not next_out:
+            return None
+        left_out |= {key: stand_in(annotation_at(settings, (key,)), given.values()) for key in next_out}
 
 
-def verbs() -> tuple[str, ...]:
-    """The commands that the cloud may be allowed."""
-    return get_args(CommandVerb)
+def _mentions(inside: Location, words: str, keys: Iterable[str]) -> bool:
+    is_one = bool(inside) and str(inside[0]) in set(keys)
+    return is_one or any(re.search(rf"\b{re.escape(key)}\b", words) for key in keys)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of the file, from the settings' annotations."""
+    settings: dict[str, Any] = {**SECTIONS, **{kind.table: kind.settings for kind in kinds()}}
+    by_key: dict[str, TypeAdapter[Any]] = {key: _adapter(one) for key, one in settings.items()}
+    found, definitions = TypeAdapter.json_schemas([(key, "validation", adapter) for key, adapter in by_key.items()])
+    lists = {key: found[(key, "validation")] for key in by_key}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The configuration of a store gateway",
+        "type": "object",
+        "required": ["site"],
+        "additionalProperties": False,
+        "properties": {key: lists[key]["items"] if key in SECTIONS else lists[key] for key in by_key},
+        "$defs": definitions.get("$defs", {}),
+    }

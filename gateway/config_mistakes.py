@@ -21,8 +21,8 @@ _UNKNOWN_KEY = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
 
 def translated(
     document: Document, at: Location, settings: type[Any], wrong: Iterable[Mapping[str, Any]]
-) -> Iterator[Mistake]:
-    """Yield a mistake for each value of the table at `at` that is wrong."""
+) -> Iterator[tuple[Location, Mistake]]:
+    """Yield a mistake for each value of the table at `at` that is wrong, and where in that table it is."""
     found: dict[Location, list[tuple[str, str]]] = defaultdict(list)
     for error in wrong:
         inside = _location_in(document.at(at), error["loc"], error["type"])
@@ -56,24 +56,28 @@ def _is_in(value: Any, part: str | int) -> bool:
 
 def _mistake(
     document: Document, at: Location, inside: Location, settings: type[Any], whys: list[tuple[str, str]]
-) -> Mistake:
+) -> tuple[Location, Mistake]:
     here, annotation = (*at, *inside), annotation_at(settings, inside)
     reasons = {reason for reason, _ in whys}
     if reasons & _MISSING:
-        return document.mistake(here, "is missing", allowed(annotation), f"add {inside[-1]} = ...")
+        return inside, document.mistake(here, "is missing", allowed(annotation), f"add {inside[-1]} = ...")
     if reasons & _UNKNOWN_KEY:
-        around = annotation_at(settings, inside[:-1])
-        return document.mistake(here, "is not a known key", "", did_you_mean(str(inside[-1]), tuple(keys_of(around))))
+        known = tuple(keys_of(annotation_at(settings, inside[:-1])))
+        return inside, document.mistake(here, "is not a known key", "", did_you_mean(str(inside[-1]), known))
     value = document.at(here)
-    said = [words for reason, words in whys if reason == "value_error"]
+    said = list(dict.fromkeys(words for reason, words in whys if reason == "value_error"))
     if isinstance(value, dict) and (keys := keys_of(annotation)):
         words = "; ".join(said) or whys[0][1]
         # "bytes_max must be ..." of a settings' own check belongs to that key's line.
         named = words.split(maxsplit=1)[0] if words else ""
-        return document.mistake((*here, named) if named in keys and named in value else here, words)
+        if named in keys and named in value:
+            inside, here = (*inside, named), (*here, named)
+            words = words.removeprefix(named).strip()
+            words = words if "found" in words else f"found {shown(value[named])}: {words}"
+        return inside, document.mistake(here, words)
     words = allowed(annotation)
     new = [one for one in said if one.removeprefix("must be ") not in words]
-    return document.mistake(here, f"found {shown(value)}", words or whys[0][1], _advice(value, words, new))
+    return inside, document.mistake(here, f"found {shown(value)}", words or whys[0][1], _advice(value, words, new))
 
 
 def _advice(value: Any, words: str, said: list[str]) -> str:

@@ -10,14 +10,15 @@ import dataclasses
 import difflib
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from gateway.config_file import Location
-from gateway.units import Quantity
+from gateway.outbox.settings import PerStream
+from gateway.units import Pattern, Quantity
 
 _UNIT_WORDS = {0.001: "milliseconds", 1.0: "seconds", 60.0: "minutes", 3600.0: "hours", 86_400.0: "days"}
 _KEYS_LISTED_MAX = 24
@@ -75,6 +76,19 @@ def nearest_choice(value: str, words: str) -> str:
     return near[0] if near else ""
 
 
+def stand_in(annotation: Any, taken: Iterable[Any]) -> Any:
+    """Return a value that is right for a number or an identifier and not `taken`; None for anything else."""
+    numbers = [value for value in taken if isinstance(value, int)]
+    for member in _members(annotation):
+        bare, markers = _bare(member)
+        if bare is int:
+            least = next((marker.ge for marker in markers if isinstance(marker, Ge)), 0)
+            return next(number for number in range(int(str(least)), 1 << 62) if number not in numbers)
+        if bare is str and any(isinstance(marker, Pattern) and re.fullmatch(marker.pattern, "x") for marker in markers):
+            return "x"
+    return None
+
+
 def _members(annotation: Any) -> Iterator[Any]:
     """The members of a union, `None` left out, markers of an Annotated kept on each."""
     origin = get_origin(annotation)
@@ -129,7 +143,9 @@ def _said(member: Any) -> str:
         return f"a list of which each is {inner}" if inner else "a list"
     if origin in (dict, Mapping):
         inner = allowed(get_args(bare)[1]) if len(get_args(bare)) == 2 else ""
-        return f"a table {{ key = value }}, each value {inner}" if inner else "a table { key = value }"
+        keys = ", ".join(keys_of(bare)) or "key"
+        words = f"a table {{ {keys} = ... }}, each {inner}" if inner else f"a table {{ {keys} = ... }}"
+        return f"{words}; or one for all" if any(isinstance(marker, PerStream) for marker in markers) else words
     if dataclasses.is_dataclass(bare):
         return f"a table with the keys {', '.join(keys_of(bare))}"
     if bare is bool:

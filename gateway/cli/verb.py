@@ -29,11 +29,7 @@ class Verb(click.Command):
         self.example = example
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_epilog(ctx, formatter)
-        if self.example:
-            with formatter.section("Example"):
-                for line in self.example.strip().splitlines():
-                    formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
+        write_example(self.example, formatter)
 
 
 class VerbGroup(click.Group):
@@ -45,7 +41,16 @@ class VerbGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.example = example
 
-    format_epilog = Verb.format_epilog
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_example(self.example, formatter)
+
+
+def write_example(example: str, formatter: click.HelpFormatter) -> None:
+    """Write the lines of an example below a verb's help, as they are: no wrapping of what is to be copied."""
+    if example:
+        with formatter.section("Example"):
+            for line in example.strip().splitlines():
+                formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
 
 
 def configured(function: F) -> F:
