@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gateway import __version__, wire
@@ -26,7 +25,7 @@ from gateway.uplink import Uplink
 from gateway.wire import Wire
 
 Identify = Callable[[str, Instant], str | None]
-Emit = Callable[[Item], bool]
+Emit = Callable[[Item], None]
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,8 @@ class World:
 
     clock: Clock
     disk: Disk
-    open_writer: Callable[[Callable[[], object]], Writer]
+    open_writer: Callable[[Callable[[], None]], Writer]
     open_link: Callable[[Configuration, Emit], Link]
-    identify: Callable[[Configuration], Identify]
     random: random.Random
 
 
@@ -70,7 +68,7 @@ def intervals_of(configuration: Configuration) -> list[float]:
     return sorted(length for length in lengths if length is not None)
 
 
-def assemble(configuration: Configuration, world: World, sensing: Sensing | None = None) -> Engine:
+def assemble(configuration: Configuration, world: World, identify: Identify, sensing: Sensing | None = None) -> Engine:
     """Open the outbox and put the engine together. Nothing runs yet; the first step does the first work.
 
     Raises OutboxUnusable where the outbox directory cannot be used. On return the opening is recorded
@@ -80,15 +78,16 @@ def assemble(configuration: Configuration, world: World, sensing: Sensing | None
     now = clock.now()
     engine: Engine | None = None
 
-    def emit(item: Item) -> bool:
-        return engine.offer(item) if engine is not None else True
+    def emit(item: Item) -> None:
+        if engine is not None:
+            engine.offer(item)
 
     def describe_loss(outbox_id: str, loss: Loss, at: Instant) -> bytes:
         dropped = EventsDropped(outbox_id, loss.stream, loss.reason, loss.first, loss.last, loss.count)
         return wire.record(Event("gateway", at, dropped), clock.bootid)
 
     outbox = Outbox.open(
-        Path(configuration.outbox.directory),
+        str(configuration.outbox.directory),
         configuration.outbox,
         world.disk,
         world.open_writer(lambda: emit(Wake())),
@@ -112,9 +111,10 @@ def assemble(configuration: Configuration, world: World, sensing: Sensing | None
                 "sensors": [settings.id for _, settings in configuration.sensors],
             },
             memory=outbox.memory,
+            anchors=outbox.memory.setdefault("anchors", {}),
         ),
         link=world.open_link(configuration, emit),
-        interpretation=interpretation_of(configuration, world.identify(configuration), remembered),
+        interpretation=interpretation_of(configuration, identify, remembered),
         remember=remember,
         sensing=sensing or LiveSensing(),
     )

@@ -167,6 +167,10 @@ class Engine:
         self._inbox.put(item)
         return True
 
+    def emit(self, item: Item) -> None:
+        """Take an item from any thread, as `offer`, where nobody can act on its refusal."""
+        self.offer(item)
+
     def has_room(self) -> bool:
         """Tell whether a source that can wait should offer more now."""
         return self._inbox.qsize() < READINGS_MAX // 4
@@ -217,7 +221,7 @@ class Engine:
         due_ns = min((due for due in dues if due is not None), default=None)
         if due_ns is None:
             return WAIT_MAX_S
-        return min(WAIT_MAX_S, max(0.0, (due_ns - now.boot_ns) / NS_PER_S))
+        return float(min(WAIT_MAX_S, max(0.0, (due_ns - now.boot_ns) / NS_PER_S)))
 
     def _drain(self, wait_s: float) -> list[Item]:
         items: list[Item] = []
@@ -251,7 +255,7 @@ class Engine:
             case Question(verb, arguments, reply):
                 reply(self.answer(verb, arguments, now) if self.answer is not None else {"error": "not answered here"})
             case Say(topic, payload, correlation):
-                self.uplink.say(topic, payload, correlation)
+                self.uplink.answer(topic, payload, correlation)
             case Wake():
                 pass
 

@@ -17,7 +17,7 @@ from gateway.assembly import interpretation_of, intervals_of, kinds_of
 from gateway.config import Configuration
 from gateway.interpretation import Interpretation
 from gateway.model import Entry, Event, Instant, Reading, Stream
-from gateway.privacy import replay_pseudonyms
+from gateway.privacy import Pseudonyms, ReplayKeys
 from gateway.recording import BadLine, ClockLine, ReadingLine, Recording
 from gateway.sensors import Kind
 from gateway.sensors.counting import next_boundary_ns
@@ -34,10 +34,11 @@ def replay(path: Path, configuration: Configuration, write: Callable[[bytes], ob
     Returns what was done; raises RecordingError where the file is no recording.
     """
     site = configuration.site
+    pseudonyms = Pseudonyms(configuration.privacy, site.zone, ReplayKeys())
     return Replay(
         recording=Recording(path),
         kinds=kinds_of(configuration),
-        interpretation=interpretation_of(configuration, replay_pseudonyms(configuration), {}),
+        interpretation=interpretation_of(configuration, pseudonyms.identify, {}),
         boundaries=Boundaries(intervals_of(configuration), site.zone),
         wire=Wire(site.store, site.gateway, REPLAY_OUTBOX, configuration.broker.topic_prefix),
         write=write,

@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from gateway import __version__
 from gateway.assembly import World, assemble, intervals_of, kinds_of, stopping
 from gateway.clock import SystemClock
 from gateway.commands import CommandRefused, resend_of, resent, understood
@@ -29,8 +30,9 @@ from gateway.engine import Due, Engine, Question, Say
 from gateway.health import look
 from gateway.model import NS_PER_S, CommandReceived, Event, Instant
 from gateway.mqtt import PahoLink
+from gateway.network import NetworkWatch
 from gateway.outbox import ThreadWriter
-from gateway.privacy import pseudonyms
+from gateway.privacy import DayKeys, Pseudonyms
 from gateway.recording import Recording
 from gateway.scheduler import Scheduler
 from gateway.sensing import Player
@@ -45,16 +47,31 @@ FLUSH_WITHIN_S = 3.0
 """Of the 5 s: what is left belongs to the drivers' end, the last commit and the disconnect."""
 DRIVER_HUNG_AFTER_S = 30.0
 ANSWER_WITHIN_S = 5.0
+DAY_ASKED_EVERY_S = 60.0
+"""How late the key of a day may be destroyed."""
+KEY_FILE = "privacy.key"
+
+
+def pseudonyms_of(configuration: Configuration) -> Pseudonyms:
+    """The identities of this store, under keys kept beside the outbox."""
+    keys = DayKeys(Path(configuration.outbox.directory) / KEY_FILE)
+    return Pseudonyms(configuration.privacy, configuration.site.zone, keys)
+
+
+def client_id_of(configuration: Configuration) -> str:
+    """The MQTT client id: as configured, else `{store}.{gateway}`."""
+    site = configuration.site
+    return configuration.broker.client_id or f"{site.store}.{site.gateway}"
 
 
 def real_world() -> World:
     """The machine's own clock, disk, threads and network."""
+    disk = RealDisk()
     return World(
         clock=SystemClock(),
-        disk=RealDisk(),
-        open_writer=ThreadWriter,
-        open_link=lambda configuration, emit: PahoLink(configuration.broker, configuration.site, emit),
-        identify=pseudonyms,
+        disk=disk,
+        open_writer=lambda wake: ThreadWriter(disk, wake),
+        open_link=lambda configuration, emit: PahoLink(configuration.broker, client_id_of(configuration), emit),
         random=random.Random(),
     )
 
@@ -93,6 +110,9 @@ class Service:
         self._stop_reason: str | None = None
         self._notify = Notify()
         self._tap = Tap(kinds_of(configuration))
+        site = configuration.site
+        self._prefix = f"{configuration.broker.topic_prefix}/v1/{site.store}/{site.gateway}"
+        self._pseudonyms = pseudonyms_of(configuration)
 
     def play(self, recording: Recording, speed: float | None, stay: bool) -> None:
         """Put a recording in the hardware's place."""
@@ -110,22 +130,25 @@ class Service:
                 lambda: self.engine.has_room(),
                 self._player_finished,
             )
-        self.engine = assemble(self.configuration, self.world, self.player)
+        self.engine = assemble(self.configuration, self.world, self._pseudonyms.identify, self.player)
         scheduler = Scheduler(self.engine.offer, self.configuration.site.zone)
         self._wire(scheduler)
         control = ControlServer(self.configuration, self._ask)
+        network = NetworkWatch(lambda: self.engine.offer(Due("network")))
         with self._signals():
             control.start()
             scheduler.start()
+            network.start()
             self._start_sensors()
             self._notify.say("READY=1")
-            log.info("started version=%s", self.engine.outbox.id)
+            log.info("started version=%s outbox=%s", __version__, self.engine.outbox.id)
             try:
                 self._loop()
             finally:
                 self._notify.say("STOPPING=1")
                 scheduler.close()
                 control.close()
+                network.close()
                 self._stop()
         return 0
 
@@ -133,7 +156,9 @@ class Service:
 
     def _wire(self, scheduler: Scheduler) -> None:
         engine = self.engine
-        engine.routines.update(interval=self._close_intervals, health=self._health)
+        engine.routines.update(
+            interval=self._close_intervals, health=self._health, day=self._turn_day, network=self._network_came_up
+        )
         engine.answer = self._answer
         engine.command = self._command
         engine.clock_stepped = scheduler.rearm
@@ -141,6 +166,7 @@ class Service:
         for every_s in intervals_of(self.configuration):
             scheduler.every("interval", every_s)
         scheduler.every("health", self.configuration.health.every)
+        scheduler.every("day", DAY_ASKED_EVERY_S)
 
     def _start_sensors(self) -> None:
         now = self.engine.clock.now()
@@ -150,16 +176,14 @@ class Service:
             return
         self._drivers = self._open_drivers()
         for driver in self._drivers.values():
-            driver.start(self.engine.offer)
+            driver.start(self.engine.emit)
 
     def _open_drivers(self) -> dict[str, Driver]:
         if self.simulated:
             from gateway.simulated import drivers
 
             return dict(drivers(self.configuration, self.world.clock))
-        return {
-            settings.id: kind.driver(settings, self.world.clock) for kind, settings in self.configuration.sensors
-        }
+        return {settings.id: kind.driver(settings, self.world.clock) for kind, settings in self.configuration.sensors}
 
     def _player_finished(self) -> None:
         self.engine.offer(Due("played"))
@@ -204,6 +228,14 @@ class Service:
     def _health(self, now: Instant) -> Iterable[Event]:
         self._count_discarded()
         yield health_of(self.engine, look(Path(self.configuration.outbox.directory)), now)
+
+    def _turn_day(self, now: Instant) -> Iterable[Event]:
+        self._pseudonyms.turn(now)
+        return ()
+
+    def _network_came_up(self, now: Instant) -> Iterable[Event]:
+        self.engine.uplink.hurry(now)
+        return ()
 
     def _count_discarded(self) -> None:
         for sensor, driver in self._drivers.items():
@@ -287,10 +319,10 @@ class Service:
         self.engine.offer(Say(self._result_topic(command), orjson.dumps(answer), command.correlation))
 
     def _reply(self, command: CommandReceived, answer: Mapping[str, Any]) -> None:
-        self.engine.uplink.say(self._result_topic(command), orjson.dumps(answer), command.correlation)
+        self.engine.uplink.answer(self._result_topic(command), orjson.dumps(answer), command.correlation)
 
     def _result_topic(self, command: CommandReceived) -> str:
-        return command.response_topic or f"{self.engine.uplink.prefix}/command/{command.verb}/result"
+        return command.response_topic or f"{self._prefix}/command/{command.verb}/result"
 
     # Stopping.
 
@@ -313,13 +345,13 @@ class Service:
         if not self._played.is_set():
             engine.record(engine.interpretation.finish(engine.sensed(now)), now)
         engine.record([stopping(self.configuration, self._stop_reason or "error", now)], now)
-        engine.outbox.flush(now)
+        engine.outbox.commit(now)
         while engine.clock.now().boot_ns < deadline_ns and not self._all_acknowledged():
-            if engine.outbox.idle() and not engine.uplink.status(engine.clock.now())["up"]:
+            if engine.outbox.idle() and not engine.uplink.status().up:
                 break
             engine.step(wait_s=0.1)
         engine.uplink.stop(engine.clock.now())
-        while engine.clock.now().boot_ns < deadline_ns + NS_PER_S and not engine.uplink.stopped():
+        while engine.clock.now().boot_ns < deadline_ns + NS_PER_S and not engine.uplink.is_stopped:
             engine.step(wait_s=0.05)
         engine.link.close()
         engine.outbox.close(engine.clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from gateway.model import NS_PER_MS, STREAMS, Event, Instant, rfc3339
 
 def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dict[str, Any]:
     """Return the document of `gateway status --json` (contract section 9)."""
-    link = engine.uplink.status(now)
+    link = link_of(engine, now)
     outbox = engine.outbox.status()
     return {
         "running": True,
@@ -40,11 +41,22 @@ def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dic
             settings.id: {"kind": kind.table, **sensor_of(engine.interpretation.senses[settings.id], engine, now)}
             for kind, settings in configuration.sensors
         },
-        "counters": {**engine.counters, **link.get("counters", {})},
+        "counters": {**engine.counters, **engine.uplink.status(now).counters},
         "clock": now.clock,
         "time": rfc3339(now.wall_ns),
         "bootid": engine.clock.bootid,
         "uptime_ms": now.boot_ns // NS_PER_MS,
+    }
+
+
+def link_of(engine: Engine, now: Instant) -> dict[str, Any]:
+    """Return the link as the status tells it; `reason` is why it is not up, None where nothing is wrong."""
+    link = engine.uplink.status(now)
+    known = {field.name: getattr(link, field.name) for field in dataclasses.fields(link) if field.name != "counters"}
+    return {
+        **known,
+        "since": None if link.since_ms is None else rfc3339(link.since_ms * NS_PER_MS),
+        "reason": None if link.reason is None else dataclasses.asdict(link.reason),
     }
 
 
