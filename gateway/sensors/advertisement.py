@@ -181,7 +181,7 @@ def _eddystone(body: bytes) -> Frame | None:
         return EddystoneUrl(URL_SCHEMES[body[2]] + "".join(map(_url_part, body[3:])), power)
     if kind == 0x20 and body[1] == 0x00 and size >= 14:
         return EddystoneTlm(eddystone_tlm(body))
-    if kind == 0x20 and body[1] == 0x01 and size >= 18:
+    if kind == 0x20 and body[1] == 0x01 and size >= 14:
         return EddystoneTlm(None)
     if kind == 0x30 and size >= 10:
         return EddystoneEid(body[2:10].hex(), power)

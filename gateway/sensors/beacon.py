@@ -247,7 +247,7 @@ class BeaconInterpreter:
             return iter(events)
         self._strangers.discard(reading.address)
         if changes := self._attendance.heard(match.key, at, reading.rssi_dbm, content.power_dbm):
-            events.extend(map(self._told_change, changes))
+            events.extend(self._told_change(change, at) for change in changes)
         if match.telemetry and (content.telemetry is not None or content.bthome is not None):
             events.extend(self._tell_telemetry(match, content, reading))
         return iter(events)
@@ -265,7 +265,8 @@ class BeaconInterpreter:
                     return
                 yield self._counted(*span)
             elif due_ns is not None and due_ns <= now.boot_ns:
-                yield from map(self._told_change, self._attendance.silent(due_ns))
+                for left in self._attendance.silent(due_ns):
+                    yield self._told_change(left, now)
             else:
                 return
 
@@ -284,7 +285,8 @@ class BeaconInterpreter:
     def finish(self, now: Instant) -> Iterator[Event]:
         """End every visit at when it was last heard, and close the begun interval."""
         yield from self.tick(now)
-        yield from map(self._told_change, self._attendance.close())
+        for left in self._attendance.close():
+            yield self._told_change(left, now)
         assert self._interval is not None
         if self._interval.began.boot_ns < now.boot_ns:
             yield self._counted(*self._interval.cut(now, now))
@@ -303,13 +305,13 @@ class BeaconInterpreter:
     def _identity(self, identity: str | None, at: Instant) -> str | None:
         return None if identity is None else self.surroundings.identify(identity, at)
 
-    def _told_change(self, change: Change) -> Event:
+    def _told_change(self, change: Change, now: Instant) -> Event:
         key: Any = change.key
         tag = key[0]
         fact: BeaconFact
         match change:
-            case Arrived(_, at, zone, rssi_dbm):
-                identity = self._identities[key] = self._identity(key[1], at)
+            case Arrived(_, _, zone, rssi_dbm):
+                identity = self._identities[key] = self._identity(key[1], now)
                 fact = BeaconArrived(tag, identity, zone, rssi_dbm)
             case Moved(_, _, from_, to, rssi_dbm):
                 fact = BeaconMoved(tag, self._identities[key], from_, to, rssi_dbm)
