@@ -1,0 +1,208 @@
+"""The format of a segment: one line a record, a checksum each, and in the end a file that stock TinyDB opens.
+
+    {"_seg":{"1":{"_c":"1f0a77be","v":1,"outbox":"5be1c07a","stream":"door","epoch":26,"base":12345,...}},"door":{
+     "12345":{"_c":"9a3b0c12","type":...}
+    ,"12346":{"_c":"51d0aa07","type":...}
+    }}
+
+The name is `{base:016d}-{epoch:08x}.json`. The key is the sequence; `_c` is the CRC-32 of `outbox:stream:epoch`, the key
+and what follows `_c` and its comma up to the newline. A new file is zeros behind its last record; the last line comes when
+it is sealed and nothing depends on it. Leading zeros of a line are a hole, a line whose checksum fails is skipped, a number
+not above the last one or not in the file's range is stale. A payload goes in and out as bytes, never decoded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+from gateway.disk import Disk
+from gateway.model import Instant, Stream, rfc3339
+
+PAYLOAD_BYTES_MAX = 64 * 1024  # MQTT services take 128 KiB at most; an event has some 300 bytes
+LINE_BYTES_MAX = PAYLOAD_BYTES_MAX + 64
+LINE_OVERHEAD_BYTES = 24 + 16  # key, checksum and punctuation, at most
+CHUNK_BYTES = 64 * 1024
+FOOTER = b"}}\n"
+VERSION = 1
+
+_NAME = re.compile(r"([0-9]{16})-([0-9a-f]{8})\.json")
+_RECORD = re.compile(rb'\x00*[ ,]"([0-9]{1,16})":\{"_c":"([0-9a-f]{8})"([,}])')
+_HEADER = re.compile(rb'\{"_seg":\{"1":\{"_c":"([0-9a-f]{8})",(.*\})\},"([a-z]+)":\{')
+
+
+def segment_name(base: int, epoch: int) -> str:
+    """Return the file name of the segment whose first sequence is `base`."""
+    return f"{base:016d}-{epoch:08x}.json"
+
+
+def parse_name(name: str) -> tuple[int, int] | None:
+    """Return (base, epoch) of a segment's file name; None where it is none."""
+    found = _NAME.fullmatch(name)
+    return (int(found[1]), int(found[2], 16)) if found and int(found[1]) else None
+
+
+def salt(outbox: str, stream: Stream, epoch: int) -> int:
+    """Return the CRC of what a record does not say of itself, so that it is void in any other file."""
+    return crc32(f"{outbox}:{stream}:{epoch}".encode())
+
+
+def check_payload(payload: bytes) -> None:
+    """Assert that the payload can be a record: a compact JSON object on one line, not too long."""
+    assert len(payload) <= PAYLOAD_BYTES_MAX, f"payload of {len(payload)} bytes, at most {PAYLOAD_BYTES_MAX}"
+    assert payload[:2] in (b'{"', b"{}") and payload[-1:] == b"}", "payload is not a compact JSON object"
+    assert b"\n" not in payload, "payload has a newline"
+    assert not payload.startswith(b'{"_c"'), "the field _c is reserved for the checksum"
+
+
+def encode(seed: int, sequence: int, payload: bytes, first: bool) -> bytes:
+    """Return the line of one record; `first` in its file."""
+    key = b"%d" % sequence
+    rest = payload[1:]
+    checksum = crc32(rest, crc32(key, seed))
+    comma = b"" if rest == b"}" else b","
+    return b'%b"%b":{"_c":"%08x"%b%b\n' % (b" " if first else b",", key, checksum, comma, rest)
+
+
+def encode_header(outbox: str, stream: Stream, epoch: int, base: int, now: Instant) -> bytes:
+    """Return the first line of a segment; it carries what the name and directory say, and a checksum of its own."""
+    about = {
+        "v": VERSION,
+        "outbox": outbox,
+        "stream": stream,
+        "epoch": epoch,
+        "base": base,
+        "created": rfc3339(now.wall_ns),
+        "created_ms": now.wall_ns // 1_000_000,
+        "clock": now.clock,
+    }
+    rest = json.dumps(about, separators=(",", ":"))[1:].encode()
+    return b'{"_seg":{"1":{"_c":"%08x",%b},"%b":{\n' % (crc32(rest), rest, stream.encode())
+
+
+def decode_header(line: bytes) -> dict[str, Any] | None:
+    """Return what a segment says of itself; None where it is damaged or of an unknown version."""
+    found = _HEADER.match(line)
+    if found is None or crc32(found[2]) != int(found[1], 16):
+        return None
+    about: dict[str, Any] = json.loads(b"{" + found[2])
+    return about if about.get("v") == VERSION else None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record whose checksum holds; `end` is the offset behind its newline."""
+
+    sequence: int
+    payload: bytes
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a file that are no record, and a sentence for the technician."""
+
+    path: str
+    offset: int
+    detail: str
+
+
+class Scan:
+    """Iterates the valid records of a segment from `offset` on, in bounded memory; afterwards `damages` and `end`.
+
+    `end` is the offset behind the last valid record (or header), `clean` whether only zeros or the footer follow it.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        fd: int,
+        seed: int,
+        first: int,
+        last: int,
+        offset: int = 0,
+        path: str = "",
+        audit: bool = False,
+    ) -> None:
+        self._disk, self._fd, self._seed, self._path = disk, fd, seed, path
+        self._first, self._last, self._offset, self._audit = first, last, offset, audit
+        self.damages: list[Damage] = []
+        self.header: dict[str, Any] | None = None
+        self.end = offset
+        self.solid_end = offset  # behind the last byte that is not zero
+        self.clean = True
+
+    def __iter__(self) -> Iterator[Record]:
+        buffer, at, position = b"", self._offset, self._offset
+        while chunk := self._disk.read_at(self._fd, CHUNK_BYTES, position):
+            position += len(chunk)
+            buffer += chunk
+            start = 0
+            while (newline := buffer.find(b"\n", start)) >= 0:
+                self.solid_end = at + newline + 1
+                record = self._line(buffer[start:newline], at + start, at + newline + 1)
+                if isinstance(record, Record):
+                    yield record
+                else:
+                    yield from record
+                start = newline + 1
+            rest = buffer[start:].lstrip(b"\0")
+            at += len(buffer) - len(rest)
+            buffer = rest
+            if len(buffer) > LINE_BYTES_MAX + 1:
+                self._damaged(at, f"{len(buffer)} bytes without the end of a record")
+                self.solid_end = at + len(buffer)
+                cut = len(buffer) - LINE_BYTES_MAX
+                buffer, at = buffer[cut:], at + cut
+        if tail := buffer.rstrip(b"\0"):
+            self.solid_end = at + len(tail)
+            self._damaged(at, f"{len(tail)} bytes of a record that was not finished")
+
+    def _line(self, raw: bytes, at: int, end: int) -> Record | tuple[Record, ...]:
+        record = self._record(raw, end)
+        if record is not None:
+            return record
+        if at == 0:
+            self.header = decode_header(raw)
+            if self.header is not None:
+                self.end = end
+                return ()
+        if raw == FOOTER[:-1]:
+            return ()
+        found = []
+        for begin in _RECORD.finditer(raw, 1):  # a lost newline joins a broken line to a whole one
+            record = self._record(raw[begin.start() :], end)
+            if record is not None:
+                found.append(record)
+                raw = raw[: begin.start()]
+                break
+        self._damaged(
+            at,
+            "the header cannot be read" if at == 0 else f"{len(raw)} bytes are no record, or one whose checksum fails",
+        )
+        return tuple(found)
+
+    def _record(self, raw: bytes, end: int) -> Record | None:
+        found = _RECORD.match(raw)
+        if found is None:
+            return None
+        key, checksum, mark = found.groups()
+        rest = raw[found.end() :] if mark == b"," else raw[found.end() - 1 :]
+        if crc32(rest, crc32(key, self._seed)) != int(checksum, 16) or (mark == b"}" and rest != b"}"):
+            return None
+        sequence = int(key)
+        if not self._first <= sequence <= self._last:
+            return None
+        self._first = sequence + 1
+        self.end = end
+        self.clean = True
+        return Record(sequence, b"{" + rest, end)
+
+    def _damaged(self, at: int, detail: str) -> None:
+        self.clean = False
+        if self._audit:
+            self.damages.append(Damage(self._path, at, detail))

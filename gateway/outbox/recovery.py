@@ -1,0 +1,274 @@
+"""Opening: from whatever lies in the directory to numbers that can be trusted, whatever happened to it.
+
+Law: reading only. What is found is a value; nothing is written, renamed or removed here, for nothing may change before
+the new epoch is durable. File names and the newest file of each stream are enough: the time does not grow with the backlog.
+
+Numbers go on at the highest of: the state's `next`, one behind what is settled, the newest file's base, one behind its last
+record. What lies below that, is not settled and not in a file is lost and named. The losses that stream `gateway` recorded
+after the state was saved are taken into it, so that nothing is named twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.disk import Disk
+from gateway.model import STREAMS, Stream
+from gateway.outbox.intervals import Intervals, Run
+from gateway.outbox.record import Scan, decode_header, parse_name, salt
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.state import STATE_NAME, State, StreamState, read_slots
+from gateway.outbox.stream import Segment, StreamLog
+
+HEADER_BYTES_MAX = 1024
+NUMBER_MAX = 10**16 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """An outbox was made; `previous` is the one given up, None on a new card."""
+
+    previous: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """The newest file of a stream as a crash left it: where its records end, and whether only zeros follow."""
+
+    segment: Segment
+    end: int
+    solid_end: int
+    clean: bool
+
+
+@dataclass(slots=True)
+class Found:
+    """What opening found. `state` is None for a new outbox; `void` files hold nothing, `aside` files cannot be used."""
+
+    state: State | None = None
+    slot: int = 1
+    created: Created | None = None
+    recovered: bool = False
+    epoch: int = 1
+    logs: dict[Stream, StreamLog] = field(default_factory=dict)
+    lost: list[tuple[Stream, Run]] = field(default_factory=list)
+    void: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+    torn: list[Torn] = field(default_factory=list)
+
+
+def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool = True) -> Found:
+    """Look at the directory. `scan` reads the newest file of each stream; without it `durable` is what the state says."""
+    found = Found()
+    by_stream = {name: _segments(disk, os.path.join(directory, name)) for name in STREAMS}
+    path = os.path.join(directory, STATE_NAME)
+    try:
+        slots = read_slots(disk, path)
+    except OSError:
+        slots = None
+    if slots is not None:
+        found.state, found.slot = slots.state, slots.slot
+    if found.state is None:
+        written = slots is None or slots.written
+        found.state = _from_headers(disk, by_stream)
+        if found.state is not None:
+            found.recovered = True
+        else:
+            by_stream = _give_up(disk, by_stream, written, found)
+    state = found.state
+    epochs = [segment.epoch for segments in by_stream.values() for segment in segments]
+    found.epoch = 1 + max([state.epoch if state else 0, *epochs])
+    for name in STREAMS:
+        place = state.streams.get(name, StreamState()) if state else StreamState()
+        log = StreamLog(name, os.path.join(directory, name), settings.interval_ns(name))
+        log.settled = Intervals(place.through, place.acked)
+        log.gone = Intervals(0, place.gone)
+        log.mark = place.mark
+        found.logs[name] = log
+        log.next = max(place.next, log.settled.highest + 1)
+        _take_segments(log, by_stream[name], found)
+    if state is None:
+        return found
+    present = {name: _newest(disk, state.outbox, found.logs[name], found, scan) for name in STREAMS}
+    for log in found.logs.values():
+        log.durable = log.next - 1
+    if scan and not found.recovered:
+        _replay_losses(disk, state, found)
+    for name, log in found.logs.items():
+        if scan:
+            _name_missing(log, *present[name], found)
+        log.durable = log.next - 1
+    return found
+
+
+def _segments(disk: Disk, directory: str) -> list[Segment]:
+    try:
+        names = disk.names(directory)
+    except OSError:
+        return []
+    found = []
+    for name in names:
+        place = parse_name(name)
+        if place is not None:
+            path = os.path.join(directory, name)
+            try:
+                size = disk.size(path)
+            except OSError:
+                size = 0
+            found.append(Segment(*place, path, size))
+    return sorted(found, key=lambda segment: (segment.base, segment.epoch))
+
+
+def _take_segments(log: StreamLog, segments: list[Segment], found: Found) -> None:
+    """Keep what can hold entries: of two with one base the older was given up by a failed write."""
+    for index, segment in enumerate(segments):
+        if index + 1 < len(segments) and segments[index + 1].base == segment.base:
+            found.void.append(segment.path)
+        else:
+            log.segments.append(segment)
+
+
+def read_header(disk: Disk, path: str) -> dict[str, Any] | None:
+    """Return what the first line of a segment says; None where it cannot be read."""
+    try:
+        fd = disk.open_reading(path)
+        try:
+            return decode_header(disk.read_at(fd, HEADER_BYTES_MAX, 0).partition(b"\n")[0])
+        finally:
+            disk.close(fd)
+    except OSError:
+        return None
+
+
+def _from_headers(disk: Disk, by_stream: Mapping[Stream, list[Segment]]) -> State | None:
+    """Prove the outbox from its files alone: each stream has one, and the newest of each names the same outbox.
+
+    A stream without files has lost its numbers; then only a new outbox is safe.
+    """
+    outboxes = set()
+    streams: dict[Stream, StreamState] = {}
+    for name, segments in by_stream.items():
+        if not segments:
+            return None
+        about = read_header(disk, segments[-1].path)
+        if about is None or (about.get("stream"), about.get("base"), about.get("epoch")) != (
+            name,
+            segments[-1].base,
+            segments[-1].epoch,
+        ):
+            return None
+        outboxes.add(str(about.get("outbox")))
+        streams[name] = StreamState(segments[-1].base, segments[0].base - 1, mark=segments[-1].base - 1)
+    if len(outboxes) != 1:
+        return None
+    epoch = max(segments[-1].epoch for segments in by_stream.values())
+    return State(0, outboxes.pop(), epoch, streams=streams)
+
+
+def _give_up(
+    disk: Disk, by_stream: Mapping[Stream, list[Segment]], written: bool, found: Found
+) -> dict[Stream, list[Segment]]:
+    """Set everything aside that an unknown outbox left; say which one it was, where a file still tells."""
+    paths = [segment.path for segments in by_stream.values() for segment in segments]
+    found.aside.extend(paths)
+    previous = None
+    for path in reversed(paths):
+        about = read_header(disk, path)
+        if about is not None:
+            previous = str(about["outbox"])
+            break
+    if paths:
+        found.created = Created(previous, "the state file could not be read and the numbers could not be proven")
+    elif written:
+        found.created = Created(None, "the state file could not be read")
+    else:
+        found.created = Created(None, "new")
+    return {name: [] for name in STREAMS}
+
+
+def _newest(disk: Disk, outbox: str, log: StreamLog, found: Found, scan: bool) -> tuple[int, Intervals]:
+    """Scan the newest file and raise `next` behind its last record; return its base and the numbers that are in it."""
+    present = Intervals()
+    if not log.segments:
+        return log.next, present
+    segment = log.segments[-1]
+    log.next = max(log.next, segment.base)
+    if not scan:
+        return log.next, present
+    try:
+        fd = disk.open_reading(segment.path)
+        try:
+            records = Scan(disk, fd, salt(outbox, log.name, segment.epoch), segment.base, NUMBER_MAX)
+            run: list[int] = []
+            for record in records:
+                if run and record.sequence == run[1] + 1:
+                    run[1] = record.sequence
+                else:
+                    if run:
+                        present.add(run[0], run[1])
+                    run = [record.sequence, record.sequence]
+            if run:
+                present.add(run[0], run[1])
+        finally:
+            disk.close(fd)
+    except OSError:
+        found.aside.append(segment.path)
+        log.segments.pop()
+        return segment.base, present
+    if present.highest:
+        log.next = max(log.next, present.highest + 1)
+        found.torn.append(Torn(segment, records.end, records.solid_end, records.clean))
+    elif records.clean and records.header is not None:
+        found.void.append(segment.path)
+        log.segments.pop()
+    return segment.base, present
+
+
+def _replay_losses(disk: Disk, state: State, found: Found) -> None:
+    """Take in the losses recorded since the state was saved; they are few, in the newest files of `gateway`."""
+    log = found.logs["gateway"]
+    if not log.segments:
+        return
+    since = state.streams.get("gateway", StreamState()).next
+    start = max(log.find(since), 0)
+    for index in range(start, len(log.segments)):
+        segment = log.segments[index]
+        try:
+            fd = disk.open_reading(segment.path)
+            try:
+                seed = salt(state.outbox, "gateway", segment.epoch)
+                for record in Scan(disk, fd, seed, max(segment.base, since), log.last_of(index)):
+                    if b"store.gateway.events_dropped" in record.payload:
+                        _replay(record.payload, state.outbox, found)
+            finally:
+                disk.close(fd)
+        except OSError:
+            continue
+
+
+def _replay(payload: bytes, outbox: str, found: Found) -> None:
+    try:
+        said = json.loads(payload)
+        if said["type"] != "store.gateway.events_dropped" or said["data"]["outbox"] != outbox:
+            return
+        log = found.logs[said["data"]["stream"]]
+        first, last = int(said["data"]["first_sequence"]), int(said["data"]["last_sequence"])
+    except (KeyError, TypeError, ValueError):
+        return
+    log.settled.add(first, last)
+    log.next = max(log.next, last + 1)
+
+
+def _name_missing(log: StreamLog, newest: int, present: Intervals, found: Found) -> None:
+    """Find what should be there and is not: before the first file, in the newest, and behind it up to `next`."""
+    base = min(log.segments[0].base if log.segments else newest, newest)
+    for first, last in [(log.settled.through + 1, base - 1), *present.open_within(newest, log.next - 1)]:
+        lost = list(log.settled.open_within(first, last))
+        found.lost.extend((log.name, run) for run in lost)
+        if lost and first >= newest and log.segments and log.segments[-1].base == newest:
+            log.segments[-1].damaged = True

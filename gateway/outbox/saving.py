@@ -1,0 +1,109 @@
+"""When the state is saved, what is in it, and which slot it goes to.
+
+Law: `memory` goes to the disk together with the numbers (`marks`) of the events that it knows of, and only once those are
+durable: so after a power cut memory + `recorded_since_memory` is exactly what was recorded, never more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.model import NS_PER_MS, NS_PER_S, Stream
+from gateway.outbox.state import State, StreamState, encode_state, memory_text
+from gateway.outbox.stream import Segment, StreamLog
+
+UNSYNCED_EVERY_NS = NS_PER_S  # acknowledgements that a kill may forget
+UNSYNCED_ACKS_MAX = 256
+SYNCED_EVERY_NS = 10 * NS_PER_S  # acknowledgements that a power cut may forget
+SNAPSHOT_WAIT_NS = 500 * NS_PER_MS  # how long a save waits for the events its memory knows of
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The engine's memory as JSON text, and the last sequence of each stream that it knows of."""
+
+    text: str = "{}"
+    marks: Mapping[Stream, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Saver:
+    """The state of `logs` over time. `wanted` asks for a synced save as soon as may be."""
+
+    logs: Mapping[Stream, StreamLog]
+    synced_slot: int
+    generation: int
+    remembered: Remembered
+    synced: Remembered  # what the last synced state carries
+    wanted: bool = False
+    dirty: bool = False
+    acks: int = 0
+    unsynced_ns: int = 0
+    synced_ns: int = 0
+    saving: bool = False
+    going: list[tuple[StreamLog, Segment]] = field(default_factory=list)
+    _waiting: Remembered | None = None
+    _waiting_since_ns: int = 0
+
+    def due(self, now_ns: int) -> bool | None:
+        """Return True for a synced save, False for an un-synced one, None for none yet."""
+        if self.saving:
+            return None
+        if self.wanted or (self.dirty and now_ns - self.synced_ns >= SYNCED_EVERY_NS):
+            return True
+        if self.acks and (self.acks >= UNSYNCED_ACKS_MAX or now_ns - self.unsynced_ns >= UNSYNCED_EVERY_NS):
+            return False
+        return None
+
+    def due_ns(self) -> int | None:
+        """Return when a save is due by the clock alone."""
+        if self.saving:
+            return None
+        if self.wanted:
+            return 0
+        times = [self.synced_ns + SYNCED_EVERY_NS] if self.dirty else []
+        return min([*times, self.unsynced_ns + UNSYNCED_EVERY_NS]) if self.acks else min(times, default=None)
+
+    def snapshot(self, memory: Mapping[str, Any], now_ns: int) -> bool:
+        """Take the memory as it is now; return whether all that it knows of is durable (or has kept it waiting too long)."""
+        if self._waiting is None:
+            marks: dict[Stream, int] = {name: log.next - 1 for name, log in self.logs.items()}
+            self._waiting, self._waiting_since_ns = Remembered(memory_text(memory), marks), now_ns
+        if all(self.logs[name].durable >= mark for name, mark in self._waiting.marks.items()):
+            self.remembered, self._waiting = self._waiting, None
+            return True
+        if now_ns - self._waiting_since_ns >= SNAPSHOT_WAIT_NS:
+            self._waiting = None
+            return True
+        return False
+
+    def give_up_waiting(self) -> None:
+        """Save with the memory of before: the disk does not take what the new one knows of."""
+        self._waiting = None
+
+    def waiting_until_ns(self) -> int | None:
+        return None if self._waiting is None else self._waiting_since_ns + SNAPSHOT_WAIT_NS
+
+    def compose(self, outbox: str, epoch: int, counters: Mapping[str, int], clean: bool) -> tuple[int, bytes]:
+        """Return the slot and the text of the next save."""
+        self.generation += 1
+        streams: dict[Stream, StreamState] = {}
+        for name, log in self.logs.items():
+            mark = self.remembered.marks.get(name, 0)
+            acked, gone = tuple(log.settled.runs), tuple(log.gone.runs)
+            streams[name] = StreamState(log.durable + 1, log.settled.through, acked, gone, mark)
+        memory = json.loads(self.remembered.text)
+        text = encode_state(State(self.generation, outbox, epoch, clean, streams, memory, counters))
+        return 1 - self.synced_slot, text
+
+    def saved(self, slot: int, synced: bool) -> None:
+        """Take note that a save went well."""
+        self.saving = False
+        if synced:
+            self.synced_slot = slot
+            self.synced = self.remembered
+            for name, log in self.logs.items():
+                log.mark = self.synced.marks.get(name, 0)

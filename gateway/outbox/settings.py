@@ -1,0 +1,68 @@
+"""The `[outbox]` section of the configuration: where, how much, how long, and what a power cut may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from gateway.model import STREAMS, Stream
+from gateway.units import Bytes, Milliseconds, Seconds
+
+BYTES_MAX_LEAST = 1 << 20  # below it the segments of four streams, the state and a floor each do not fit
+COMMIT_INTERVALS_MS: dict[Stream, float] = {"door": 50.0, "shelf": 200.0, "beacon": 1000.0, "gateway": 1000.0}
+
+
+@dataclass(frozen=True, slots=True)
+class PerStream:
+    """Marks a table with one value a stream that may also be written as one value for all, or only in part."""
+
+    defaults: dict[Stream, float]
+
+    def read(self, value: Any) -> Any:
+        """Return the full table."""
+        if isinstance(value, dict):
+            return {**self.defaults, **value}
+        return dict.fromkeys(STREAMS, value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        quantity = {"type": ["number", "string"]}
+        table = {
+            "type": "object",
+            "properties": dict.fromkeys(STREAMS, quantity),
+            "additionalProperties": False,
+        }
+        return {"anyOf": [quantity, table]}
+
+
+CommitIntervals = Annotated[dict[Stream, Milliseconds], PerStream(COMMIT_INTERVALS_MS)]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxSettings:
+    """What the outbox may use and what it promises."""
+
+    directory: str = "/var/lib/gateway/outbox"  # systemd's StateDirectory
+    bytes_max: Bytes = 1 << 30  # of everything in `directory`: some 3 million events, on the smallest card still sold
+    age_max: Seconds = 30 * 86_400.0  # older counts help nobody; applied only while the clock is trusted
+    commit_interval_ms: CommitIntervals = field(
+        default_factory=lambda: dict(COMMIT_INTERVALS_MS)
+    )  # card wear against loss
+    keep_acknowledged: Seconds = 7200.0  # a PUBACK is not durability at the broker: time to notice a gap and ask
+
+    def __post_init__(self) -> None:
+        if self.bytes_max < BYTES_MAX_LEAST:
+            raise ValueError(f"bytes_max must be at least 1 MiB, found {self.bytes_max} bytes")
+        unknown = set(self.commit_interval_ms) - set(STREAMS)
+        if unknown:
+            raise ValueError(f"commit_interval_ms knows {', '.join(STREAMS)}, found {', '.join(sorted(unknown))}")
+        if any(not 0 <= interval <= 60_000 for interval in self.commit_interval_ms.values()):
+            raise ValueError("commit_interval_ms must lie between 0 and 60000")
+
+    def interval_ns(self, stream: Stream) -> int:
+        """Return how long an event of the stream may wait for its commit, in nanoseconds."""
+        return int(self.commit_interval_ms.get(stream, COMMIT_INTERVALS_MS[stream]) * 1e6)

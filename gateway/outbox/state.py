@@ -1,0 +1,149 @@
+"""The state file: what is acknowledged, where numbers go on, and the engine's memory, in two slots.
+
+    state.ack    2 slots of 16 KiB, each one line "%08x {json}\n", the CRC-32 of the JSON text; the newest valid wins
+
+Law: a save never goes to the slot that the last synced save went to, and only a synced save changes which one that is:
+so a torn save costs at most what was saved since. `next` is the last durable sequence + 1, never an un-synced one, or a
+power cut would leave a silent hole. An interval over a file that was removed (`gone`) is never left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+from gateway.disk import Disk
+from gateway.model import STREAMS, Stream
+from gateway.outbox.intervals import Intervals, Run
+
+STATE_NAME = "state.ack"
+SLOT_BYTES = 16 * 1024
+INTERVALS_MAX = 64  # a stream; more cost duplicates after a restart, not losses
+GONE_MAX = 16  # a stream; more are not removed out of order
+MEMORY_BYTES_MAX = 4096  # of JSON; with 4 x 64 intervals of real size it still fits a slot
+
+_ID = re.compile(r"[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """One stream: next sequence, acknowledged (or lost and named) numbers, removed files, and what `memory` knows."""
+
+    next: int = 1
+    through: int = 0
+    acked: tuple[Run, ...] = ()
+    gone: tuple[Run, ...] = ()
+    mark: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that is saved at once."""
+
+    generation: int
+    outbox: str
+    epoch: int
+    clean: bool = False
+    streams: Mapping[Stream, StreamState] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+def memory_text(memory: Mapping[str, Any]) -> str:
+    """Write the engine's memory as it is saved; an assertion fails where it is larger than `MEMORY_BYTES_MAX`."""
+    text = json.dumps(memory, separators=(",", ":"), allow_nan=False)
+    assert len(text) <= MEMORY_BYTES_MAX, f"memory of {len(text)} bytes, at most {MEMORY_BYTES_MAX}"
+    return text
+
+
+def encode_state(state: State) -> bytes:
+    """Write the state as the text of one slot, leaving out the smallest intervals where they are too many."""
+    for keep in (INTERVALS_MAX, 48, 32, 16, 8, 0):
+        text = _text(state, keep)
+        if len(text) <= SLOT_BYTES:
+            return text
+    raise AssertionError(f"state of {len(text)} bytes, a slot has {SLOT_BYTES}")
+
+
+def _text(state: State, keep: int) -> bytes:
+    streams = {}
+    for name, stream in state.streams.items():
+        acked = Intervals(stream.through, stream.acked)
+        gone = Intervals(0, stream.gone)
+        if len(acked) > keep:
+            acked.forget_smallest(keep, lambda run, gone=gone: gone.count(*run) > 0)  # type: ignore[misc]
+        streams[name] = {"next": stream.next, "through": acked.through, "acked": acked.runs, "mark": stream.mark}
+        if stream.gone:
+            streams[name]["gone"] = stream.gone
+    about = {
+        "g": state.generation,
+        "outbox": state.outbox,
+        "epoch": state.epoch,
+        "clean": state.clean,
+        "streams": streams,
+        "counters": dict(state.counters),
+        "memory": state.memory,
+    }
+    text = json.dumps(about, separators=(",", ":"), allow_nan=False).encode()
+    return b"%08x %b\n" % (crc32(text), text)
+
+
+def decode_state(slot: bytes) -> State | None:
+    """Read one slot; None where it holds no whole state."""
+    line, newline, _ = slot.partition(b"\n")
+    if not newline or line[8:9] != b" " or line[:8] != b"%08x" % crc32(line[9:]):
+        return None
+    try:
+        about = json.loads(line[9:])
+        streams: dict[Stream, StreamState] = {}
+        for name in STREAMS:
+            found = about["streams"].get(name, {})
+            acked = Intervals(int(found.get("through", 0)), [(int(a), int(b)) for a, b in found.get("acked", ())])
+            gone = tuple((int(first), int(last)) for first, last in found.get("gone", ()))
+            place = int(found.get("next", 1)), acked.through, tuple(acked.runs), gone, int(found.get("mark", 0))
+            streams[name] = StreamState(*place)
+        outbox = str(about["outbox"])
+        if not _ID.fullmatch(outbox):
+            return None
+        counters = {str(key): int(count) for key, count in about.get("counters", {}).items()}
+        memory = dict(about.get("memory", {}))
+        return State(int(about["g"]), outbox, int(about["epoch"]), bool(about.get("clean")), streams, memory, counters)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What the state file holds: the newest whole state, the slot it stands in, and whether anything was ever written."""
+
+    state: State | None
+    slot: int
+    written: bool
+
+
+def read_slots(disk: Disk, path: str) -> Slots:
+    """Read both slots; OSError where the file cannot be read, an empty result where it does not exist."""
+    try:
+        fd = disk.open_reading(path)
+    except FileNotFoundError:
+        return Slots(None, 1, False)
+    try:
+        texts = []
+        for slot in (0, 1):
+            try:
+                texts.append(disk.read_at(fd, SLOT_BYTES, slot * SLOT_BYTES))
+            except OSError:
+                texts.append(b"?")  # a sector that cannot be read must not take the other slot with it
+    finally:
+        disk.close(fd)
+    states = [decode_state(text) for text in texts]
+    whole = [(state.generation, slot, state) for slot, state in enumerate(states) if state is not None]
+    written = any(text.strip(b"\0") for text in texts)
+    if not whole:
+        return Slots(None, 1, written)
+    _, slot, state = max(whole, key=lambda found: found[:2])
+    return Slots(state, slot, written)

@@ -1,0 +1,192 @@
+"""One stream's place in the outbox: its files, its numbers, and what waits for the disk. Bookkeeping only, no disk.
+
+Law: `durable` rises only when a sync has returned; nothing above it is handed out. A number given to an event stays its
+own for as long as the process lives: a failed write takes the entries back, and they are written first, to a new file.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gateway.model import Stream
+from gateway.outbox.intervals import Intervals, Run
+from gateway.outbox.record import LINE_OVERHEAD_BYTES
+
+POSITIONS_MAX = 8  # two lanes, a resend, and what they were interrupted by
+RUNS_MAX = 4096  # intervals in memory: messages in flight, outages and refusals stay far below it
+BLOCK_BYTES = 4096
+
+Item = tuple[int, bytes]
+"""Sequence and payload."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """A file of the stream. `damaged` files are set aside instead of removed."""
+
+    base: int
+    epoch: int
+    path: str
+    size_bytes: int
+    damaged: bool = False
+    settled_ns: int | None = None  # when everything in it was first seen to be acknowledged
+    leaving: bool = False  # on its way out, as soon as a synced state says that nobody needs it
+    created_ms: int | None = None  # wall clock of the header, 0 where unknown or not to be trusted, None: not read yet
+
+
+@dataclass(slots=True)
+class Active:
+    """The file that is written: everything before `offset` is synced, everything before `zeroed` is allocated and written."""
+
+    segment: Segment
+    fd: int
+    offset: int
+    zeroed: int
+    size_bytes: int
+    seed: int
+    empty: bool
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a reader stopped: the next sequence it would find at `offset` of the segment with this base."""
+
+    sequence: int
+    base: int
+    epoch: int
+    offset: int
+
+
+@dataclass(slots=True)
+class StreamLog:
+    """A stream: see the module."""
+
+    name: Stream
+    directory: str
+    interval_ns: int
+    segments: list[Segment] = field(default_factory=list)
+    settled: Intervals = field(default_factory=Intervals)  # acknowledged, or lost and its loss durable
+    named: Intervals = field(default_factory=Intervals)  # lost, its loss on the way to the disk
+    gone: Intervals = field(default_factory=Intervals)  # of `settled`: files removed before older ones
+    next: int = 1
+    durable: int = 0
+    pending: deque[Item] = field(default_factory=deque)
+    pending_bytes: int = 0
+    pending_since_ns: int | None = None
+    urgent: bool = False
+    inflight: tuple[Item, ...] = ()
+    busy: bool = False  # a write is in the writer's hands
+    active: Active | None = None
+    positions: list[Position] = field(default_factory=list)
+    mark: int = 0  # the engine's memory, as last saved and synced, knows everything up to here
+
+    def push(self, payload: bytes, now_ns: int) -> int:
+        """Give the next number to an event and let it wait for its commit."""
+        sequence = self.next
+        self.next += 1
+        self.pending.append((sequence, payload))
+        self.pending_bytes += len(payload)
+        if self.pending_since_ns is None:
+            self.pending_since_ns = now_ns
+        return sequence
+
+    def take(self, bytes_max: int) -> tuple[Item, ...]:
+        """Move the oldest waiting entries into the writer's hands, one at least, `bytes_max` of lines at most."""
+        items: list[Item] = []
+        left = bytes_max
+        while self.pending:
+            payload_bytes = len(self.pending[0][1])
+            left -= payload_bytes + LINE_OVERHEAD_BYTES
+            if items and left < 0:
+                break
+            items.append(self.pending.popleft())
+            self.pending_bytes -= payload_bytes
+        self.inflight = tuple(items)
+        if not self.pending:
+            self.pending_since_ns = None
+            self.urgent = False
+        return self.inflight
+
+    def take_back(self, now_ns: int) -> None:
+        """Put what a failed write held in front of everything that waits."""
+        self.pending.extendleft(reversed(self.inflight))
+        self.pending_bytes += sum(len(payload) for _, payload in self.inflight)
+        if self.inflight:
+            self.pending_since_ns = now_ns
+        self.inflight = ()
+
+    def shed(self, bytes_min: int) -> Run | None:
+        """Forget the newest waiting entries until `bytes_min` of payload are free; return their numbers."""
+        last, freed = 0, 0
+        while self.pending and freed < bytes_min:
+            sequence, payload = self.pending.pop()
+            last = last or sequence
+            first = sequence
+            freed += len(payload)
+        self.pending_bytes -= freed
+        if not last:
+            return None
+        if not self.pending:
+            self.pending_since_ns = None
+        return first, last
+
+    def last_of(self, index: int) -> int:
+        """Return the last number that can stand in the segment."""
+        return self.segments[index + 1].base - 1 if index + 1 < len(self.segments) else self.durable
+
+    def find(self, sequence: int) -> int:
+        """Return the index of the segment in whose range the number lies; -1 where it is before them all."""
+        low, high = 0, len(self.segments)
+        while low < high:
+            middle = (low + high) // 2
+            if self.segments[middle].base <= sequence:
+                low = middle + 1
+            else:
+                high = middle
+        return low - 1
+
+    def next_open(self, sequence: int) -> int:
+        """Return the first number from `sequence` on that is neither settled nor named."""
+        while True:
+            found = self.named.next_open(self.settled.next_open(sequence))
+            if found == sequence:
+                return found
+            sequence = found
+
+    def open_within(self, first: int, last: int) -> Iterator[Run]:
+        """Yield the parts of `first..last` that are neither settled nor named."""
+        for start, end in list(self.settled.open_within(first, last)):
+            yield from self.named.open_within(start, end)
+
+    def settle(self, first: int, last: int) -> None:
+        """Take `first..last` as done with: acknowledged, or lost and durably named."""
+        self.settled.add(first, last)
+        if len(self.settled) > RUNS_MAX:
+            self.settled.forget_smallest(RUNS_MAX, lambda run: self.gone.count(*run) > 0)
+        self.durable = max(self.durable, self.settled.through)
+
+    def backlog(self) -> int:
+        """Return how many durable entries are not settled."""
+        return self.durable - self.settled.count(1, self.durable)
+
+    def where(self, sequence: int, segment: Segment) -> int:
+        """Return a remembered offset of the segment at or before the entry; 0 where there is none."""
+        best = 0
+        for place in self.positions:
+            if place.base == segment.base and place.epoch == segment.epoch and place.sequence <= sequence:
+                best = max(best, place.offset)
+        return best
+
+    def remember(self, sequence: int, segment: Segment, offset: int) -> None:
+        """Keep where a reader stopped, in place of the one it came from or the oldest."""
+        place = Position(sequence, segment.base, segment.epoch, offset)
+        if len(self.positions) >= POSITIONS_MAX:
+            near = [old for old in self.positions if old.base == segment.base and old.sequence <= sequence]
+            self.positions.remove(max(near, key=lambda old: old.sequence) if near else self.positions[0])
+        self.positions.append(place)
+
+    def bytes(self) -> int:
+        """Return what the stream takes on the disk, in whole blocks."""
+        return sum(-(-segment.size_bytes // BLOCK_BYTES) * BLOCK_BYTES for segment in self.segments)

@@ -1,0 +1,313 @@
+"""Jobs: what one act does to the disk, in its order; and the two writers that run them.
+
+Law: a job is a value, `run(disk)` its only deed. Jobs run one after the other in the order given. An OSError becomes part
+of the result; any other error is a mistake in the program and is raised again where results are taken in.
+
+| job | order |
+| --- | --- |
+| `Append` | (new file: create, allocate, header) records, zeros ahead, sync, (new file: sync the directory) |
+| `Begin` | directories, state file, sync what was read, new state, sync, sync the directory |
+| `Save` | text into the slot named, sync where it says so |
+| `Seal`, `Trim` | footer, truncate, close: cosmetic, its failure is forgotten |
+| `Remove` | rename what is damaged, unlink the rest, sync nothing: a file that comes back is removed again |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.disk import Disk
+from gateway.model import Stream
+from gateway.outbox.record import FOOTER
+from gateway.outbox.state import SLOT_BYTES
+
+REFUSED_BYTES_MAX = 256 * 1024  # a file; one older file is kept beside it
+RESERVE_PART = 20  # a twentieth of the file system stays free for everybody else...
+RESERVE_BYTES_MAX = 64 << 20  # ...but not more than this
+
+
+class Job(Protocol):
+    """One act on the disk."""
+
+    def run(self, disk: Disk) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A new segment of a given size; `keep_reserve` refuses it (ENOSPC) where the file system would be filled up."""
+
+    path: str
+    size_bytes: int
+    header: bytes
+    keep_reserve: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Records to write at `offset` of `fd`, or of a new file. Returns the descriptor; on an error it is closed."""
+
+    stream: Stream
+    fd: int
+    offset: int
+    content: bytes
+    create: Create | None = None
+
+    def run(self, disk: Disk) -> int:
+        fd = self.fd if self.create is None else self._create(disk, self.create)
+        try:
+            if self.create is not None:
+                disk.allocate(fd, self.create.size_bytes)
+                disk.write_at(fd, self.create.header + self.content, 0)
+            else:
+                disk.write_at(fd, self.content, self.offset)
+            disk.sync(fd)
+            if self.create is not None:
+                disk.sync_directory(os.path.dirname(self.create.path))
+        except OSError:
+            with contextlib.suppress(OSError):
+                disk.close(fd)
+            if self.create is not None:
+                with contextlib.suppress(OSError):
+                    disk.unlink(self.create.path)  # nobody was told of anything in it
+            raise
+        return fd
+
+    @staticmethod
+    def _create(disk: Disk, create: Create) -> int:
+        if create.keep_reserve:
+            space = disk.space(os.path.dirname(create.path))
+            if space.free_bytes - create.size_bytes < min(RESERVE_BYTES_MAX, space.total_bytes // RESERVE_PART):
+                raise OSError(errno.ENOSPC, "the reserve of free disk is reached", create.path)
+        return disk.open(create.path, create=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """The state's text for one slot."""
+
+    path: str
+    slot: int
+    text: bytes
+    synced: bool
+
+    def run(self, disk: Disk) -> None:
+        fd = disk.open(self.path)
+        try:
+            disk.write_at(fd, self.text, self.slot * SLOT_BYTES)
+            if self.synced:
+                disk.sync(fd)
+        finally:
+            disk.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The first save of an opening: directories, the state file with both slots allocated, and the new epoch in it.
+
+    What was read may still be only in memory (after a kill), so it is synced before the other slot is written.
+    """
+
+    directory: str
+    directories: tuple[str, ...]
+    path: str
+    slot: int
+    text: bytes
+
+    def run(self, disk: Disk) -> None:
+        for path in self.directories:
+            disk.make_directory(path)
+        try:
+            fd = disk.open(self.path)
+        except FileNotFoundError:
+            fd = disk.open(self.path, create=True)
+        try:
+            if disk.size(self.path) < 2 * SLOT_BYTES:
+                disk.allocate(fd, 2 * SLOT_BYTES)
+            disk.sync(fd)
+            disk.write_at(fd, self.text, self.slot * SLOT_BYTES)
+            disk.sync(fd)
+        finally:
+            disk.close(fd)
+        disk.sync_directory(self.directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """The newest file as a crash left it: `end` is where its records end, `solid_end` where its bytes do.
+
+    Zeros behind are given back; only where nothing else follows is the closing line written. Cosmetic, like `Seal`.
+    """
+
+    path: str
+    end: int
+    solid_end: int
+    clean: bool
+
+    def run(self, disk: Disk) -> int:
+        size = self.end + len(FOOTER) if self.clean else self.solid_end
+        fd = disk.open(self.path)
+        try:
+            if self.clean:
+                disk.write_at(fd, FOOTER, self.end)
+            disk.truncate(fd, size)
+        finally:
+            disk.close(fd)
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The end of a segment: the line that makes it a whole JSON file, at `offset`, and nothing behind it."""
+
+    fd: int
+    offset: int
+
+    def run(self, disk: Disk) -> None:
+        try:
+            disk.write_at(self.fd, FOOTER, self.offset)
+            disk.truncate(self.fd, self.offset + len(FOOTER))
+        finally:
+            disk.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Files that a synced state no longer needs; those in `aside` are damaged and renamed to `*.bad` instead."""
+
+    paths: tuple[str, ...]
+    aside: tuple[str, ...] = ()
+
+    def run(self, disk: Disk) -> None:
+        for path in self.aside:
+            with contextlib.suppress(FileNotFoundError):
+                disk.rename(path, path + ".bad")
+        for path in self.paths:
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(path)
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A line of `refused.jsonl`: what the broker refused, for a technician to find. Bounded by one older file."""
+
+    path: str
+    line: bytes
+    bytes_max: int = REFUSED_BYTES_MAX
+
+    def run(self, disk: Disk) -> None:
+        try:
+            fd = disk.open(self.path)
+        except FileNotFoundError:
+            fd = disk.open(self.path, create=True)
+        try:
+            end = disk.size(self.path)
+            if end and end + len(self.line) > self.bytes_max:
+                disk.rename(self.path, self.path + ".1")
+                disk.close(fd)
+                fd = disk.open(self.path, create=True)
+                end = 0
+            disk.write_at(fd, self.line, end)
+            disk.sync(fd)
+            disk.sync_directory(os.path.dirname(self.path))
+        finally:
+            disk.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A job that ran: what it returned, or how the disk failed it."""
+
+    job: Job
+    value: Any = None
+    error: OSError | None = None
+
+
+class Writer(Protocol):
+    """Runs jobs in order. `finished` returns what ran since it was last asked."""
+
+    def submit(self, job: Job) -> None: ...
+    def finished(self) -> list[Done]: ...
+    def wait(self, timeout_s: float) -> None: ...
+    def close(self) -> None: ...
+
+
+def _run(job: Job, disk: Disk) -> Done:
+    try:
+        return Done(job, job.run(disk))
+    except OSError as error:
+        return Done(job, error=error)
+
+
+class InlineWriter:
+    """Runs each job at once: for the simulator, the tests, and commands that need no thread."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._done: list[Done] = []
+
+    def submit(self, job: Job) -> None:
+        self._done.append(_run(job, self._disk))
+
+    def finished(self) -> list[Done]:
+        done, self._done = self._done, []
+        return done
+
+    def wait(self, timeout_s: float) -> None:
+        """Return at once: nothing is ever under way."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class ThreadWriter:
+    """Runs jobs in one thread, so that a card that stalls for seconds blocks nobody; `on_done` is called from it."""
+
+    def __init__(self, disk: Disk, on_done: Callable[[], None] | None = None) -> None:
+        self._disk = disk
+        self.on_done = on_done
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._done: deque[Done | BaseException] = deque()
+        self._arrived = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="outbox-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        self._jobs.put(job)
+
+    def finished(self) -> list[Done]:
+        """Return what ran; a mistake of the program in the thread is raised here, in the engine's."""
+        self._arrived.clear()
+        done = []
+        while self._done:
+            result = self._done.popleft()
+            if not isinstance(result, Done):
+                raise result
+            done.append(result)
+        return done
+
+    def wait(self, timeout_s: float) -> None:
+        """Block until something ran, at most `timeout_s`."""
+        self._arrived.wait(timeout_s)
+
+    def close(self) -> None:
+        """Run what was submitted and end the thread; a card that hangs is waited for 5 s, then left."""
+        self._jobs.put(None)
+        self._thread.join(5.0)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._done.append(_run(job, self._disk))
+            except BaseException as mistake:  # noqa: BLE001 - told to the engine's thread, which raises it
+                self._done.append(mistake)
+            self._arrived.set()
+            if self.on_done is not None:
+                self.on_done()
