@@ -1,7 +1,7 @@
 """The daemon: signals, the loop, the watchdog, and everything that has a thread of its own.
 
-Law: the loop is `engine.step`; all else only offers to it. SIGTERM and SIGINT stop cleanly within 5 s: drivers end, what
-is pending is decided, `stopped` is recorded, sent and acknowledged where the link is up, the outbox is closed.
+Law: the loop is `engine.step`; all else only offers to it. SIGTERM and SIGINT stop cleanly within 5 s: drivers end,
+what is pending is decided, `stopped` is recorded, sent and acknowledged where the link is up, the outbox is closed.
 """
 
 from __future__ import annotations

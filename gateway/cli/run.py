@@ -8,6 +8,7 @@ import click
 
 from gateway.cli.verb import Verb, configured, load
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 SPEEDS = {"1": 1.0, "10": 10.0, "max": None}
 
 
@@ -23,8 +24,11 @@ SPEEDS = {"1": 1.0, "10": 10.0, "max": None}
 @click.option("--simulated", is_flag=True, help="A simulated store in the hardware's place.")
 @click.option("--recording", type=click.Path(path_type=Path), metavar="FILE", help="A recording in its place.")
 @click.option("--speed", type=click.Choice(tuple(SPEEDS)), default="1", show_default=True, help="Of the recording.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="INFO", show_default=True, help="Of what is logged.")
 @click.option("--stay", is_flag=True, help="Keep running when the recording has ended.")
-def run(config: tuple[Path, ...], simulated: bool, recording: Path | None, speed: str, stay: bool) -> int:
+def run(
+    config: tuple[Path, ...], simulated: bool, recording: Path | None, speed: str, log_level: str, stay: bool
+) -> int:
     """The daemon, in the foreground: reads the sensors, records events, sends them until acknowledged.
 
     SIGTERM and SIGINT stop it cleanly within 5 s.
@@ -33,5 +37,7 @@ def run(config: tuple[Path, ...], simulated: bool, recording: Path | None, speed
         raise click.UsageError("--simulated and --recording both take the hardware's place: give one of them")
     configuration = load(config)
     from gateway import service
+    from gateway.logs import begin_logging
 
+    begin_logging(log_level)
     return service.run(configuration, simulated=simulated, recording=recording, speed=SPEEDS[speed], stay=stay)

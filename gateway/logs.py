@@ -1,0 +1,33 @@
+"""Log lines: one a change of state, a lower-case message, then key=value; for journald or a person."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+PRIORITIES = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
+"""syslog(3); journald reads them from `<n>` in front of a line (sd-daemon(3))."""
+QUIET = ("apscheduler", "amqtt", "transitions", "asyncio")
+
+
+class JournalFormatter(logging.Formatter):
+    """Puts the priority in front; the journal knows the time itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = PRIORITIES.get(record.levelname, 6)
+        lines = super().format(record).splitlines() or [""]
+        return "\n".join(f"<{priority}>{line}" for line in lines)
+
+
+def begin_logging(level: str = "INFO") -> None:
+    """Send log lines from `level` on to standard error, formed for journald where it listens."""
+    to_journal = bool(os.environ.get("JOURNAL_STREAM"))
+    stream = logging.StreamHandler(sys.stderr)
+    if to_journal:
+        stream.setFormatter(JournalFormatter("%(name)s: %(message)s"))
+    else:
+        stream.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[stream], force=True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
