@@ -1,0 +1,64 @@
+"""When to try again: full jitter, so that ten thousand gateways never return in one second. Pure.
+
+Law: after the n-th failure the wait is uniform in 0..min(cap, 2 s * 2^n), never less than a second after the last
+attempt (services meter connects per client). The count starts anew only after a minute's stable link and one
+acknowledgement: a link that is accepted and then dropped does not count as good.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from gateway.model import NS_PER_S
+
+BASE_S = 2.0
+SPACING_S = 1.0
+STABLE_S = 60.0
+
+
+class Backoff:
+    """The wait before the next attempt. `due_ns` is when it may be made."""
+
+    def __init__(self, random: Random, cap_s: float, base_s: float = BASE_S) -> None:
+        self._random = random
+        self._cap_s = cap_s
+        self._base_s = min(base_s, cap_s)
+        self.failures = 0
+        self.due_ns = 0
+        self._attempt_ns: int | None = None
+
+    def attempted(self, now_ns: int) -> None:
+        """An attempt was made."""
+        self._attempt_ns = now_ns
+
+    def stood(self, up_ns: int, acknowledged: int) -> None:
+        """A link ended that was up for `up_ns` and had `acknowledged` messages acknowledged."""
+        if up_ns >= STABLE_S * NS_PER_S and acknowledged:
+            self.failures = 0
+
+    def fail(self, now_ns: int, at_least: int = 0) -> None:
+        """The link is down: wait longer than last time. `at_least` counts that many failures before this one."""
+        self.failures = max(self.failures, at_least)
+        wait_s = self._random.uniform(0, min(self._cap_s, self._base_s * 2.0 ** min(self.failures, 30)))
+        self.failures += 1
+        self._wait(now_ns, wait_s)
+
+    def fail_for_a_person(self, now_ns: int) -> None:
+        """Only a person can mend it (credentials): wait half the cap to the whole of it."""
+        self.failures = 30
+        self._wait(now_ns, self._random.uniform(self._cap_s / 2, self._cap_s))
+
+    def again(self, now_ns: int) -> None:
+        """Try again soon, without counting a failure: the link was ended by us, to find or to pass a bad message."""
+        self._wait(now_ns, self._random.uniform(0, self._base_s / 2))
+
+    def hurry(self, now_ns: int) -> None:
+        """Cut the wait short."""
+        self.due_ns = self._spaced(now_ns)
+
+    def _wait(self, now_ns: int, wait_s: float) -> None:
+        self.due_ns = self._spaced(now_ns + int(wait_s * NS_PER_S))
+
+    def _spaced(self, due_ns: int) -> int:
+        spacing = 0 if self._attempt_ns is None else self._attempt_ns + int(SPACING_S * NS_PER_S)
+        return max(due_ns, spacing)

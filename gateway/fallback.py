@@ -1,0 +1,82 @@
+"""Which MQTT to speak: 5, and 3.1.1 where the broker refuses 5 (contract section 5). Pure.
+
+Law: version 5 is refused by CONNACK 0x84, by 3.1.1's code 1, or by two closes without any CONNACK from an address that
+never spoke 5 with us. What was learnt is remembered over restarts, once 3.1.1 has really been accepted, and 5 is tried
+again at the first connect after a day. Bad credentials, time-outs and lost links teach nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from gateway.model import LinkDown
+
+Protocol = Literal["5", "3.1.1"]
+CLOSED_BEFORE_CONNACK = "connack.closed"
+REFUSALS = (0x84, 0x01)
+CLOSES = 2
+RETRY_MS = 24 * 3600 * 1000
+
+
+class ProtocolChoice:
+    """The protocol of the next connect. `memory` is a JSON object kept over restarts; `save` asks for it to be kept."""
+
+    def __init__(
+        self, asked: Literal["auto", "5", "3.1.1"], url: str, memory: dict[str, Any], save: Callable[[], None]
+    ) -> None:
+        self._fixed: Protocol | None = None if asked == "auto" else asked
+        self._save = save
+        self._closes = 0
+        self._trying: Protocol | None = None
+        known = memory.get("link")
+        if not isinstance(known, dict) or known.get("url") != url:
+            known = memory["link"] = {"url": url, "spoke_5": False, "fallback_ms": None}
+        self._known = known
+
+    def protocol(self, wall_ms: int) -> Protocol:
+        """Return what to speak at a connect made at `wall_ms` of UTC."""
+        if self._fixed is not None:
+            return self._fixed
+        if self._trying is not None:
+            return self._trying
+        fell_back_ms = self._known.get("fallback_ms")
+        if not isinstance(fell_back_ms, int):
+            return "5"
+        return "3.1.1" if abs(wall_ms - fell_back_ms) < RETRY_MS else "5"
+
+    def up(self, protocol: Protocol, wall_ms: int) -> None:
+        """A connection was accepted."""
+        self._closes = 0
+        if self._fixed is not None:
+            return
+        learnt = dict(self._known)
+        if protocol == "5":
+            learnt.update(spoke_5=True, fallback_ms=None)
+        elif self._trying == "3.1.1":
+            learnt.update(fallback_ms=wall_ms)
+        self._trying = None
+        if learnt != self._known:
+            self._known.update(learnt)
+            self._save()
+
+    def down(self, signal: LinkDown, protocol: Protocol) -> bool:
+        """A connect failed. True: the other protocol is to be tried at once."""
+        if self._fixed is not None:
+            return False
+        if protocol == "5" and signal.connack in REFUSALS:
+            return self._turn("3.1.1")
+        if signal.had_connack or signal.code != CLOSED_BEFORE_CONNACK:
+            return False
+        if protocol == "5" and self._known.get("spoke_5"):
+            return False
+        if protocol == "3.1.1" and self._trying is None:
+            return False
+        self._closes += 1
+        return self._closes >= CLOSES and self._turn("3.1.1" if protocol == "5" else "5")
+
+    def _turn(self, protocol: Protocol) -> bool:
+        """Try the other one. Back to 5 is no haste: then the broker closes on both, and it is not the version."""
+        self._closes = 0
+        self._trying = protocol
+        return protocol == "3.1.1"

@@ -1,0 +1,290 @@
+"""Two lanes over one outbox: what goes next on each (contract section 5). Pure.
+
+Law: in each lane the first sendings of each stream are in ascending sequence. Live is what was recorded after the link
+came up or in the last second before; backfill is what was recorded while offline or by an earlier run, in batches.
+Nothing is sent that `outbox.read` did not hand out. What is read ahead is bounded and forgotten when the link ends; the
+next connection starts from what is unacknowledged.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from gateway.model import NS_PER_S, STREAMS, Entry, Instant, Stream
+from gateway.wire import BATCH_CONTENT_TYPE, EVENT_CONTENT_TYPE, Wire, compress, join
+
+BATCH_EVENTS_MAX = 100
+BATCH_BYTES_MAX = 32 * 1024
+LIVE_SINCE_NS = NS_PER_S
+"""What was recorded in this last while before the link came up is still live: the start itself, above all."""
+SAMPLE_NS = NS_PER_S // 10
+READ_ENTRIES = 100
+READ_BYTES = 64 * 1024
+RESENDS_MAX = 64
+PACKET_SPARE = 160  # fixed header 5, topic length 2, packet id 2, content type, user property: at most this
+
+Lane = Literal["control", "live", "backfill", "resend"]
+
+
+class Positions(Protocol):
+    @property
+    def recorded_through(self) -> int: ...
+    @property
+    def acknowledged_through(self) -> int: ...
+    @property
+    def backlog(self) -> int: ...
+
+
+class Backlog(Protocol):
+    """What the uplink needs of the outbox."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def epoch(self) -> int: ...
+    def positions(self, stream: Stream) -> Positions: ...
+    def read(
+        self, stream: Stream, after: int, limit: int, bytes_max: int, through: int | None = None
+    ) -> list[Entry]: ...
+    def acknowledge(self, stream: Stream, first: int, last: int) -> None: ...
+    def refuse(self, entry: Entry, why: str) -> None: ...
+    def kept(self, stream: Stream, first: int, last: int) -> list[tuple[int, int]]: ...
+    def read_kept(self, stream: Stream, first: int, last: int, limit: int, bytes_max: int) -> list[Entry]: ...
+    def save_soon(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One message to be: its lane, its entries, its bytes. `is_batch`: on the backfill topic, a JSON array."""
+
+    lane: Lane
+    topic: str
+    payload: bytes
+    content_type: str
+    entries: tuple[Entry, ...] = ()
+    is_batch: bool = False
+    properties: tuple[tuple[str, str], ...] = ()
+    retain: bool = False
+    correlation: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of its packet, never fewer than it will have."""
+        return len(self.payload) + len(self.topic) + PACKET_SPARE + len(self.correlation or b"")
+
+
+@dataclass(slots=True)
+class _Track:
+    """One stream's way through one lane: entries after `after`, through `through`."""
+
+    after: int = 0
+    through: int | None = None
+    ahead: deque[Entry] | None = None
+
+
+class Lanes:
+    """What is to be sent next. `held_back` are (stream, sequence) that are sent alone by another way."""
+
+    def __init__(
+        self,
+        outbox: Backlog,
+        wire: Wire,
+        anchors: Mapping[str, int],
+        held_back: Collection[tuple[Stream, int]],
+        in_order: bool = False,
+        gzip: bool = False,
+    ) -> None:
+        self._outbox = outbox
+        self._wire = wire
+        self._anchors = anchors
+        self._held_back = held_back
+        self._in_order = in_order
+        self._gzip = gzip
+        self._live: dict[Stream, _Track] = {}
+        self._back: dict[Stream, _Track] = {}
+        self._live_turn = 0
+        self._back_turn = 0
+        self._resend_turn = False
+        self._next_live: Parcel | None = None
+        self._next_back: Parcel | None = None
+        self._resends: deque[tuple[Stream, int, int]] = deque()
+        # While down: (moment, recorded through per stream), oldest first; the first is never later than the horizon.
+        self._samples: deque[tuple[int, dict[Stream, int]]] = deque()
+
+    def observe(self, now: Instant) -> None:
+        """Note how far each stream is recorded, so that `open` can tell what is a moment old; call while down."""
+        through = {stream: self._outbox.positions(stream).recorded_through for stream in STREAMS}
+        samples = self._samples
+        if samples and (through == samples[-1][1] or (len(samples) > 1 and now.boot_ns - samples[-1][0] < SAMPLE_NS)):
+            return
+        samples.append((now.boot_ns, through))
+        while len(samples) > 1 and samples[1][0] <= now.boot_ns - LIVE_SINCE_NS:
+            samples.popleft()
+
+    def open(self, now: Instant) -> None:
+        """The link is up: what was recorded before the last moments goes into the backfill lane."""
+        self.observe(now)
+        boundary = self._samples[0][1]
+        for _, through in (s for s in self._samples if s[0] <= now.boot_ns - LIVE_SINCE_NS):
+            boundary = through
+        self.close()
+        for stream in STREAMS:
+            if self._in_order:
+                self._live[stream] = _Track()
+            else:
+                self._live[stream] = _Track(boundary[stream])
+                self._back[stream] = _Track(0, boundary[stream])
+        self._samples.clear()
+
+    def close(self) -> None:
+        """The link is down: forget what was read ahead."""
+        if self._next_back is not None and self._next_back.lane == "resend":
+            self.resend_lost(self._next_back)
+        self._live = {}
+        self._back = {}
+        self._next_live = self._next_back = None
+
+    def resend(self, stream: Stream, first: int, last: int) -> list[tuple[int, int]]:
+        """Queue what is still kept of `first..last` for another delivery; return those ranges (empty: nothing)."""
+        ranges = self._outbox.kept(stream, first, last)
+        room = RESENDS_MAX - len(self._resends)
+        queued = ranges[: max(0, room)]
+        self._resends.extend((stream, start, end) for start, end in queued)
+        return queued
+
+    def resend_lost(self, parcel: Parcel) -> None:
+        """A resent parcel was under way when the link ended: it goes again."""
+        for stream, start, end in runs(parcel.entries):
+            self._resends.appendleft((stream, start, end))
+
+    @property
+    def has_resends(self) -> bool:
+        return bool(self._resends)
+
+    def live(self) -> Parcel | None:
+        """Return the next parcel of the live lane without taking it; None: there is nothing."""
+        if self._next_live is None:
+            for _ in range(len(self._live)):
+                stream = STREAMS[self._live_turn % len(STREAMS)]
+                self._live_turn += 1
+                entry = self._pop(stream, self._live[stream])
+                if entry is not None:
+                    self._next_live = self.single(entry, "live")
+                    break
+        return self._next_live
+
+    def take_live(self) -> None:
+        """The parcel that `live` returned is sent."""
+        self._next_live = None
+
+    def backfill(self, bytes_max: int) -> Parcel | None:
+        """Return the next parcel of the backfill lane (at most `bytes_max` before compression) without taking it."""
+        if self._next_back is None:
+            self._resend_turn = bool(self._resends) and not self._resend_turn
+            self._next_back = self._resend_batch(bytes_max) if self._resend_turn else None
+            if self._next_back is None:
+                self._next_back = self._backlog_batch(bytes_max)
+            if self._next_back is None and self._resends:
+                self._next_back = self._resend_batch(bytes_max)
+        return self._next_back
+
+    def take_backfill(self) -> None:
+        """The parcel that `backfill` returned is sent."""
+        self._next_back = None
+
+    def single(self, entry: Entry, lane: Lane) -> Parcel:
+        """Return one entry as a message on its event topic."""
+        envelope = self._wire.envelope(entry, self._anchors)
+        return Parcel(lane, self._wire.event_topic(entry), envelope, EVENT_CONTENT_TYPE, (entry,))
+
+    def batch(self, entries: tuple[Entry, ...], lane: Lane) -> Parcel:
+        """Return entries as one backfill message; a single one too long for a batch goes on its event topic."""
+        return self._joined(list(entries), [self._wire.envelope(entry, self._anchors) for entry in entries], lane)
+
+    def _joined(self, entries: list[Entry], envelopes: list[bytes], lane: Lane) -> Parcel:
+        if len(entries) == 1 and (self._in_order or len(envelopes[0]) + 2 > BATCH_BYTES_MAX):
+            return self.single(entries[0], lane)
+        payload = join(envelopes)
+        properties: tuple[tuple[str, str], ...] = ()
+        if self._gzip:
+            payload = compress(payload)
+            properties = (("content-encoding", "gzip"),)
+        return Parcel(lane, self._wire.backfill_topic, payload, BATCH_CONTENT_TYPE, tuple(entries), True, properties)
+
+    def _pop(self, stream: Stream, track: _Track) -> Entry | None:
+        while True:
+            if track.ahead:
+                entry = track.ahead.popleft()
+                if self._held_back and (stream, entry.sequence) in self._held_back:
+                    continue
+                return entry
+            end = self._outbox.positions(stream).recorded_through
+            if track.through is not None:
+                end = min(end, track.through)
+            if end <= track.after:
+                return None
+            found = self._outbox.read(stream, track.after, READ_ENTRIES, READ_BYTES, track.through)
+            if not found:
+                track.after = end
+                return None
+            track.after = found[-1].sequence
+            track.ahead = deque(found)
+
+    def _backlog_batch(self, bytes_max: int) -> Parcel | None:
+        entries: list[Entry] = []
+        envelopes: list[bytes] = []
+        size = 2
+        for _ in range(len(self._back)):
+            stream = STREAMS[self._back_turn % len(STREAMS)]
+            track = self._back[stream]
+            while len(entries) < BATCH_EVENTS_MAX:
+                entry = self._pop(stream, track)
+                if entry is None:
+                    break
+                envelope = self._wire.envelope(entry, self._anchors)
+                if entries and size + len(envelope) + 1 > bytes_max:
+                    assert track.ahead is not None
+                    track.ahead.appendleft(entry)
+                    return self._joined(entries, envelopes, "backfill")
+                entries.append(entry)
+                envelopes.append(envelope)
+                size += len(envelope) + 1
+            if len(entries) == BATCH_EVENTS_MAX:
+                break
+            self._back_turn += 1
+        return self._joined(entries, envelopes, "backfill") if entries else None
+
+    def _resend_batch(self, bytes_max: int) -> Parcel | None:
+        while self._resends:
+            stream, first, last = self._resends.popleft()
+            limit = 1 if self._in_order else BATCH_EVENTS_MAX
+            found = self._outbox.read_kept(stream, first, last, limit, READ_BYTES)
+            entries: list[Entry] = []
+            envelopes: list[bytes] = []
+            size = 2
+            for entry in found:
+                envelope = self._wire.envelope(entry, self._anchors)
+                if entries and size + len(envelope) + 1 > bytes_max:
+                    break
+                entries.append(entry)
+                envelopes.append(envelope)
+                size += len(envelope) + 1
+            if entries:
+                if entries[-1].sequence < last:
+                    self._resends.appendleft((stream, entries[-1].sequence + 1, last))
+                return self._joined(entries, envelopes, "resend")
+        return None
+
+
+def runs(entries: tuple[Entry, ...]) -> list[tuple[Stream, int, int]]:
+    """Return the entries as (stream, first, last) of unbroken sequences, nothing between that is not among them."""
+    found: list[tuple[Stream, int, int]] = []
+    for entry in entries:
+        if found and found[-1][0] == entry.stream and found[-1][2] + 1 == entry.sequence:
+            found[-1] = (entry.stream, found[-1][1], entry.sequence)
+        else:
+            found.append((entry.stream, entry.sequence, entry.sequence))
+    return found

@@ -1,0 +1,117 @@
+"""Messages that are sent alone: again after a passing refusal, or because the link broke at them. Pure.
+
+Law (contract section 5): a message at whose sending the broker three times running closes the connection in order,
+within 5 s and with nothing acknowledged since, is tried once more, first and alone on a new connection; if that is
+closed in the same way it is given up. Resets, time-outs and lost links never count. A batch is taken apart before any
+of its entries is blamed. What is held here is out of the lanes, so that the rest flows on; it is bounded.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+from gateway.lanes import Parcel
+from gateway.model import Entry, Stream
+
+CLOSES_MAX = 3
+SUSPECTS_MAX = 512
+
+Key = tuple[Stream, int]
+
+
+def key_of(entry: Entry) -> Key:
+    return entry.stream, entry.sequence
+
+
+@dataclass(slots=True)
+class Suspect:
+    """One parcel that waits to be sent again at `due_ns`."""
+
+    parcel: Parcel
+    due_ns: int
+    closes: int = 0
+    refusals: int = 0
+    stuck: int = 0
+    under_way: bool = False
+    gone: bool = False
+
+    @property
+    def is_single(self) -> bool:
+        return len(self.parcel.entries) == 1
+
+
+class Suspects:
+    """What is sent alone, by due moment. `keys` names the single entries, which the lanes must leave out."""
+
+    def __init__(self) -> None:
+        self.keys: dict[Key, Suspect] = {}
+        self._batches: list[Suspect] = []
+        self._due: list[tuple[int, int, Suspect]] = []
+        self._count = 0
+        self.on_trial: Suspect | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys) + len(self._batches)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self) >= SUSPECTS_MAX
+
+    def add(self, parcel: Parcel, due_ns: int) -> Suspect:
+        """Hold a parcel until `due_ns`; one that is held already keeps its history."""
+        suspect = self.keys.get(key_of(parcel.entries[0])) if len(parcel.entries) == 1 else None
+        if suspect is None:
+            suspect = Suspect(parcel, due_ns)
+            if suspect.is_single:
+                self.keys[key_of(parcel.entries[0])] = suspect
+            else:
+                self._batches.append(suspect)
+        suspect.parcel = parcel
+        self.postpone(suspect, due_ns)
+        return suspect
+
+    def postpone(self, suspect: Suspect, due_ns: int) -> None:
+        """It waits (again) until `due_ns`."""
+        suspect.due_ns = due_ns
+        suspect.under_way = False
+        self._count += 1
+        heapq.heappush(self._due, (due_ns, self._count, suspect))
+
+    def remove(self, suspect: Suspect) -> None:
+        """It is acknowledged or given up."""
+        suspect.gone = True
+        if suspect.is_single:
+            self.keys.pop(key_of(suspect.parcel.entries[0]), None)
+        elif suspect in self._batches:
+            self._batches.remove(suspect)
+        if self.on_trial is suspect:
+            self.on_trial = None
+
+    def due(self) -> Suspect | None:
+        """Return the one that is due first, also where that is later."""
+        while self._due:
+            due_ns, _, suspect = self._due[0]
+            if not suspect.gone and not suspect.under_way and due_ns == suspect.due_ns:
+                return suspect
+            heapq.heappop(self._due)
+        return None
+
+    def lost(self, now_ns: int) -> list[Suspect]:
+        """The link ended: singles that were under way wait again, batches go back to the lanes and are returned."""
+        batches, self._batches = self._batches, []
+        for suspect in batches:
+            suspect.gone = True
+        for suspect in self.keys.values():
+            if suspect.under_way:
+                self.postpone(suspect, now_ns)
+        return batches
+
+    def blame(self, suspect: Suspect) -> bool:
+        """The broker closed in order at this single message. True: it is to be given up."""
+        if suspect is self.on_trial:
+            return True
+        suspect.closes += 1
+        if suspect.closes >= CLOSES_MAX:
+            self.on_trial = suspect
+        return False

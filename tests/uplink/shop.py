@@ -1,0 +1,96 @@
+"""The real uplink on the real link in real time, over an outbox in memory: what the engine does, in thirty lines."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from gateway.broker import BrokerSettings
+from gateway.clock import SystemClock
+from gateway.model import NS_PER_S, Acknowledged, CommandReceived, LinkDown, LinkUp, Signal
+from gateway.mqtt import LinkTimes, PahoLink
+from gateway.uplink import Uplink
+from gateway.wire import Wire
+from tests.uplink.memory_outbox import MemoryOutbox
+
+QUICK = LinkTimes(connect_s=2.0, connack_s=1.0, ping_s=1, user_timeout_s=2.0)
+
+
+class Shop:
+    """One gateway that only sends."""
+
+    def __init__(
+        self, settings: BrokerSettings, outbox: MemoryOutbox | None = None, times: LinkTimes = QUICK, **options: Any
+    ) -> None:
+        self.clock = SystemClock()
+        self.outbox = outbox or MemoryOutbox()
+        self.wire = Wire("0042", "front", self.outbox.id, settings.topic_prefix)
+        self.signals: queue.SimpleQueue[Signal] = queue.SimpleQueue()
+        self.commands: list[CommandReceived] = []
+        self.downs: list[LinkDown] = []
+        self.ups: list[LinkUp] = []
+        options.setdefault("backfill_delay_max_s", 0.0)
+        self.uplink = Uplink(
+            settings,
+            self.outbox,
+            self.wire,
+            Random(7),
+            lambda: {"version": "0", "config_sha256": "0", "sensors": []},
+            self.outbox.memory,
+            {},
+            **options,
+        )
+        self.link = PahoLink(settings, settings.client_id or "0042.front", self.signals.put, times)
+
+    def passed(self, count: int = 1, note: str | None = None) -> None:
+        for _ in range(count):
+            self.outbox.passed(self.clock.now(), note=note)
+
+    def step(self, wait_s: float = 0.05) -> None:
+        now = self.clock.now()
+        for order in self.uplink.step(now):
+            self.link.obey(order)
+        due_ns = self.uplink.due_ns()
+        if due_ns is not None:
+            wait_s = min(wait_s, max(0.0, (due_ns - now.boot_ns) / NS_PER_S))
+        try:
+            signal = self.signals.get(timeout=wait_s)
+            while True:
+                self._hear(signal)
+                signal = self.signals.get_nowait()
+        except queue.Empty:
+            pass
+
+    def _hear(self, signal: Signal) -> None:
+        if isinstance(signal, CommandReceived):
+            self.commands.append(signal)
+            return
+        if isinstance(signal, LinkDown):
+            self.downs.append(signal)
+        elif isinstance(signal, LinkUp):
+            self.ups.append(signal)
+        assert isinstance(signal, LinkUp | LinkDown | Acknowledged)
+        self.uplink.handle(signal, self.clock.now())
+
+    def until(self, condition: Callable[[], object], within_s: float = 8.0, hurry: bool = False) -> None:
+        """Run until the condition holds; `hurry` cuts each back-off short."""
+        end = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < end, f"not within {within_s} s: {self.uplink.status(self.clock.now())}"
+            if hurry:
+                self.uplink.hurry(self.clock.now())
+            self.step()
+
+    def drain(self, within_s: float = 8.0, hurry: bool = False) -> None:
+        self.until(self.uplink.drained, within_s, hurry)
+
+    def close(self) -> None:
+        self.uplink.stop(self.clock.now())
+        end = time.monotonic() + 2
+        while not self.uplink.is_stopped and time.monotonic() < end:
+            self.step()
+        self.step(0)
+        self.link.close()
