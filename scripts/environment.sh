@@ -23,18 +23,23 @@ list_pythons() {
     for candidate in python3.1{1..9} python3 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python; do
         candidate=$(command -v "$candidate") || continue
         version=$(python_version "$candidate")
-        is_supported "$version" && printf '%s %s\n' "$version" "$candidate"
+        if is_supported "$version"; then printf '%s %s\n' "$version" "$candidate"; fi
     done | sort -s -t. -k2,2n | awk '!seen[$1]++'
 }
 
-# Prints the interpreter to use: $PYTHON, else the one that .venv was made with, else the oldest supported one,
+# Prints the interpreter to use: $PYTHON (a path, a name or a version), else the one that .venv was made with, else the oldest supported one,
 # since what runs there runs on the Pi with the oldest system.
 choose_python() {
     local version found
     if [[ -n ${PYTHON:-} ]]; then
-        version=$(python_version "$PYTHON") || fail "PYTHON=$PYTHON does not run; give the path of a Python >= 3.$PYTHON_MIN_MINOR."
-        is_supported "$version" || fail "PYTHON=$PYTHON is Python $version; 3.$PYTHON_MIN_MINOR or newer is needed."
-        command -v "$PYTHON"
+        if version=$(python_version "$PYTHON"); then
+            is_supported "$version" || fail "PYTHON=$PYTHON is Python $version; 3.$PYTHON_MIN_MINOR or newer is needed."
+            command -v "$PYTHON"
+        else
+            found=$(list_pythons | grep "^${PYTHON#python} ") ||
+                fail "PYTHON=$PYTHON does not run; give the path of a Python >= 3.$PYTHON_MIN_MINOR."
+            printf '%s\n' "${found#* }"
+        fi
     elif is_supported "$(python_version "$ROOT/.venv/bin/python")"; then
         printf '%s\n' "$ROOT/.venv/bin/python"
     else
