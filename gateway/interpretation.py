@@ -97,7 +97,7 @@ class Interpretation:
             return
         try:
             yield from list(work())
-        except Exception as error:
+        except Exception as error:  # the supervisor of interpreters: one broken sensor stops no other
             log.exception("interpreter failed sensor=%s", sense.id)
             sense.broken = True
             detail = f"the interpreter stopped on an internal error ({type(error).__name__}: {error}); please report it"

@@ -217,7 +217,7 @@ def nothing_is_printed(source: Source) -> Iterator[str]:
 
 
 def broad_excepts_say_why(source: Source) -> Iterator[str]:
-    """A supervisor may catch everything; a comment on that line (or the one below) says why. Raising again needs none."""
+    """A supervisor may catch everything; a comment on that line (or below) says why. Raising again needs none."""
     comments = {
         token.start[0]
         for token in tokenize.generate_tokens(StringIO(source.text).readline)

@@ -81,7 +81,7 @@ class SupervisedThread:
                 self._work(self)
             except DriverError as error:
                 self.fail(error.reason, str(error))
-            except Exception as error:
+            except Exception as error:  # the supervisor of drivers: whatever a library raises ends here, and is told
                 log.exception("driver failed sensor=%s", self.sensor)
                 self.fail("driver_died", f"the driver stopped on {type(error).__name__}: {error}; it is started again")
             if self.stopping.is_set():
