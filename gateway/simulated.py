@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gateway.config import Configuration
 
 SEED_VARIABLE = "GATEWAY_SIMULATED_SEED"
-LIVELY = Habits(arrivals_per_hour=720.0, pace=4.0, restock_after_s=25.0)
-"""Somebody every five seconds: for a demonstration, one sees something happen each second or so."""
+LIVELY = Habits(arrivals_per_hour=1000.0, pace=4.0, restock_after_s=25.0)
+"""Somebody every four seconds: for a demonstration, one sees something happen each second or so."""
 ITEM_SPREAD = 0.006
 """One sigma of an item's weight, of its unit weight: 2 g of 330 g, as packed goods have it."""
 BEHIND_MAX_S = 2.0
@@ -59,12 +59,16 @@ def _shelf_of(settings: Any) -> Shelf:
 def _tag_of(rule: Any) -> Tag:
     if rule.ibeacon is not None:
         uuid = str(UUID(rule.ibeacon.uuid))
-        return Tag(rule.tag, "ibeacon", uuid, (rule.ibeacon.major, rule.ibeacon.minor))
+        return Tag(rule.tag, "ibeacon", uuid, _device(rule.ibeacon.major, rule.ibeacon.minor))
     if rule.altbeacon is not None:
         return Tag(rule.tag, "altbeacon", rule.altbeacon.id.lower())
     if rule.eddystone is not None:
-        return Tag(rule.tag, "eddystone", rule.eddystone.namespace.lower(), (rule.eddystone.instance,))
+        return Tag(rule.tag, "eddystone", rule.eddystone.namespace.lower(), _device(rule.eddystone.instance))
     return Tag(rule.tag, "ruuvi" if rule.telemetry else "address", rule.address.lower())
+
+
+def _device(*parts: int | str | None) -> tuple[int | str | None, ...]:
+    return parts if any(part is not None for part in parts) else ()
 
 
 def drivers(configuration: Configuration, clock: Clock, seed: int | str | None = None) -> Mapping[str, Driver]:
