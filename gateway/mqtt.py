@@ -60,7 +60,10 @@ class LinkTimes:
 
 
 class PahoLink:
-    """The link to a broker. `emit` takes what it says, from its own thread; it must neither block nor raise."""
+    """The link to a broker. `emit` takes what it says, from its own thread; it must neither block nor raise.
+
+    `subscribed` is told from that thread whether the broker granted the subscription (`gateway doctor` asks).
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class PahoLink:
         client_id: str,
         emit: Callable[[Signal], None],
         times: LinkTimes = LinkTimes(),
+        subscribed: Callable[[bool], object] = lambda granted: None,
     ) -> None:
         if settings.url is None:
             raise ValueError("there is no broker.url to connect to")
@@ -75,6 +79,7 @@ class PahoLink:
         self._client_id = client_id
         self._emit = emit
         self._times = times
+        self._subscribed = subscribed
         self._current: _Connection | None = None
         self._past: list[_Connection] = []
 
@@ -94,7 +99,7 @@ class PahoLink:
             detail = "earlier attempts still hang in the name server or the handshake"
             self._emit(LinkDown(order.link, "connect.stuck", detail, "check the network and its name server"))
             return
-        self._current = _Connection(self._settings, self._client_id, order, self._emit, self._times)
+        self._current = _Connection(self._settings, self._client_id, order, self._emit, self._times, self._subscribed)
         self._current.thread.start()
 
     def close(self) -> None:
@@ -140,6 +145,7 @@ class _Connection:
         order: Connect,
         emit: Callable[[Signal], None],
         times: LinkTimes,
+        subscribed: Callable[[bool], object],
     ) -> None:
         assert settings.url is not None
         self.link = order.link
@@ -149,6 +155,7 @@ class _Connection:
         self._order = order
         self._emit = emit
         self._times = times
+        self._subscribed = subscribed
         self._v5 = order.protocol == "5"
         self._orders: deque[Message | Disconnect] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -327,7 +334,8 @@ class _Connection:
                 client.loop_write()
             if now - tended >= POLL_MS / 2000:
                 tended = now
-                client.loop_misc()
+                if self._had_connack:  # before it paho would give up after one keepalive, not after `connack_s`
+                    client.loop_misc()
                 self._tend(client, now, started)
             if self._leaving_until is not None and now >= self._leaving_until:
                 return
@@ -504,8 +512,10 @@ class _Connection:
         )
 
     def _on_subscribe(self, client: Client, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
-        if self._probe_sent is None and any(reason.is_failure for reason in reasons):
+        granted = not any(reason.is_failure for reason in reasons)
+        if self._probe_sent is None and not granted:
             log.warning("commands refused by the broker filter=%s", self._order.subscribe)
+        self._subscribed(granted)
         self._probe_sent = None
 
 
