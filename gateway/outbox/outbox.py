@@ -107,6 +107,7 @@ class Outbox:
         self._committer = Committer(self.id, found.epoch, self._logs, self._retention)
         self._since = {name: (log.mark + 1, log.durable) for name, log in self._logs.items()}
         self._found: Found | None = found
+        self._opening = True  # the engine has not yet added `recorded_since_memory` to its memory
         self._owed: list[Loss] = []  # losses without a record yet
         self._losing: list[tuple[int, Loss]] = []  # sequence of the record in stream `gateway`, not durable yet
         self._jobs_open = 0
@@ -152,8 +153,8 @@ class Outbox:
         found = find_outbox(disk, directory, settings)
         outbox = cls(directory, settings, disk, writer, now, describe_loss, found, lock)
         outbox._measure()
-        outbox._begin(now)
         outbox.step(now)
+        outbox._opening = False
         return outbox
 
     @property
@@ -381,17 +382,14 @@ class Outbox:
 
     def _save_due(self, now: Instant) -> None:
         synced = self._saver.due(now.boot_ns)
-        if synced is None:
+        if synced is None or (synced and self._opening):
             return
-        if synced:
-            if self._committer.has_trouble("record"):
-                self._saver.give_up_waiting()
-            elif not self._saver.snapshot(self.memory, now.boot_ns):
-                for log in self._logs.values():
-                    if log.pending and not log.busy and not log.urgent:
-                        log.urgent = True
-                        self._commit_due(log, now)
-                return
+        if synced and not self._saver.snapshot(self.memory, now.boot_ns):
+            for log in self._logs.values():
+                if log.pending and not log.busy and not log.urgent:
+                    log.urgent = True
+                    self._commit_due(log, now)
+            return
         self._save(synced)
 
     def _save(self, synced: bool, clean: bool = False) -> None:
@@ -434,7 +432,7 @@ class Outbox:
 
     def _evict(self, log: StreamLog, index: int, reason: Literal["full", "expired"]) -> None:
         segment, last = log.segments[index], log.last_of(index)
-        segment.leaving = True
+        segment.leaving = segment.forced = True
         self._saver.wanted = True
         lost = list(log.open_within(segment.base, last))
         if lost:

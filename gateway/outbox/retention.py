@@ -18,7 +18,7 @@ from gateway.outbox.stream import BLOCK_BYTES, Segment, StreamLog
 SEGMENT_BYTES_MAX = 4 << 20  # some 14,000 events: the grain of what is shed
 GATEWAY_SEGMENT_BYTES_MAX = 1 << 20  # health every 5 min: a week
 SEGMENT_PART = 64  # of bytes_max, so that a small outbox is still shed in small grains
-SEGMENT_BYTES_MIN = 16 << 10
+SEGMENT_BYTES_MIN = 4 << 10
 FLOOR_PART = 16  # of bytes_max stays with each stream: a flood of one leaves something of all
 EXPIRE_EVERY_NS = 60 * NS_PER_S  # a clock that jumps to 2036 costs one file a minute, not the outbox
 
@@ -132,7 +132,8 @@ class Retention:
         going: list[Segment] = []
         for index, segment in enumerate(log.segments[:-1]):
             last = log.last_of(index)
-            if not segment.leaving or last > mark or not log.settled.covers(segment.base, last):
+            known = segment.forced or last <= mark
+            if not segment.leaving or not known or not log.settled.covers(segment.base, last):
                 continue
             if last > log.settled.through:
                 if len(log.gone) >= GONE_MAX:

@@ -47,6 +47,7 @@ class Saver:
     going: list[tuple[StreamLog, Segment]] = field(default_factory=list)
     _waiting: Remembered | None = None
     _waiting_since_ns: int = 0
+    _late: bool = False
 
     def due(self, now_ns: int) -> bool | None:
         """Return True for a synced save, False for an un-synced one, None for none yet."""
@@ -71,21 +72,16 @@ class Saver:
         """Take the memory as it is now; return whether all that it knows of is durable (or has kept it waiting too long)."""
         if self._waiting is None:
             marks: dict[Stream, int] = {name: log.next - 1 for name, log in self.logs.items()}
-            self._waiting, self._waiting_since_ns = Remembered(memory_text(memory), marks), now_ns
+            self._waiting, self._waiting_since_ns, self._late = Remembered(memory_text(memory), marks), now_ns, False
         if all(self.logs[name].durable >= mark for name, mark in self._waiting.marks.items()):
             self.remembered, self._waiting = self._waiting, None
             return True
-        if now_ns - self._waiting_since_ns >= SNAPSHOT_WAIT_NS:
-            self._waiting = None
-            return True
-        return False
-
-    def give_up_waiting(self) -> None:
-        """Save with the memory of before: the disk does not take what the new one knows of."""
-        self._waiting = None
+        self._late = self._late or now_ns - self._waiting_since_ns >= SNAPSHOT_WAIT_NS
+        return self._late
 
     def waiting_until_ns(self) -> int | None:
-        return None if self._waiting is None else self._waiting_since_ns + SNAPSHOT_WAIT_NS
+        """Return when a save stops waiting for its snapshot's events, and goes with the memory of before."""
+        return None if self._waiting is None or self._late else self._waiting_since_ns + SNAPSHOT_WAIT_NS
 
     def compose(self, outbox: str, epoch: int, counters: Mapping[str, int], clean: bool) -> tuple[int, bytes]:
         """Return the slot and the text of the next save."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from gateway.model import STREAMS, Stream
 from gateway.units import Bytes, Milliseconds, Seconds
 
-BYTES_MAX_LEAST = 1 << 20  # below it the segments of four streams, the state and a floor each do not fit
+BYTES_MAX_LEAST = 256 << 10  # below it the segments of four streams, the state and a floor each do not fit
 COMMIT_INTERVALS_MS: dict[Stream, float] = {"door": 50.0, "shelf": 200.0, "beacon": 1000.0, "gateway": 1000.0}
 
 
@@ -56,7 +56,7 @@ class OutboxSettings:
 
     def __post_init__(self) -> None:
         if self.bytes_max < BYTES_MAX_LEAST:
-            raise ValueError(f"bytes_max must be at least 1 MiB, found {self.bytes_max} bytes")
+            raise ValueError(f"bytes_max must be at least 256 KiB, found {self.bytes_max} bytes")
         unknown = set(self.commit_interval_ms) - set(STREAMS)
         if unknown:
             raise ValueError(f"commit_interval_ms knows {', '.join(STREAMS)}, found {', '.join(sorted(unknown))}")

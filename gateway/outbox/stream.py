@@ -33,6 +33,7 @@ class Segment:
     damaged: bool = False
     settled_ns: int | None = None  # when everything in it was first seen to be acknowledged
     leaving: bool = False  # on its way out, as soon as a synced state says that nobody needs it
+    forced: bool = False  # room is needed: not even the engine's memory is waited for
     created_ms: int | None = None  # wall clock of the header, 0 where unknown or not to be trusted, None: not read yet
 
 

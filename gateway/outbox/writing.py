@@ -124,6 +124,8 @@ class Begin:
     def run(self, disk: Disk) -> None:
         for path in self.directories:
             disk.make_directory(path)
+        with contextlib.suppress(PermissionError):  # not ours to open; then whoever made the directory has synced it
+            disk.sync_directory(os.path.dirname(self.directory) or ".")
         try:
             fd = disk.open(self.path)
         except FileNotFoundError:

@@ -1,0 +1,272 @@
+"""Random histories of an outbox on the model disk, judged against a ledger. Run as a program to soak: SEED COUNT.
+
+The ledger knows every event that was appended, which of them were told to be durable, delivered, acknowledged, and every
+loss that was named. Invariants (storage notes 4.2): D1 durable is kept, D2 exact, D3 always opens, D4 ascending, D5 and D10
+every number delivered or named, D6 an id names one event and nothing un-synced is handed out, D7 a synced acknowledgement is
+final, D8 bounded; and the engine's memory + what was recorded since is exactly what was recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from gateway.disk import Disk
+from gateway.model import STREAMS, Entry, Instant, Loss, Stream
+from gateway.outbox import InlineWriter, Outbox, OutboxSettings
+from tests.simulation.disk import ModelDisk, PowerCut
+
+DIRECTORY = "/outbox"
+WALL_NS = 1_763_800_000_000_000_000
+
+
+class Violation(AssertionError):
+    """A guarantee was broken."""
+
+
+def describe_loss(outbox: str, loss: Loss, now: Instant) -> bytes:
+    """Write a loss as the gateway does."""
+    where = {"outbox": outbox, "stream": loss.stream, "reason": loss.reason}
+    numbers = {"first_sequence": loss.first, "last_sequence": loss.last, "count": loss.count}
+    said = {"type": "store.gateway.events_dropped", "data": {**where, **numbers}}
+    return json.dumps(said, separators=(",", ":")).encode()
+
+
+def demand(holds: bool, what: str) -> None:
+    """Raise Violation unless it holds."""
+    if not holds:
+        raise Violation(what)
+
+
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """What the disk does besides losing power."""
+
+    sync_error_chance: float = 0.0
+    write_error_chance: float = 0.0
+    capacity_bytes: int | None = None
+    bytes_max: int = 256 << 10
+    payload_bytes: int = 700
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What is known to everybody outside the outbox."""
+
+    outbox: str = ""
+    given: dict[tuple[Stream, int], set[bytes]] = field(default_factory=dict)
+    durable: dict[tuple[Stream, int], bytes] = field(default_factory=dict)
+    ids: dict[tuple[str, int, Stream, int], bytes] = field(default_factory=dict)
+    delivered: set[tuple[Stream, int]] = field(default_factory=set)
+    acked: set[tuple[Stream, int]] = field(default_factory=set)
+    final: set[tuple[Stream, int]] = field(default_factory=set)
+    named: dict[tuple[Stream, int], str] = field(default_factory=dict)
+
+    def deliver(self, outbox: Outbox, entries: list[Entry], after: int, described: set[bytes]) -> None:
+        for entry in entries:
+            key = (entry.stream, entry.sequence)
+            demand(entry.sequence > after, f"D4: {key} does not ascend")
+            after = entry.sequence
+            demand(entry.sequence <= outbox.positions(entry.stream).recorded_through, f"D6: {key} is not durable")
+            said = self.given.get(key, ()) if entry.stream != "gateway" else (*self.given.get(key, ()), *described)
+            demand(entry.payload in said, f"D2: {key} was never appended so")
+            demand(self.durable.get(key, entry.payload) == entry.payload, f"D1: {key} is another event")
+            known = self.ids.setdefault((outbox.id, entry.epoch, *key), entry.payload)
+            demand(known == entry.payload, f"D6: {key} of epoch {entry.epoch} named two events")
+            demand(key not in self.final, f"D7: {key} came again after a synced acknowledgement")
+            self.delivered.add(key)
+            if entry.stream == "gateway" and b"events_dropped" in entry.payload:
+                said = json.loads(entry.payload)["data"]
+                for number in range(said["first_sequence"], said["last_sequence"] + 1):
+                    self.named[said["stream"], number] = said["reason"]
+
+
+class History:
+    """One random life of an outbox: runs, power cuts and re-openings, from a seed."""
+
+    def __init__(
+        self, seed: int, troubles: Troubles, wrap: Callable[[ModelDisk], Disk] = lambda disk: disk, runs: int = 4
+    ) -> None:
+        self.random = Random(seed)
+        self.troubles, self.runs = troubles, runs
+        self.model = ModelDisk(self.random, troubles.capacity_bytes)
+        self.disk = wrap(self.model)
+        self.ledger = Ledger()
+        self.now = Instant(0, WALL_NS)
+        self.settings = OutboxSettings(bytes_max=troubles.bytes_max, keep_acknowledged=self.random.choice((0.0, 5.0)))
+        self.after: dict[Stream, int] = {}
+        self.volatile: dict[tuple[Stream, int], bytes] = {}
+        self.described: set[bytes] = set()
+        self.count = 0
+
+    def run(self) -> None:
+        """Live, and in the end prove completeness on a disk without trouble."""
+        for _ in range(self.runs):
+            self.model.sync_error_chance = self.troubles.sync_error_chance
+            self.model.write_error_chance = self.troubles.write_error_chance
+            span = 12 if self.random.random() < 0.3 else 120
+            self.model.cut_at = self.model.calls + 1 + self.random.randrange(span)
+            try:
+                outbox = self.open()
+                while True:
+                    self.act(outbox)
+            except PowerCut:
+                self.model.power_cut()
+        self.model.sync_error_chance = self.model.write_error_chance = 0.0
+        self.model.capacity_bytes = None
+        self.prove()
+
+    def open(self) -> Outbox:
+        writer = InlineWriter(self.disk)
+        outbox = Outbox.open(DIRECTORY, self.settings, self.disk, writer, self.now, self.describe)
+        if self.ledger.outbox != outbox.id:
+            demand(not self.ledger.durable, f"D3: the outbox was given up: {outbox.created}")
+            self.ledger = Ledger(outbox.id)
+        self.after = dict.fromkeys(STREAMS, 0)
+        self.volatile = {}
+        self.ledger.acked = set(self.ledger.final)
+        self.check_memory(outbox)
+        self.note_durable(outbox)
+        return outbox
+
+    def describe(self, outbox: str, loss: Loss, now: Instant) -> bytes:
+        payload = describe_loss(outbox, loss, now)
+        self.described.add(payload)
+        return payload
+
+    def check_memory(self, outbox: Outbox) -> None:
+        since: dict[str, list[int]] = {name: [] for name in STREAMS}
+        for entry in outbox.recorded_since_memory():
+            since[entry.stream].append(entry.sequence)
+        for name in STREAMS:
+            known = outbox.memory.get(name, 0)
+            recorded = outbox.positions(name).recorded_through
+            demand(known <= recorded, f"memory knows of {name} {known}, recorded are {recorded}")
+            there = [n for n in range(known + 1, recorded + 1) if (name, n) in self.ledger.durable]
+            shed = [n for n in there if n not in since[name]]
+            if self.troubles.capacity_bytes is None and self.troubles.bytes_max >= 1 << 20:
+                demand(not shed, f"memory {known} of {name} misses {shed}")
+            outbox.memory[name] = recorded
+
+    def act(self, outbox: Outbox) -> None:
+        dice = self.random.random()
+        stream: Stream = self.random.choice(STREAMS)
+        if dice < 0.5:
+            for _ in range(self.random.choice((1, 1, 2, 5))):
+                self.append(outbox, stream)
+        elif dice < 0.62:
+            self.now = self.now.later(self.random.choice((10, 60, 300, 1100, 12_000)) * 1_000_000)
+            outbox.step(self.now)
+        elif dice < 0.74:
+            outbox.commit(self.now)
+        elif dice < 0.94:
+            self.take(outbox, stream)
+        elif dice < 0.98:
+            acked = set(self.ledger.acked)
+            outbox.save_soon()
+            generation = outbox._saver.generation
+            outbox.step(self.now)
+            saver = outbox._saver
+            if (
+                saver.generation > generation
+                and not saver.wanted
+                and outbox._committer.trouble is None
+                and not saver.dirty
+            ):
+                self.ledger.final |= acked
+        elif self.random.random() < 0.2:
+            outbox.close(self.now)
+            self.model.kill()
+            self.now = self.now.later(1_000_000_000)
+            self.note_durable(outbox)
+            raise PowerCut
+        self.note_durable(outbox)
+        demand(
+            self.model.used_bytes() <= self.settings.bytes_max,
+            f"D8: {self.model.used_bytes()} bytes of {self.settings.bytes_max}",
+        )
+
+    def append(self, outbox: Outbox, stream: Stream) -> None:
+        self.count += 1
+        size = self.random.choice((0, 40, 300, self.troubles.payload_bytes))
+        payload = b'{"type":"t","n":%d,"x":"%b"}' % (self.count, b"x" * self.random.randrange(size + 1))
+        number = outbox._logs[stream].next
+        self.ledger.given.setdefault((stream, number), set()).add(payload)
+        given = outbox.append(stream, payload, self.now)
+        demand(given in (None, number), "a number was skipped")
+        outbox.memory[stream] = number
+        self.volatile[stream, number] = payload
+
+    def note_durable(self, outbox: Outbox) -> None:
+        for name in STREAMS:
+            log = outbox._logs[name]
+            waiting = {sequence for sequence, _ in (*log.inflight, *log.pending)}
+            for number in range(1, outbox.positions(name).recorded_through + 1):
+                payload = self.volatile.pop((name, number), None)
+                if payload is not None and log.next_open(number) == number:
+                    demand(number not in waiting, f"D6: {name} {number} waits and is durable")
+                    self.ledger.durable[name, number] = payload
+
+    def take(self, outbox: Outbox, stream: Stream) -> None:
+        after = self.after[stream] if self.random.random() < 0.7 else self.random.randrange(self.after[stream] + 1)
+        entries = outbox.read(stream, after, self.random.randrange(1, 6), self.random.choice((100, 10_000)))
+        self.ledger.deliver(outbox, entries, after, self.described)
+        if entries:
+            self.after[stream] = max(self.after[stream], entries[-1].sequence)
+            self.random.shuffle(entries)
+            for entry in entries[: self.random.randrange(len(entries) + 1)]:
+                outbox.acknowledge(stream, entry.sequence, entry.sequence)
+                self.ledger.acked.add((stream, entry.sequence))
+
+    def prove(self) -> None:
+        """Open once more, drain everything, and account for every number."""
+        outbox = self.open()
+        for _ in range(5):  # reading finds holes, whose names then have to be read as well
+            for name in STREAMS:
+                after = 0
+                while entries := outbox.read(name, after, 100, 1 << 20):
+                    self.ledger.deliver(outbox, entries, after, self.described)
+                    after = entries[-1].sequence
+            self.now = self.now.later(2_000_000_000)
+            outbox.commit(self.now)
+        for name in STREAMS:
+            for number in range(1, outbox.positions(name).recorded_through + 1):
+                key = (name, number)
+                demand(
+                    key in self.ledger.delivered or key in self.ledger.named,
+                    f"D10: {key} is neither delivered nor named",
+                )
+        for key, reason in self.ledger.named.items():
+            if reason == "corrupt":
+                demand(key not in self.ledger.durable, f"D1: durable {key} was lost")
+        for key in self.ledger.durable:
+            demand(key in self.ledger.delivered or key in self.ledger.named, f"D1: {key} was durable")
+
+
+POLITE = Troubles(bytes_max=1 << 20, payload_bytes=3000)
+BOUNDED = Troubles(payload_bytes=3000)
+FAILING = Troubles(sync_error_chance=0.1, write_error_chance=0.02, bytes_max=1 << 20)
+FULL = Troubles(capacity_bytes=160 << 10, payload_bytes=2000)
+ALL = (POLITE, BOUNDED, FAILING, FULL)
+
+
+def run_history(
+    seed: int, troubles: Troubles | None = None, wrap: Callable[[ModelDisk], Disk] = lambda disk: disk
+) -> None:
+    """Run the history of a seed; Violation (or any error of the outbox) tells that it broke a guarantee."""
+    history = History(seed, ALL[seed % len(ALL)] if troubles is None else troubles, wrap)
+    history.run()
+
+
+if __name__ == "__main__":
+    start, count = int(sys.argv[1]), int(sys.argv[2])
+    for number in range(start, start + count):
+        try:
+            run_history(number)
+        except BaseException:
+            print(f"seed {number} broke a guarantee", file=sys.stderr)
+            raise
+    print(f"{count} histories from seed {start}: every guarantee held")
