@@ -339,6 +339,10 @@ class BeaconInterpreter:
 
 def driver(settings: ScannerSettings, clock: Clock) -> Driver:
     """Build the driver that the settings name."""
+    if settings.driver == "bleak":
+        from gateway.sensors.drivers.bleak_scan import BleakScan
+
+        return BleakScan(settings, clock)
     from gateway.sensors.drivers.bluepy_scan import BluepyScan
 
     return BluepyScan(settings, clock)
