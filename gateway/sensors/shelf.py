@@ -27,8 +27,8 @@ MANY_NS = 2_500 * NS_PER_S // 1000
 UNEXPLAINED_NS = 5 * NS_PER_S
 SPI_PINS: Mapping[int, Mapping[str, int]] = {
     0: {"bus 0 (MISO)": 9, "bus 0 (MOSI)": 10, "bus 0 (SCLK)": 11, "bus 0 (CE0)": 8},
-    1: {"bus 1 (MISO)": 19, "bus 1 (MOSI)": 20, "bus 1 (SCLK)": 21, "bus 1 (CE0)": 18},
 }
+"""gpiozero opens the header's first bus alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class ShelfSettings:
         elif self.data_pin is not None or self.clock_pin is not None:
             raise ValueError(f'data_pin and clock_pin belong to driver "hx711", not to "{self.driver}"')
         if self.bus is not None and self.bus not in SPI_PINS:
-            raise ValueError("bus must be 0 or 1")
+            raise ValueError("bus must be 0, the SPI bus that gpiozero opens")
         if self.device is not None and not 0 <= self.device <= 99:
             raise ValueError("device must lie between 0 and 99")
         if self.rate_hz not in (10, 80):
