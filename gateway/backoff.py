@@ -12,17 +12,17 @@ from random import Random
 from gateway.model import NS_PER_S
 
 BASE_S = 2.0
-SPACING_S = 1.0
 STABLE_S = 60.0
 
 
 class Backoff:
     """The wait before the next attempt. `due_ns` is when it may be made."""
 
-    def __init__(self, random: Random, cap_s: float, base_s: float = BASE_S) -> None:
+    def __init__(self, random: Random, cap_s: float, base_s: float = BASE_S, spacing_s: float = 1.0) -> None:
         self._random = random
         self._cap_s = cap_s
         self._base_s = min(base_s, cap_s)
+        self._spacing_ns = int(spacing_s * NS_PER_S)
         self.failures = 0
         self.due_ns = 0
         self._attempt_ns: int | None = None
@@ -31,10 +31,12 @@ class Backoff:
         """An attempt was made."""
         self._attempt_ns = now_ns
 
-    def stood(self, up_ns: int, acknowledged: int) -> None:
-        """A link ended that was up for `up_ns` and had `acknowledged` messages acknowledged."""
-        if up_ns >= STABLE_S * NS_PER_S and acknowledged:
+    def stood(self, up_ns: int, acknowledged: int) -> bool:
+        """A link ended that was up for `up_ns` and had `acknowledged` messages acknowledged. True: it was a good one."""
+        good = up_ns >= STABLE_S * NS_PER_S and acknowledged > 0
+        if good:
             self.failures = 0
+        return good
 
     def fail(self, now_ns: int, at_least: int = 0) -> None:
         """The link is down: wait longer than last time. `at_least` counts that many failures before this one."""
@@ -60,5 +62,5 @@ class Backoff:
         self.due_ns = self._spaced(now_ns + int(wait_s * NS_PER_S))
 
     def _spaced(self, due_ns: int) -> int:
-        spacing = 0 if self._attempt_ns is None else self._attempt_ns + int(SPACING_S * NS_PER_S)
+        spacing = 0 if self._attempt_ns is None else self._attempt_ns + self._spacing_ns
         return max(due_ns, spacing)

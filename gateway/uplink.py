@@ -44,7 +44,6 @@ from gateway.wire import STATE_CONTENT_TYPE, Wire
 
 log = logging.getLogger(__name__)
 
-ACK_NS = 10 * NS_PER_S
 CONNECT_NS = 60 * NS_PER_S  # the link's own limits are tighter; this one catches a resolver that hangs
 POISON_NS = 5 * NS_PER_S
 STATE_NS = 60 * NS_PER_S
@@ -59,7 +58,17 @@ AGAIN_MAX = 8  # quick reconnects on end, to find a message that breaks the link
 FOR_A_PERSON = ("connack.bad_credentials", "connack.not_authorized", "connack.banned", "tls.client_certificate_refused")
 TOPIC_REFUSALS = (0x87, 0x90)
 
+BROKEN_SENDS = 2  # losses at a sending on end, before one message at a time is sent
 Phase = Literal["off", "down", "connecting", "up", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Times of the policy; tests in real time shorten them."""
+
+    acknowledge_within_s: float = 10.0
+    connect_spacing_s: float = 1.0
+    backfill_delay_max_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +140,7 @@ class Uplink:
         describe_state: Callable[[], Mapping[str, Any]],
         memory: dict[str, Any],
         anchors: Mapping[str, int],
-        backfill_delay_max_s: float = 2.0,
+        pace: Pace = Pace(),
     ) -> None:
         self._settings = settings
         self._profile = PROFILES[settings.profile]
@@ -139,8 +148,9 @@ class Uplink:
         self._wire = wire
         self._random = random
         self._describe_state = describe_state
-        self._backfill_delay_max_s = backfill_delay_max_s
-        self._backoff = Backoff(random, settings.reconnect_max_s)
+        self._pace = pace
+        self._ack_ns = int(pace.acknowledge_within_s * NS_PER_S)
+        self._backoff = Backoff(random, settings.reconnect_max_s, spacing_s=pace.connect_spacing_s)
         self._choice = ProtocolChoice(settings.protocol, settings.url or "", memory, outbox.save_soon)
         self._suspects = Suspects()
         self._in_order = settings.resync == "in-order"
@@ -164,6 +174,7 @@ class Uplink:
         self._final: list[Order] = []
         self._again = 0
         self._careful = 0
+        self._broken_sends = 0
         self._state_closes = 0
         self._state_muted = False
         self._told: dict[str, Any] | None = None
@@ -328,7 +339,7 @@ class Uplink:
         self._bytes.restart()
         self._told = None
         self._state_due_ns = now.boot_ns
-        delay_s = self._random.uniform(0, self._backfill_delay_max_s)
+        delay_s = self._random.uniform(0, self._pace.backfill_delay_max_s)
         self._backfill_from_ns = now.boot_ns + int(delay_s * NS_PER_S)
         self._lanes.open(now)
         if self.counters.connects > 1:
@@ -351,7 +362,7 @@ class Uplink:
         self._reason = Reason(signal.code, signal.detail, signal.advice)
         if signal.connack == 0x9A:  # retain not supported: the will asks for it
             self._retain = False
-        looked_for = was_up and signal.in_order and self._find_the_poison(now)
+        looked_for = was_up and self._find_the_poison(now, signal.in_order)
         for flight in self._flights.values():
             if flight.parcel.lane == "resend" and flight.suspect is None:
                 self._lanes.resend_lost(flight.parcel)
@@ -362,7 +373,8 @@ class Uplink:
                 self._lanes.resend_lost(batch.parcel)
         self._lanes.close()
         if was_up:
-            self._backoff.stood(now.boot_ns - self._up_ns, self._acks)
+            if self._backoff.stood(now.boot_ns - self._up_ns, self._acks):
+                self._broken_sends = 0
         self._again = self._again + 1 if at_once or looked_for else 0
         if self._again and self._again <= AGAIN_MAX:
             self._backoff.again(now.boot_ns)
@@ -372,10 +384,16 @@ class Uplink:
             self._backoff.fail(now.boot_ns)
         self._clear_link()
 
-    def _find_the_poison(self, now: Instant) -> bool:
-        """The broker closed in order: blame the message at whose sending it did. True: look for it at once."""
+    def _find_the_poison(self, now: Instant, in_order: bool) -> bool:
+        """Blame the message at whose sending the broker closed in order. True: look for it at once."""
         recent = [f for f in self._flights.values() if now.boot_ns - f.sent_ns <= POISON_NS]
         if not recent:
+            return False
+        if not in_order:
+            # A broker that closes with more of ours unread resets. That blames nobody; but one at a time will tell.
+            self._broken_sends += len(self._flights) > 1
+            if self._broken_sends >= BROKEN_SENDS:
+                self._careful = min(len(self._flights), self._window)
             return False
         # Brokers work in order, so the oldest unacknowledged is the one; with more than one under way that is a
         # guess, and the next connection sends one at a time until as many are acknowledged.
@@ -427,7 +445,9 @@ class Uplink:
         self._bytes.acknowledged(flight.sent_ns, now.boot_ns, flight.size, in_use)
         self._acks += 1
         self._last_ack_ns = now.boot_ns
-        self._careful = max(0, self._careful - 1)
+        if self._careful:
+            self._careful -= 1
+            self._broken_sends = 0 if not self._careful else self._broken_sends
         if flight.suspect is self._suspects.on_trial:
             self._suspects.on_trial = None
         if signal.reason_code >= 0x80:
@@ -515,7 +535,7 @@ class Uplink:
         # From the fourth time on a message that is never answered is waited for longer: a reconnect for each costs
         # the others their place, too.
         stuck = flight.suspect.stuck if flight.suspect is not None else 0
-        return flight.sent_ns + (ACK_NS << min(5, max(0, stuck - 2)))
+        return flight.sent_ns + (self._ack_ns << min(5, max(0, stuck - 2)))
 
     def _held_for_silence(self, flight: _Flight, now: Instant) -> None:
         parcel = flight.parcel

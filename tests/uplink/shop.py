@@ -6,24 +6,25 @@ import queue
 import time
 from collections.abc import Callable
 from random import Random
-from typing import Any
 
 from gateway.broker import BrokerSettings
 from gateway.clock import SystemClock
 from gateway.model import NS_PER_S, Acknowledged, CommandReceived, LinkDown, LinkUp, Signal
 from gateway.mqtt import LinkTimes, PahoLink
-from gateway.uplink import Uplink
+from gateway.uplink import Pace, Uplink
 from gateway.wire import Wire
 from tests.uplink.memory_outbox import MemoryOutbox
 
 QUICK = LinkTimes(connect_s=2.0, connack_s=1.0, ping_s=1, user_timeout_s=2.0)
+
+BRISK = Pace(connect_spacing_s=0.0, backfill_delay_max_s=0.0)
 
 
 class Shop:
     """One gateway that only sends."""
 
     def __init__(
-        self, settings: BrokerSettings, outbox: MemoryOutbox | None = None, times: LinkTimes = QUICK, **options: Any
+        self, settings: BrokerSettings, outbox: MemoryOutbox | None = None, times: LinkTimes = QUICK, pace: Pace = BRISK
     ) -> None:
         self.clock = SystemClock()
         self.outbox = outbox or MemoryOutbox()
@@ -32,7 +33,6 @@ class Shop:
         self.commands: list[CommandReceived] = []
         self.downs: list[LinkDown] = []
         self.ups: list[LinkUp] = []
-        options.setdefault("backfill_delay_max_s", 0.0)
         self.uplink = Uplink(
             settings,
             self.outbox,
@@ -41,7 +41,7 @@ class Shop:
             lambda: {"version": "0", "config_sha256": "0", "sensors": []},
             self.outbox.memory,
             {},
-            **options,
+            pace,
         )
         self.link = PahoLink(settings, settings.client_id or "0042.front", self.signals.put, times)
 
