@@ -113,7 +113,7 @@ class Committer:
         first_bytes = len(log.pending[0][1]) + LINE_OVERHEAD_BYTES if log.pending else 0
         active = log.active
         if active is not None:
-            kept_back = LOSS_RESERVE_BYTES if log.name == "gateway" and not log.urgent else 0
+            kept_back = LOSS_RESERVE_BYTES if log.name == "gateway" and not log.naming else 0
             room = active.size_bytes - active.offset - len(FOOTER) - min(kept_back, active.size_bytes // 4)
             if first_bytes <= room:
                 self._wants_file.discard(log.name)
@@ -129,12 +129,11 @@ class Committer:
         if log.name == "gateway" and trouble is not None and trouble.errno == errno.ENOSPC:
             size = min(size, GATEWAY_LAST_RESORT_BYTES)
         size = max(size, needed)
-        loss = log.name == "gateway" and log.urgent
-        if not loss and not self._retention.has_room(log.name, size):
+        if not log.naming and not self._retention.has_room(log.name, size):
             self._make_room(log, size, now, floors=True)
             return None
         path = os.path.join(log.directory, segment_name(base, self.epoch))
-        create = Create(path, size, header, keep_reserve=not (loss or self._into_reserve))
+        create = Create(path, size, header, keep_reserve=not (log.naming or self._into_reserve))
         seed = salt(self._outbox, log.name, self.epoch)
         active = Active(Segment(base, self.epoch, path, size), -1, len(header), 0, size, seed, True)
         self._wants_file.discard(log.name)

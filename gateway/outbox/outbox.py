@@ -428,7 +428,7 @@ class Outbox:
             payload = self._describe_loss(self.id, loss, now)
             check_payload(payload)
             self._losing.append((log.push(payload, now.boot_ns), loss))
-            log.urgent = True
+            log.urgent = log.naming = True
 
     def _evict(self, log: StreamLog, index: int, reason: Literal["full", "expired"]) -> None:
         segment, last = log.segments[index], log.last_of(index)

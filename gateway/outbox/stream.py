@@ -77,6 +77,7 @@ class StreamLog:
     pending_bytes: int = 0
     pending_since_ns: int | None = None
     urgent: bool = False
+    naming: bool = False  # the record of a loss waits: it may use what is kept back for losses
     inflight: tuple[Item, ...] = ()
     busy: bool = False  # a write is in the writer's hands
     active: Active | None = None
@@ -107,7 +108,7 @@ class StreamLog:
         self.inflight = tuple(items)
         if not self.pending:
             self.pending_since_ns = None
-            self.urgent = False
+            self.urgent = self.naming = False
         return self.inflight
 
     def take_back(self, now_ns: int) -> None:

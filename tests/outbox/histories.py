@@ -50,6 +50,7 @@ class Troubles:
     capacity_bytes: int | None = None
     bytes_max: int = 256 << 10
     payload_bytes: int = 700
+    calls_max: int = 120  # until the power cut
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ class History:
         for _ in range(self.runs):
             self.model.sync_error_chance = self.troubles.sync_error_chance
             self.model.write_error_chance = self.troubles.write_error_chance
-            span = 12 if self.random.random() < 0.3 else 120
+            span = 12 if self.random.random() < 0.3 else self.troubles.calls_max
             self.model.cut_at = self.model.calls + 1 + self.random.randrange(span)
             try:
                 outbox = self.open()
@@ -191,7 +192,7 @@ class History:
 
     def append(self, outbox: Outbox, stream: Stream) -> None:
         self.count += 1
-        size = self.random.choice((0, 40, 300, self.troubles.payload_bytes))
+        size = self.random.choice((0, 40, 300, 700 if stream == "gateway" else self.troubles.payload_bytes))
         payload = b'{"type":"t","n":%d,"x":"%b"}' % (self.count, b"x" * self.random.randrange(size + 1))
         number = outbox._logs[stream].next
         self.ledger.given.setdefault((stream, number), set()).add(payload)
@@ -247,9 +248,9 @@ class History:
 
 
 POLITE = Troubles(bytes_max=1 << 20, payload_bytes=3000)
-BOUNDED = Troubles(payload_bytes=3000)
+BOUNDED = Troubles(payload_bytes=9000, calls_max=300)
 FAILING = Troubles(sync_error_chance=0.1, write_error_chance=0.02, bytes_max=1 << 20)
-FULL = Troubles(capacity_bytes=160 << 10, payload_bytes=2000)
+FULL = Troubles(capacity_bytes=80 << 10, payload_bytes=3000)
 ALL = (POLITE, BOUNDED, FAILING, FULL)
 
 
