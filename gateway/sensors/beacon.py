@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -23,8 +24,8 @@ from gateway.model import NS_PER_S, Event, Fact, Instant, Reading, Stream, rfc33
 from gateway.sensors import Driver, Kind, Surroundings
 from gateway.sensors.counting import Interval
 from gateway.sensors.presence import Arrived, Attendance, Change, Left, Moved, Zone
-from gateway.sensors.tags import Content, Match, Rulebook, TagRule, opened_keys, repeated_selectors
-from gateway.sensors.telemetry import NOTHING, BtHomeOpener, Telemetry
+from gateway.sensors.tags import Content, Match, Rulebook, TagRule, repeated_selectors
+from gateway.sensors.telemetry import NOTHING, BtHomeOpener, Decrypt, Telemetry
 from gateway.units import Identifier, Pattern, Seconds
 
 RSSI_DBM_MIN = -126
@@ -209,9 +210,19 @@ class Strangers:
 
 
 class BeaconInterpreter:
-    """One scanner's advertisements into events."""
+    """One scanner's advertisements into events.
 
-    def __init__(self, settings: ScannerSettings, surroundings: Surroundings) -> None:
+    `keys` are decryptions by the index of their rule; `troubles` are sentences about keys that cannot be used: they are
+    told as a fault, and those tags have presence but no telemetry.
+    """
+
+    def __init__(
+        self,
+        settings: ScannerSettings,
+        surroundings: Surroundings,
+        keys: Mapping[int, Decrypt] = MappingProxyType({}),
+        troubles: Sequence[str] = (),
+    ) -> None:
         self.settings = settings
         self.surroundings = surroundings
         self._rules = Rulebook(settings.tags)
@@ -221,9 +232,9 @@ class BeaconInterpreter:
         self._identities: dict[Any, str | None] = {}
         self._telemetry_every_ns = int(settings.telemetry_every * NS_PER_S)
         self._told: OrderedDict[Any, int] = OrderedDict()
-        decryptions, self._troubles = opened_keys(settings.tags)
+        self._troubles = troubles
         self._openers = {
-            index: BtHomeOpener(decryptions.get(index), must_be_encrypted=rule.bindkey_file is not None)
+            index: BtHomeOpener(keys.get(index), must_be_encrypted=rule.bindkey_file is not None)
             for index, rule in enumerate(settings.tags)
             if rule.has_telemetry
         }
@@ -337,6 +348,13 @@ class BeaconInterpreter:
         yield Event(self.settings.id, at, BeaconTelemetry(match.tag, identity, **asdict(telemetry)))
 
 
+def interpreter(settings: ScannerSettings, surroundings: Surroundings) -> BeaconInterpreter:
+    """Build the interpreter of one scanner; reads the bind keys that its rules name."""
+    from gateway.sensors.drivers.bind_keys import opened_keys
+
+    return BeaconInterpreter(settings, surroundings, *opened_keys(settings.tags))
+
+
 def driver(settings: ScannerSettings, clock: Clock) -> Driver:
     """Build the driver that the settings name."""
     if settings.driver == "bleak":
@@ -353,7 +371,7 @@ KIND: Kind[ScannerSettings] = Kind(
     stream="beacon",
     settings=ScannerSettings,
     facts=(BeaconArrived, BeaconMoved, BeaconLeft, BeaconTelemetry, BeaconCounted),
-    interpreter=BeaconInterpreter,
+    interpreter=interpreter,
     driver=driver,
     reading_of=reading_of,
     line_of=line_of,

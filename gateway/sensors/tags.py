@@ -1,4 +1,4 @@
-"""Which advertisement belongs to which tag: the rules of a scanner, and their index. Pure but for `opened_keys`.
+"""Which advertisement belongs to which tag: the rules of a scanner, and their index. Pure.
 
 A rule names a tag by address, iBeacon, AltBeacon or Eddystone-UID. Where several rules fit one advertisement the first
 in the configuration wins, so put the particular one before the general one. Rules of the same tag that each name one
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge, Le
@@ -26,7 +25,7 @@ from gateway.sensors.advertisement import (
     decode,
     power_dbm,
 )
-from gateway.sensors.telemetry import BtHome, Decrypt, Telemetry, aes_ccm
+from gateway.sensors.telemetry import BtHome, Telemetry
 from gateway.units import Address, Identifier, Pattern
 
 CONTENTS_MAX = 4096
@@ -35,7 +34,6 @@ CONTENT_BYTES_MAX = 64
 """A legacy advertisement with its scan response is 62 bytes; longer ones are read anew each time."""
 IDENTIFIED_MAX = 4096
 """Addresses at which a tag was identified, for TLM frames; the one identified first is forgotten first."""
-BIND_KEY_BYTES = 16
 
 Uuid = Annotated[
     str,
@@ -241,30 +239,3 @@ class Rulebook:
 
 def _whom(rule: Match, identity: str) -> Match:
     return rule if rule.identity is None else Match(rule.rule, rule.tag, identity, rule.telemetry)
-
-
-def opened_keys(rules: Sequence[TagRule]) -> tuple[dict[int, Decrypt], list[str]]:
-    """Read the bind keys of the rules; return decryptions by the rule's index, and a sentence for each that failed.
-
-    No sentence has a part of a key in it.
-    """
-    keys: dict[int, Decrypt] = {}
-    troubles: list[str] = []
-    for index, rule in enumerate(rules):
-        if rule.bindkey_file is None:
-            continue
-        try:
-            key = bytes.fromhex(Path(rule.bindkey_file).read_text(encoding="ascii").strip())
-            if len(key) != BIND_KEY_BYTES:
-                raise ValueError
-            keys[index] = aes_ccm(key)
-        except ImportError:
-            troubles.append(
-                f"the telemetry of tag {rule.tag} is encrypted, and the package cryptography is not installed "
-                "(install it: pip install cryptography)"
-            )
-        except OSError as error:
-            troubles.append(f"the bind key of tag {rule.tag} cannot be read: {error.strerror} ({rule.bindkey_file})")
-        except ValueError:
-            troubles.append(f"the bind key of tag {rule.tag} must be 32 hex digits ({rule.bindkey_file})")
-    return keys, troubles
