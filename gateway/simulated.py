@@ -200,7 +200,7 @@ SENSORS_TOML = f"""\
 id = "entrance"
 outer_pin = 17
 inner_pin = 27
-counted_every = "15 min"
+counted_every = "1 min"
 
 [[shelf]]
 id = "aisle-3"
@@ -211,6 +211,8 @@ calibration = {{ offset_counts = 84213, counts_per_gram = 21.5 }}
 
 [[scanner]]
 id = "ble"
+left_after_s = 8
+counted_every = "1 min"
 tags = [
   {{ tag = "loyalty", ibeacon = {{ uuid = "{LOYALTY_UUID}" }} }},
   {{ tag = "fridge", eddystone = {{ namespace = "{FRIDGE_NAMESPACE}" }} }},

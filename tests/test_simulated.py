@@ -307,6 +307,6 @@ def test_recording_of_a_seed_is_a_recording(tmp_path: Path) -> None:
 
 def test_golden_recording_is_what_its_note_says() -> None:
     header = json.loads(GOLDEN.read_text().partition("\n")[0])
-    again = "".join(simulated.recording(simulated.demo_shop(42), 120, note=header["note"]))
+    again = "".join(simulated.recording(simulated.demo_shop(42), 100, note=header["note"]))
     assert GOLDEN.read_text() == again
     assert GOLDEN.stat().st_size < 300_000

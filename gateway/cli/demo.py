@@ -37,7 +37,7 @@ def _length(context: click.Context, parameter: click.Parameter, text: str | None
     """,
 )
 @click.option("--script", is_flag=True, help="Without a person: runs, cuts the line, mends it, sums up.")
-@click.option("--seed", default="1", show_default=True, help="Of the simulated shop.")
+@click.option("--seed", default="54", show_default=True, help="Of the simulated shop.")
 @click.option("--for", "length_s", callback=_length, metavar="DURATION", help="How long (default of --script: 30 s).")
 @click.option(
     "--broker", type=click.Choice(("auto", "mosquitto", "amqtt")), default="auto", show_default=True, help="Which one."
@@ -63,7 +63,12 @@ def demo(script: bool, seed: str, length_s: float | None, broker: str, as_json: 
         else:
             from gateway.demo.view import DemoView
 
-            DemoView(stage, length_s).run()
+            view = DemoView(stage, length_s)
+            view.run()
+            if view.error is not None:
+                raise view.error
+            if stage.backlog:
+                _say(f"{stage.backlog} events still wait: the line is mended, and they are sent")
             summary, _ = stage.finish()
         if as_json:
             say_json(dataclasses.asdict(summary))

@@ -213,6 +213,11 @@ class Ledger:
             if book.named.add(first, last) and book.covered.add(first, last):
                 book.losses["outbox_given_up"] += last - first + 1
 
+    def begins(self, delivery: Delivery) -> int | None:
+        """Return the first number that is expected of an event's stream, None where nothing has said so yet."""
+        book = self._books.get((delivery.source, delivery.outbox, delivery.stream))
+        return book.begins if book is not None else None
+
     def report(self) -> Report:
         """Sum up. `complete`: nothing is missing; `gaps`: something is; `nothing`: nothing was there to be proved."""
         streams = tuple(self._report(key, book) for key, book in self._books.items())

@@ -23,6 +23,11 @@ class InOrder:
         self._next: dict[_Key, int] = {}
         self._count = 0
 
+    @property
+    def held(self) -> int:
+        """How many events wait for a predecessor."""
+        return self._count
+
     def push(self, delivery: Delivery, begins: int | None = None) -> Iterator[Delivery]:
         """Take an event; yield those that are in order now. `begins`: its stream's first number (None: its own)."""
         key = (delivery.source, delivery.outbox, delivery.stream)

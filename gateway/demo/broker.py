@@ -1,6 +1,7 @@
 """A broker of one's own on the loopback interface: mosquitto where it is on the PATH, else amqtt in this process.
 
-Nothing is configured or left behind. amqtt speaks MQTT 3.1.1 only, which `protocol = "auto"` finds out by itself.
+Nothing is configured or left behind. amqtt speaks MQTT 3.1.1 only, and at a CONNECT of version 5 with a will it waits
+for bytes that never come: a time-out, which teaches `protocol = "auto"` nothing. So a broker says what it speaks.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class EmbeddedBroker(Protocol):
 
     name: str
     port: int
+    protocol: Literal["auto", "3.1.1"]
 
     def close(self) -> None:
         """Stop it."""
@@ -94,6 +96,7 @@ class Mosquitto:
     """mosquitto as a child process."""
 
     name = "mosquitto"
+    protocol: Literal["auto", "3.1.1"] = "auto"
 
     def __init__(self, program: str, port: int, directory: Path) -> None:
         self.port = port
@@ -131,6 +134,7 @@ class Amqtt:
     """amqtt in this process, in a thread of its own."""
 
     name = "amqtt"
+    protocol: Literal["auto", "3.1.1"] = "3.1.1"
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -36,6 +36,7 @@ STOP_WITHIN_S = 8.0
 MESSAGES_PER_PUMP = 500
 RECONNECT_MAX_S = 3.0
 """So that one sees the catching up soon; a Pi waits up to 5 minutes."""
+DRAIN_WITHIN_S = 15.0
 LAST_MESSAGES_WITHIN_S = 3.0
 LOG_LINES_TOLD = 12
 
@@ -115,7 +116,10 @@ class Stage:
         self._configuration_path = folder / "gateway.toml"
         self._configuration_path.write_text(
             configuration_text(
-                f"mqtt://127.0.0.1:{self.line.port}", str(folder / "outbox"), reconnect_max_s=RECONNECT_MAX_S
+                f"mqtt://127.0.0.1:{self.line.port}",
+                str(folder / "outbox"),
+                protocol=self.broker.protocol,
+                reconnect_max_s=RECONNECT_MAX_S,
             ),
             encoding="utf-8",
         )
@@ -234,7 +238,7 @@ class Stage:
     def stop_daemon(self) -> None:
         """Ask the daemon to stop and wait until it has; `is_clean` says whether it stopped in order and in time."""
         self._ended.set()
-        if self._daemon is None or self._daemon.poll() is not None:
+        if self._daemon is None or not self._is_running():
             return
         self._daemon.send_signal(signal.SIGTERM)
         try:
@@ -244,14 +248,25 @@ class Stage:
             self._daemon.wait()
 
     def finish(self) -> tuple[Summary, list[Delivery]]:
-        """Stop the daemon, take in its last words, and sum up."""
+        """Mend the line, let the backlog drain, stop the daemon, take in its last words, and sum up."""
+        self.mend()
+        last = self._drain()
         self.stop_daemon()
         until_s = self.now_s() + LAST_MESSAGES_WITHIN_S
-        last: list[Delivery] = []
         while self.now_s() < until_s and "stopped" not in self.ledger.states.values():
             last += self.pump(wait_s=0.1)
         last += self.pump(wait_s=0.2)
         return Summary.of(self.ledger.report(), self), last
+
+    def _drain(self) -> list[Delivery]:
+        until_s = self.now_s() + DRAIN_WITHIN_S
+        came: list[Delivery] = []
+        while not self.is_all_delivered and self.now_s() < until_s and self._is_running():
+            came += self.pump(wait_s=0.1)
+        return came
+
+    def _is_running(self) -> bool:
+        return self._daemon is not None and self._daemon.poll() is None
 
     def _clear(self) -> None:
         self.stop_daemon()
