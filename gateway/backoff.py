@@ -32,7 +32,7 @@ class Backoff:
         self._attempt_ns = now_ns
 
     def stood(self, up_ns: int, acknowledged: int) -> bool:
-        """A link ended that was up for `up_ns` and had `acknowledged` messages acknowledged. True: it was a good one."""
+        """A link ended that was up for `up_ns` with `acknowledged` messages acknowledged. True: it was a good one."""
         good = up_ns >= STABLE_S * NS_PER_S and acknowledged > 0
         if good:
             self.failures = 0

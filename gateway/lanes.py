@@ -112,17 +112,21 @@ class Lanes:
         self._next_back: Parcel | None = None
         self._resends: deque[tuple[Stream, int, int]] = deque()
         # While down: (moment, recorded through per stream), oldest first; the first is never later than the horizon.
-        self._samples: deque[tuple[int, dict[Stream, int]]] = deque()
+        # At the start everything there is comes from an earlier run.
+        self._samples: deque[tuple[int, dict[Stream, int]]] = deque([(-LIVE_SINCE_NS, self._recorded())])
 
     def observe(self, now: Instant) -> None:
         """Note how far each stream is recorded, so that `open` can tell what is a moment old; call while down."""
-        through = {stream: self._outbox.positions(stream).recorded_through for stream in STREAMS}
+        through = self._recorded()
         samples = self._samples
         if samples and (through == samples[-1][1] or (len(samples) > 1 and now.boot_ns - samples[-1][0] < SAMPLE_NS)):
             return
         samples.append((now.boot_ns, through))
         while len(samples) > 1 and samples[1][0] <= now.boot_ns - LIVE_SINCE_NS:
             samples.popleft()
+
+    def _recorded(self) -> dict[Stream, int]:
+        return {stream: self._outbox.positions(stream).recorded_through for stream in STREAMS}
 
     def open(self, now: Instant) -> None:
         """The link is up: what was recorded before the last moments goes into the backfill lane."""
@@ -157,7 +161,7 @@ class Lanes:
 
     def resend_lost(self, parcel: Parcel) -> None:
         """A resent parcel was under way when the link ended: it goes again."""
-        for stream, start, end in runs(parcel.entries):
+        for stream, start, end in reversed(runs(parcel.entries)):
             self._resends.appendleft((stream, start, end))
 
     @property

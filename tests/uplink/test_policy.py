@@ -1,0 +1,328 @@
+"""The sending policy in simulated time: lanes, windows, back-off, refusals, and that drained means drained."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import pytest
+
+from gateway.broker import BrokerSettings
+from gateway.model import NS_PER_S, STREAMS, LinkDown, Message
+from tests.uplink.weather import Sky, Weather, events_of
+
+LIVE_FIRST = BrokerSettings(url="mqtt://broker.test")
+IN_ORDER = BrokerSettings(url="mqtt://broker.test", resync="in-order")
+
+
+def lanes(sky: Sky) -> tuple[list[int], list[int]]:
+    """Return the door sequences sent on event topics and on the backfill topic, in order of sending."""
+    live: list[int] = []
+    back: list[int] = []
+    for _, message in sky.sent:
+        (back if message.topic.endswith("/backfill") else live).extend(s for _, s in events_of(message))
+    return live, back
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_after_any_storm_all_is_delivered_or_named(seed: int) -> None:
+    dice = Random(seed)
+    settings = BrokerSettings(
+        url="mqtt://broker.test",
+        resync=dice.choice(("live-first", "in-order")),
+        inflight_max=dice.choice((1, 3, 20, 100)),
+        inflight_bytes_max=dice.choice(("adaptive", 2000, 60_000)),
+        backfill_compression=dice.choice(("none", "gzip")),
+        reconnect_max_s=dice.choice((5, 300)),
+    )
+    storm = Weather(
+        refuse_connect=dice.choice((0, 0.5)),
+        drop=dice.choice((0, 0.01, 0.05)),
+        close=dice.choice((0, 0.01)),
+        mute=dice.choice((0, 0.01)),
+        refuse=dice.choice((0, 0.1)),
+        double=0.1,
+        round_trip_ms=dice.choice((1, 20, 400)),
+    )
+    sky = Sky(seed, settings, storm, receive_maximum=dice.choice((None, 1, 3, 20)))
+    for _ in range(40):
+        sky.record(dice.choice(STREAMS), dice.choice((1, 5, 60)))
+        sky.run(dice.choice((0.01, 0.5, 20)))
+        if dice.random() < 0.1:
+            sky.restart()
+    sky.weather = Weather(round_trip_ms=20)
+    sky.drain(3600)
+    sky.check_complete()
+    sky.check_order()
+    assert sky.under_way_max <= min(settings.inflight_max, sky.receive_maximum or 100)
+    sky.record("door", 3)
+    sky.drain(60)
+
+
+def test_what_was_recorded_while_offline_goes_as_batches_and_what_comes_after_goes_live() -> None:
+    sky = Sky(1)
+    sky.record("door", 3)
+    sky.run(5)
+    sky.cut()
+    sky.weather.refuse_connect = 1
+    sky.run(20)
+    sky.record("door", 250)
+    sky.run(2)
+    sky.weather.refuse_connect = 0
+    assert sky.run(60, lambda: sky.uplink.status().up)
+    sky.record("door", 5)
+    sky.drain(60)
+    live, back = lanes(sky)
+    assert back == list(range(4, 254))
+    assert live == [1, 2, 3, *range(254, 259)]
+    batches = [m for _, m in sky.sent if m.topic.endswith("/backfill")]
+    assert all(len(events_of(m)) <= 100 and len(m.payload) <= 32 * 1024 for m in batches)
+    assert len(batches) < 20
+
+
+def test_a_fresh_process_sends_the_backlog_of_an_earlier_run_as_backfill() -> None:
+    sky = Sky(2)
+    sky.record("shelf", 120)
+    sky.restart()
+    sky.run(1.5)
+    sky.record("shelf", 1)
+    sky.drain(30)
+    backfill = {s for _, m in sky.sent if m.topic.endswith("/backfill") for s in events_of(m)}
+    assert backfill == {("shelf", n) for n in range(1, 121)}
+
+
+def test_in_order_is_one_lane_of_single_events_in_ascending_order() -> None:
+    sky = Sky(3, IN_ORDER)
+    sky.weather.refuse_connect = 1
+    sky.record("door", 200)
+    sky.run(10)
+    sky.weather.refuse_connect = 0
+    assert sky.run(60, lambda: sky.uplink.status().up)
+    sky.record("door", 20)
+    sky.drain(60)
+    live, back = lanes(sky)
+    assert back == []
+    assert live == list(range(1, 221))
+
+
+def test_live_events_do_not_wait_behind_the_backlog_on_a_slow_line() -> None:
+    sky = Sky(4, weather=Weather(refuse_connect=1, round_trip_ms=50), bytes_per_s=125_000)
+    sky.record("beacon", 20_000)
+    sky.run(10)
+    sky.weather.refuse_connect = 0
+    assert sky.run(300, lambda: sky.uplink.status().up)
+    sky.run(15)  # the window learns the line
+    sky.latencies_ms["event"].clear()
+    before = sky.outbox.backlog
+    began = sky.now.boot_ns
+    for _ in range(40):
+        sky.record("door")
+        sky.run(0.5)
+    took_s = (sky.now.boot_ns - began) / NS_PER_S
+    late = sorted(sky.latencies_ms["event"])
+    assert late[int(0.95 * len(late))] < 50 + 150
+    drained_per_s = (before - sky.outbox.backlog) / took_s
+    assert drained_per_s > 0.85 * 125_000 / 480, "the line is used: an envelope is about 480 bytes"
+
+
+def test_backfill_never_starves_beside_a_busy_live_lane() -> None:
+    sky = Sky(5, receive_maximum=1)
+    sky.weather.refuse_connect = 1
+    sky.record("beacon", 3000)
+    sky.run(10)
+    sky.weather.refuse_connect = 0
+    assert sky.run(60, lambda: sky.uplink.status().up)
+    sky.run(3)
+    sky.sent.clear()
+    sky.record("door", 400)  # more than the line takes meanwhile
+    sky.run(8)
+    messages = [m for _, m in sky.sent if events_of(m)]
+    backfill = sum(m.topic.endswith("/backfill") for m in messages)
+    assert backfill >= 0.09 * len(messages)
+
+
+def test_duplicates_after_a_reconnect_are_at_most_a_window() -> None:
+    sky = Sky(6, BrokerSettings(url="mqtt://broker.test", inflight_max=10))
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.mute_for_ever = {("door", n) for n in range(1, 101)}
+    sky.record("door", 100)
+    sky.run(1)
+    sky.mute_for_ever = set()
+    sky.cut()
+    sky.drain(60)
+    sent = [s for _, m in sky.sent for s in events_of(m)]
+    assert len(sent) - len(set(sent)) <= 10
+
+
+def test_poison_is_refused_after_three_closes_and_one_more_alone() -> None:
+    sky = Sky(7, poison={("door", 5)})
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.record("door", 10)
+    sky.drain(120)
+    assert [(e.sequence) for e, _ in sky.outbox.refused] == [5]
+    alone = [link for link, m in sky.sent if events_of(m) == [("door", 5)]]
+    assert 4 <= len(alone) <= 6
+    last = [m for link, m in sky.sent if link == alone[-1]]
+    assert len(last) == 1
+
+
+def test_two_poisonous_messages_in_a_backlog_cost_only_themselves() -> None:
+    sky = Sky(8, poison={("door", 150), ("shelf", 3)})
+    sky.record("door", 300)
+    sky.record("shelf", 10)
+    sky.restart()
+    sky.drain(600)
+    assert {(e.stream, e.sequence) for e, _ in sky.outbox.refused} == {("door", 150), ("shelf", 3)}
+    sky.check_complete()
+
+
+def test_resets_and_lost_links_never_set_anything_aside() -> None:
+    sky = Sky(9, weather=Weather(drop=0.9))
+    sky.record("door", 10)
+    sky.run(600)
+    sky.weather.drop = 0
+    sky.drain(600)
+    assert sky.outbox.refused == []
+
+
+def test_a_message_never_acknowledged_does_not_stop_the_others() -> None:
+    sky = Sky(10, mute_for_ever={("door", 3)}, receive_maximum=1)
+    sky.record("door", 200)
+    sky.restart()
+    assert sky.run(300, lambda: sky.outbox.backlog == 1)
+    sky.record("shelf", 20)
+    assert sky.run(60, lambda: sky.outbox.backlog == 1)
+    assert len([1 for _, m in sky.sent if ("door", 3) in events_of(m)]) >= 3
+    sky.mute_for_ever = set()
+    sky.drain(600)
+
+
+def test_back_off_grows_with_full_jitter_up_to_its_cap() -> None:
+    waits: list[list[float]] = []
+    for seed in range(200):
+        sky = Sky(seed, BrokerSettings(url="mqtt://broker.test", reconnect_max_s=60), Weather(refuse_connect=1))
+        sky.run(200, lambda sky=sky: len(sky.connects) >= 8)  # type: ignore[misc]
+        waits.append([(b - a) / NS_PER_S for a, b in zip(sky.connects, sky.connects[1:], strict=False)])
+    for n, top in enumerate((2, 4, 8, 16, 32)):
+        nth = [w[n] for w in waits if len(w) > n]
+        assert max(nth) <= top + 1.1
+        assert min(nth) >= 1.0
+        assert top * 0.35 < sum(nth) / len(nth) < top * 0.75 + 0.4
+
+
+def test_back_off_is_reset_only_after_a_stable_minute_and_an_acknowledgement() -> None:
+    sky = Sky(11)
+    for _ in range(6):
+        assert sky.run(400, lambda: sky.uplink.status().up)
+        sky.run(5)
+        sky.cut()
+    assert sky.uplink._backoff.failures >= 6
+    assert sky.run(400, lambda: sky.uplink.status().up)
+    sky.run(61)
+    sky.cut()
+    assert sky.uplink._backoff.failures == 1
+
+
+def test_bad_credentials_wait_at_the_cap_and_a_technician_cuts_it_short() -> None:
+    sky = Sky(12, weather=Weather(refuse_connect=1))
+    sky.run(0.001)
+    sky.uplink.handle(LinkDown(1, "connack.bad_credentials", "no", connack=0x86), sky.now)
+    wait_ms = sky.uplink.status(sky.now).next_attempt_ms
+    assert wait_ms is not None
+    assert 150_000 <= wait_ms <= 300_000
+    sky.run(5)
+    sky.uplink.hurry(sky.now)
+    sky.run(0.1)
+    assert len(sky.connects) == 2
+
+
+def test_state_is_retained_told_at_each_connect_and_at_most_every_minute_when_it_changed() -> None:
+    sky = Sky(13)
+    for _ in range(10):
+        sky.record("door")
+        sky.run(20)
+    states = [m for _, m in sky.sent if m.topic == "stores/v1/0042/front/state"]
+    assert all(m.retain for m in states)
+    assert len(states) == 4
+    document = json.loads(states[-1].payload)
+    assert list(document) == ["state", "outbox", "epoch", "streams", "version", "config_sha256", "sensors", "time"]
+    assert document["state"] == "online"
+    assert document["epoch"] == "1"
+    assert document["streams"]["door"] == {"recorded_through": 10, "acknowledged_through": 9, "backlog": 1}
+    sky.run(300)
+    assert len([m for _, m in sky.sent if m.topic.endswith("/state")]) == 5, "unchanged is not told again"
+    will = json.loads(sky.wills[0].will.payload)
+    assert list(will) == ["state", "outbox", "epoch", "time"]
+    assert will["state"] == "lost"
+    assert sky.wills[0].will.retain
+    assert sky.wills[0].subscribe == "stores/v1/0042/front/command/+"
+
+
+def test_a_clean_stop_tells_stopped_and_disconnects_gently() -> None:
+    sky = Sky(14)
+    sky.record("door", 3)
+    sky.drain(10)
+    sky.uplink.stop(sky.now)
+    assert sky.run(2, lambda: sky.uplink.is_stopped)
+    assert json.loads(sky.sent[-1][1].payload)["state"] == "stopped"
+    assert sky.uplink.due_ns() is None
+    sky.uplink.stop(sky.now)
+    assert sky.uplink.step(sky.now) == []
+
+
+def test_stopping_while_down_is_done_at_once() -> None:
+    sky = Sky(15, weather=Weather(refuse_connect=1))
+    sky.run(5)
+    sky.uplink.stop(sky.now)
+    assert sky.run(0.2, lambda: sky.uplink.is_stopped)
+
+
+def test_resend_delivers_what_is_kept_again_and_acknowledges_nothing() -> None:
+    sky = Sky(16)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.record("door", 30)
+    sky.drain(30)
+    assert sky.uplink.resend("door", 20, 90) == [(20, 30)]
+    assert sky.uplink.resend("shelf", 1, 9) == []
+    sky.run(5)
+    assert lanes(sky)[1] == list(range(20, 31))
+    assert sky.uplink.counters.resent == 11
+    sky.uplink.resend("door", 1, 30)
+    sky.uplink.step(sky.now)
+    sky.cut()
+    sky.run(60)
+    assert lanes(sky)[1][-30:] == list(range(1, 31)), "one that was lost on the way goes again"
+
+
+def test_a_profile_limits_the_rate_and_the_window() -> None:
+    sky = Sky(17, BrokerSettings(url="mqtt://broker.test", profile="emqx-cloud", resync="in-order"))
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    began = sky.now.boot_ns
+    sky.record("door", 200)
+    sky.drain(120)
+    took_s = (sky.now.boot_ns - began) / NS_PER_S
+    assert 22 < took_s < 27, "8 messages a second: 80 % of what the service allows"
+
+
+def test_nothing_is_sent_before_the_link_is_up_nor_after_it_is_down() -> None:
+    sky = Sky(18, weather=Weather(refuse_connect=1))
+    sky.record("door", 10)
+    orders = sky.uplink.step(sky.now)
+    assert not [order for order in orders if isinstance(order, Message)]
+    sky.run(10)
+    assert sky.sent == []
+
+
+def test_signals_of_an_earlier_connection_change_nothing() -> None:
+    sky = Sky(19)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.uplink.handle(LinkDown(0, "link.lost", "late"), sky.now)
+    assert sky.uplink.status().up
+
+
+def test_without_an_address_nothing_is_ordered() -> None:
+    sky = Sky(20, BrokerSettings())
+    sky.record("door")
+    assert sky.uplink.step(sky.now) == []
+    assert sky.uplink.due_ns() is None
+    assert sky.uplink.status().phase == "off"
