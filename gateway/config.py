@@ -205,7 +205,8 @@ def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]
     ]
     if in_detail := list(broker_mistakes(document)):
         # The settings check themselves as well, but only up to their first mistake and without its key.
-        mistakes = [mistake for mistake in mistakes if mistake.key != "broker"] + in_detail
+        told = {"broker", *(mistake.key for mistake in in_detail)}
+        mistakes = [mistake for mistake in mistakes if mistake.key not in told] + in_detail
     elif (broker := sections["broker"]) is not None:
         slashes_max = PROFILES[broker.profile].topic_slashes_max
         if slashes_max is not None:
@@ -283,7 +284,8 @@ def _checked(document: Document, at: Location, settings: Any, table: Mapping[str
         next_out = {str(inside[0]) for inside, _ in new if inside}
         if not next_out:
             return None
-        left_out |= {key: stand_in(annotation_at(settings, (key,)), given.values()) for key in next_out}
+        for key in sorted(next_out):
+            left_out[key] = stand_in(annotation_at(settings, (key,)), [*given.values(), *left_out.values()])
 
 
 def _mentions(inside: Location, words: str, keys: Iterable[str]) -> bool:

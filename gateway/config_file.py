@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +181,8 @@ def _lay_over(document: Document, text: str, file: str) -> None:
     document.files.append(file)
     try:
         _merge(document, document.tables, tables, (), (), file, lines)
-        for at, number in _unfit_integers(document.tables, ()):
-            found = f"found a number of {len(f'{number:x}')} hexadecimal digits"
-            document.mistakes.append(document.mistake(at, found, "a whole number of 64 bits"))
+        for at, found, allowed in _unfit(document.tables, ()):
+            document.mistakes.append(document.mistake(at, found, allowed))
     except RecursionError:
         document.mistakes.append(Mistake(Origin(file), "", "tables stand too deep in each other"))
         document.tables = {}
@@ -257,15 +256,18 @@ def _forget(document: Document, at: Location) -> None:
         del document.origins[known]
 
 
-def _unfit_integers(value: Any, at: Location) -> Iterator[tuple[Location, int]]:
+def _unfit(value: Any, at: Location) -> Iterator[tuple[Location, str, str]]:
+    """Yield what TOML can say and no key means: dates, and numbers that are not of this world."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _unfit_integers(inner, (*at, key))
+            yield from _unfit(inner, (*at, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _unfit_integers(inner, (*at, index))
+            yield from _unfit(inner, (*at, index))
+    elif isinstance(value, date | time):  # a datetime is a date
+        yield at, f"found {shown(value)}", "a text in quotation marks: no key takes a date"
     elif isinstance(value, int) and abs(value) > INTEGER_MAX:
-        yield at, value
+        yield at, f"found a number of {len(f'{value:x}')} hexadecimal digits", "a whole number of 64 bits"
 
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -335,6 +337,6 @@ def shown(value: Any) -> str:
         return "a table { ... }"
     if isinstance(value, list):
         return "a list [ ... ]" if value else "an empty list []"
-    if isinstance(value, datetime | date | time):
-        return f"the date {value.isoformat()}" if not isinstance(value, time) else f"the time {value.isoformat()}"
+    if isinstance(value, date | time):
+        return f"the {'time' if isinstance(value, time) else 'date'} {value.isoformat()}"
     return str(value)

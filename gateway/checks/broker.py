@@ -1,0 +1,226 @@
+"""Checks of the way to the broker, layer by layer: name, TCP, TLS, CONNACK, the right to publish and to subscribe.
+
+The last three over a real connection of the daemon's own link, under another client id (`...-doctor`), so that the
+running daemon keeps its own. What is published is an answer to a doctor's command that nobody gave: consumers of events
+and state do not see it. What the broker's first refusing layer hides is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from gateway import link_reasons
+from gateway.broker import BrokerSettings, Endpoint
+from gateway.checks import Check, Examination
+from gateway.clock import SystemClock
+from gateway.config import Configuration
+from gateway.link_reasons import Cause
+from gateway.model import NS_PER_S, Acknowledged, Connect, Disconnect, LinkDown, LinkUp, Message
+from gateway.mqtt import PahoLink
+from gateway.profiles import PROFILES
+
+DNS_WITHIN_S = 6.0
+TCP_WITHIN_S = 5.0
+LINK_WITHIN_S = 12.0
+SUFFIX = "-doctor"
+NO_SUBSCRIBERS = 0x10
+FAILURE = 0x80
+
+WHY = {
+    "name": "without its address the broker cannot be reached",
+    "tcp": "without a connection nothing is sent; events are recorded and sent later",
+    "tls": "without TLS nobody knows that the broker is the broker",
+    "connect": "the broker must let this gateway in",
+    "publish": "events are published there",
+    "subscribe": "commands from the cloud, such as resend, come that way",
+}
+
+
+def examinations(configuration: Configuration) -> Iterator[Examination]:
+    """Yield the layers in their order; each looks only where those before it were good."""
+    if configuration.broker.url is None:
+        found = "no broker is configured"
+        advice = 'add [broker] with url = "mqtts://HOST:8883"'
+        check = Check("broker", "address", "skipped", found, "nothing is sent", advice, "broker.none")
+        yield Examination("broker", "address", lambda: check)
+        return
+    way = Way(configuration)
+    yield Examination("broker", "name", way.name, DNS_WITHIN_S)
+    yield Examination("broker", "tcp", way.tcp, TCP_WITHIN_S * 2 + 1)
+    if way.endpoint.is_tls:
+        yield Examination("broker", "tls", way.tls, TCP_WITHIN_S * 2 + 1)
+    yield Examination("broker", "connect", way.connect, 2 * LINK_WITHIN_S + 5)
+
+
+class Way:
+    """The way to one broker. `reached` is false from the first layer that failed on."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        settings = configuration.broker
+        assert settings.url is not None
+        site = configuration.site
+        self.settings = settings
+        self.endpoint = Endpoint.parse(settings.url)
+        self.client_id = (settings.client_id or f"{site.store}.{site.gateway}") + SUFFIX
+        self.prefix = f"{settings.topic_prefix}/v1/{site.store}/{site.gateway}"
+        self.reached = False
+        self._clock = SystemClock()
+
+    def name(self) -> Check:
+        """Look the host up."""
+        host = self.endpoint.host
+        try:
+            found = socket.getaddrinfo(host, self.endpoint.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            return _failed("name", link_reasons.of_connect(error, host))
+        self.reached = True
+        addresses = list(dict.fromkeys(str(address[4][0]) for address in found))
+        return Check("broker", "name", "ok", f"{host}: {', '.join(addresses)}", code="dns.found")
+
+    def tcp(self) -> Check:
+        """Open a connection and close it."""
+        return self._layer("tcp", self._tcp)
+
+    def tls(self) -> Check:
+        """Shake hands as the daemon does."""
+        return self._layer("tls", self._tls)
+
+    def _layer(self, name: str, look: Callable[[], Check]) -> Check:
+        if not self.reached:
+            return _skipped(name)
+        self.reached = False
+        try:
+            check = look()
+        except (OSError, ValueError) as error:
+            return _failed(name, link_reasons.of_connect(error, self.endpoint.host))
+        self.reached = check.result != "failed"
+        return check
+
+    def _tcp(self) -> Check:
+        before_ns = self._clock.now().boot_ns
+        with socket.create_connection((self.endpoint.host, self.endpoint.port), TCP_WITHIN_S) as sock:
+            took_ms = (self._clock.now().boot_ns - before_ns) / 1e6
+            found = f"{sock.getpeername()[0]} port {self.endpoint.port} answers in {took_ms:.0f} ms"
+        return Check("broker", "tcp", "ok", found, code="tcp.open")
+
+    def _tls(self) -> Check:
+        try:
+            context = _context(self.settings, self.endpoint)
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            key = "ca_file" if self.settings.cert_file is None else "cert_file"
+            path = getattr(self.settings, key)
+            return _failed("tls", link_reasons.of_file(key, path, error))
+        with (
+            socket.create_connection((self.endpoint.host, self.endpoint.port), TCP_WITHIN_S) as plain,
+            context.wrap_socket(plain, server_hostname=self.endpoint.host) as sock,
+        ):
+            certificate: Any = sock.getpeercert() or {}
+            found = f"{sock.version()}, certificate until {certificate.get('notAfter', 'unknown')}"
+        return Check("broker", "tls", "ok", found, code="tls.good")
+
+    def connect(self) -> Iterator[Check]:
+        """Connect, publish once, subscribe: MQTT 5, then 3.1.1 where the broker refuses 5 and it is allowed."""
+        if not self.reached:
+            yield from (_skipped(name) for name in ("connect", "publish", "subscribe"))
+            return
+        wanted = self.settings.protocol
+        versions: list[Literal["5", "3.1.1"]] = ["5", "3.1.1"] if wanted == "auto" else [wanted]
+        for version in versions:
+            checks = self._conversation(version)
+            if checks[0].result == "ok" or version == versions[-1] or not _refuses_version(checks[0]):
+                yield from checks
+                return
+
+    def _conversation(self, version: Literal["5", "3.1.1"]) -> list[Check]:
+        signals: queue.Queue[Any] = queue.Queue()
+        link = PahoLink(self.settings, self.client_id, signals.put, subscribed=lambda granted: signals.put(granted))
+        topic = f"{self.prefix}/command/doctor/result"
+        will = Message(0, topic, _words("this check ended without a farewell"))
+        link.obey(Connect(1, version, will, f"{self.prefix}/command/+"))
+        try:
+            return self._listened(link, signals, version, Message(1, topic, _words("this gateway may publish")))
+        finally:
+            link.obey(Disconnect(1, gently=True))
+            link.close()
+
+    def _listened(self, link: PahoLink, signals: queue.Queue[Any], version: str, message: Message) -> list[Check]:
+        connect = publish = subscribe = None
+        deadline_ns = self._clock.now().boot_ns + int(LINK_WITHIN_S * NS_PER_S)
+        while publish is None or subscribe is None:
+            left_s = (deadline_ns - self._clock.now().boot_ns) / NS_PER_S
+            try:
+                signal = signals.get(timeout=max(0.0, left_s))
+            except queue.Empty:
+                break
+            if isinstance(signal, LinkUp):
+                found = f"the broker lets {self.client_id} in, MQTT {signal.protocol}"
+                connect = Check("broker", "connect", "ok", found, code="connack.accepted")
+                link.obey(message)
+            elif isinstance(signal, Acknowledged):
+                publish = _published(message.topic, signal.reason_code)
+            elif isinstance(signal, bool):
+                subscribe = _subscribed(f"{self.prefix}/command/+", signal)
+            elif isinstance(signal, LinkDown):
+                cause = Cause(signal.code, signal.detail, signal.advice)
+                if connect is None:
+                    return [_failed("connect", cause), _skipped("publish"), _skipped("subscribe")]
+                publish = publish or _failed("publish", _closed(cause))
+                break
+        if connect is None:
+            return [_failed("connect", link_reasons.CONNACK_TIMEOUT), _skipped("publish"), _skipped("subscribe")]
+        silent = Cause("publish.timeout", f"no acknowledgement within {LINK_WITHIN_S:g} s", "look at the broker's log")
+        return [connect, publish or _failed("publish", silent), subscribe or _skipped("subscribe")]
+
+
+def _words(result: str) -> bytes:
+    return json.dumps({"ok": True, "result": result}).encode()
+
+
+def _context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.cert_file is not None:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    alpn = PROFILES[settings.profile].alpn_on_443
+    if alpn is not None and endpoint.port == 443:
+        context.set_alpn_protocols([alpn])
+    return context
+
+
+def _refuses_version(check: Check) -> bool:
+    return check.code in ("connack.unsupported_protocol", "connack.closed", "connack.malformed")
+
+
+def _closed(cause: Cause) -> Cause:
+    advice = "give this gateway's user the right to publish below its prefix (the broker's access list)"
+    return Cause(cause.code, f"the connection ended at the first message: {cause.detail}", advice)
+
+
+def _published(topic: str, code: int) -> Check:
+    if code < FAILURE:
+        heard = " (nobody is subscribed to it)" if code == NO_SUBSCRIBERS else ""
+        return Check("broker", "publish", "ok", f"{topic} is acknowledged{heard}", code="publish.granted")
+    advice = "give this gateway's user the right to publish below its prefix (the broker's access list)"
+    found = f"{topic}: {link_reasons.refusal_sentence(code)}"
+    return Check("broker", "publish", "failed", found, WHY["publish"], advice, "publish.refused")
+
+
+def _subscribed(topic: str, granted: bool) -> Check:
+    if granted:
+        return Check("broker", "subscribe", "ok", f"{topic} is granted", code="subscribe.granted")
+    advice = "give this gateway's user the right to subscribe to it (the broker's access list)"
+    found = f"{topic} is refused"
+    return Check("broker", "subscribe", "warning", found, WHY["subscribe"], advice, "subscribe.refused")
+
+
+def _failed(name: str, cause: Cause) -> Check:
+    return Check("broker", name, "failed", cause.detail, WHY[name], cause.advice, cause.code)
+
+
+def _skipped(name: str) -> Check:
+    return Check("broker", name, "skipped", "what comes before it failed", WHY[name], "", "skipped")

@@ -1,0 +1,75 @@
+"""Checks of the running daemon: that it runs, with this configuration, and what it says of its link and sensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.checks import Check, Examination
+from gateway.config import Configuration
+from gateway.control import ANSWER_WITHIN_S, ask
+from gateway.errors import Unavailable
+
+BACKLOG_OLD_MS = 15 * 60_000
+
+
+def examinations(configuration: Configuration) -> Iterator[Examination]:
+    """Yield the one examination: a question to the daemon."""
+    yield Examination("daemon", "running", lambda: _daemon(configuration), ANSWER_WITHIN_S + 2)
+
+
+def _daemon(configuration: Configuration) -> Iterator[Check]:
+    try:
+        status = ask(configuration, "status")
+    except Unavailable as error:
+        why = "nothing is counted while it does not run"
+        yield Check("daemon", "running", "warning", str(error), why, error.advice, "daemon.not_running")
+        return
+    yield Check(
+        "daemon", "running", "ok", f"version {status.get('version')}, {status.get('state')}", code="daemon.running"
+    )
+    if status.get("config_sha256") != configuration.sha256:
+        found = "the daemon runs with another configuration than the files say now"
+        advice = "restart it to take the files' one: systemctl restart gateway"
+        why = "what you see in the files is not what is in force"
+        yield Check("daemon", "configuration", "warning", found, why, advice, "daemon.other_configuration")
+    yield _link(status.get("link", {}), status.get("outbox", {}))
+    if (trouble := status.get("outbox", {}).get("degraded")) and trouble is not False:
+        why = "events wait in memory, and a power cut would lose them"
+        yield Check(
+            "daemon",
+            "outbox",
+            "failed",
+            f"the disk does not take events: {trouble}",
+            why,
+            "look at dmesg",
+            "outbox.degraded",
+        )
+    for sensor, known in status.get("sensors", {}).items():
+        yield _sensor(sensor, known)
+
+
+def _link(link: dict[str, Any], outbox: dict[str, Any]) -> Check:
+    if link.get("up"):
+        return Check("daemon", "link", "ok", f"up since {link.get('since')}", code="link.up")
+    why = "events are recorded and sent later; they are not lost before the outbox is full"
+    oldest = outbox.get("oldest_entry_ms") or 0
+    result = "failed" if oldest > BACKLOG_OLD_MS else "warning"
+    found = f"down: {link.get('reason') or 'no reason known'}; {outbox.get('entries', '?')} events wait"
+    return Check("daemon", "link", result, found, why, "see the group broker of this report", "link.down")  # type: ignore[arg-type]
+
+
+def _sensor(sensor: str, known: dict[str, Any]) -> Check:
+    faults = known.get("faults", {})
+    if faults:
+        found = ", ".join(f"{reason} since {fault.get('since', '?')}" for reason, fault in faults.items())
+        advice = f"look at its cable and supply, then: gateway diagnose {sensor}"
+        reason = next(iter(faults))
+        return Check("daemon", sensor, "failed", found, "this sensor is not counted now", advice, f"sensor.{reason}")
+    if known.get("age_ms") is None:
+        found = "no reading since the daemon started"
+        why = "it may be well and nothing has happened, or it may not be connected"
+        return Check(
+            "daemon", sensor, "warning", found, why, "make it happen: walk through, lift, carry a tag", "sensor.quiet"
+        )
+    return Check("daemon", sensor, "ok", f"{known.get('readings')} readings", code="sensor.reads")

@@ -1,0 +1,186 @@
+"""Checks of this machine: files the configuration names, the outbox's directory and disk, the clock, the supply."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.checks import Check, Examination
+from gateway.clock import SystemClock
+from gateway.config import Configuration
+from gateway.errors import GatewayError
+from gateway.health import look
+from gateway.model import rfc3339
+
+FREE_BYTES_LEAST = 64 << 20
+PLAUSIBLE_SINCE_NS = 1_735_689_600 * 10**9  # 2025-01-01: before this program was written no event can have happened
+CELSIUS_HOT = 80.0  # the Pi slows itself down from here (Raspberry Pi documentation, frequency management)
+
+
+def examinations(configuration: Configuration) -> Iterator[Examination]:
+    """Yield what there is to look at."""
+    yield Examination("configuration", "file", lambda: _loaded(configuration))
+    for key in ("password_file", "ca_file", "cert_file", "key_file"):
+        path = getattr(configuration.broker, key)
+        if path is not None:
+            yield Examination("configuration", key, lambda key=key, path=path: _file(key, Path(path)))  # type: ignore[misc]
+    directory = Path(configuration.outbox.directory)
+    yield Examination("outbox", "directory", lambda: _directory(directory))
+    yield Examination("outbox", "disk", lambda: _disk(configuration, directory))
+    yield Examination("outbox", "content", lambda: _content(configuration))
+    yield Examination("clock", "synchronised", _clock)
+    yield Examination("machine", "supply and heat", lambda: _supply(directory))
+
+
+def _loaded(configuration: Configuration) -> Check:
+    files = dict.fromkeys(origin.file for origin in configuration.origins.values())
+    found = f"{', '.join(files)}: {len(configuration.sensors)} sensors, sha256 {configuration.sha256[:12]}"
+    if configuration.sensors:
+        return Check("configuration", "file", "ok", found, code="configuration.good")
+    why = "without a sensor nothing is counted"
+    return Check("configuration", "file", "warning", found, why, "add [[door]], [[shelf]] or [[scanner]]", "no_sensors")
+
+
+def _file(key: str, path: Path) -> Check:
+    secret = key in ("password_file", "key_file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(1 << 20)
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    except OSError as error:
+        why = "the broker is not connected to without it"
+        return Check("configuration", key, "failed", f"{path}: {error.strerror}", why, *_advice(key, error))
+    if not content.strip():
+        advice = f"put into {path} what belongs there"
+        return Check(
+            "configuration", key, "failed", f"{path} is empty", "the broker would refuse it", advice, f"file.{key}"
+        )
+    if secret and mode & 0o007:
+        why = "every user of this machine can read the secret"
+        return Check(
+            "configuration", key, "warning", f"{path} has mode {mode:04o}", why, f"chmod o= {path}", "file.open"
+        )
+    if key == "password_file" and b"\n" in content.rstrip(b"\r\n"):
+        why = "the password is the whole content but for the last line end"
+        advice = "leave one line in it"
+        return Check("configuration", key, "warning", f"{path} has several lines", why, advice, "file.lines")
+    return Check("configuration", key, "ok", f"{path}: {len(content)} bytes", code="file.good")
+
+
+def _advice(key: str, error: OSError) -> tuple[str, str]:
+    if isinstance(error, PermissionError):
+        return "let the user that runs the daemon read it: chgrp gateway FILE && chmod g+r FILE", f"file.{key}"
+    return f"make the file, or change broker.{key}", f"file.{key}"
+
+
+def _directory(directory: Path) -> Check:
+    why = "what happens is recorded there before it is sent; without it nothing runs"
+    at = directory
+    while not at.exists() and at != at.parent:
+        at = at.parent
+    if at != directory:
+        if os.access(at, os.W_OK | os.X_OK):
+            found = f"{directory} is not there yet; the daemon makes it in {at}"
+            return Check("outbox", "directory", "ok", found, code="outbox.not_made")
+        advice = f"make it and give it to the gateway's user: install -d -o gateway -g gateway {directory}"
+        found = f"{directory} is not there, and this user may not make it in {at}"
+        return Check("outbox", "directory", "failed", found, why, advice, "outbox.absent")
+    if not directory.is_dir():
+        return Check(
+            "outbox", "directory", "failed", f"{directory} is not a directory", why, "name another", "outbox.file"
+        )
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        found = f"{directory} is on a file system mounted read-only"
+        advice = "the card may be worn out: look at dmesg, back it up, replace it; then mount it writable"
+        return Check("outbox", "directory", "failed", found, why, advice, "outbox.read_only")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        found = f"{directory} belongs to {_owner(directory)}; this user may not write there"
+        advice = "run the doctor as the daemon's user: sudo -u gateway gateway doctor"
+        return Check("outbox", "directory", "warning", found, why, advice, "outbox.not_writable")
+    return Check("outbox", "directory", "ok", f"{directory} can be written", code="outbox.writable")
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except (KeyError, OSError):
+        return "another user"
+
+
+def _disk(configuration: Configuration, directory: Path) -> Check:
+    at = directory
+    while not at.exists() and at != at.parent:
+        at = at.parent
+    room = os.statvfs(at)
+    free = room.f_bavail * room.f_frsize
+    wanted = configuration.outbox.bytes_max
+    used = sum(entry.stat().st_size for entry in os.scandir(directory) if entry.is_file()) if at == directory else 0
+    found = f"{free >> 20} MiB free; the outbox has {used >> 20} MiB and may grow to {wanted >> 20} MiB"
+    if free < FREE_BYTES_LEAST:
+        why = "when the disk is full the least valuable events are given up"
+        return Check("outbox", "disk", "failed", found, why, "make room, or use a larger card", "disk.full")
+    if used + free < wanted:
+        why = "the disk would be full before the outbox's own bound is reached"
+        return Check("outbox", "disk", "warning", found, why, "lower outbox.bytes_max or make room", "disk.tight")
+    return Check("outbox", "disk", "ok", found, code="disk.room")
+
+
+def _content(configuration: Configuration) -> Check:
+    from gateway.outbox.reader import OutboxReader
+
+    directory = Path(configuration.outbox.directory)
+    if not directory.is_dir():
+        return Check("outbox", "content", "skipped", "there is no outbox yet", code="outbox.none")
+    try:
+        status = OutboxReader.open(directory).status()
+    except (GatewayError, OSError) as error:
+        why = "what was recorded cannot be looked at by this user"
+        advice = "run the doctor as the daemon's user: sudo -u gateway gateway doctor"
+        return Check("outbox", "content", "warning", str(error), why, advice, "outbox.unreadable")
+    found = (
+        f"{status.entries} entries not acknowledged, {status.damaged} damaged, {status.refused} refused by the broker"
+    )
+    if status.damaged:
+        why = "what a damaged file held may be lost; the loss is named to the cloud"
+        return Check(
+            "outbox", "content", "warning", found, why, "gateway outbox verify; then check the card", "outbox.damaged"
+        )
+    if status.refused:
+        why = "the broker will never take them; they are set aside"
+        advice = "look at them and at the broker's limits: gateway outbox status"
+        return Check("outbox", "content", "warning", found, why, advice, "outbox.refused")
+    return Check("outbox", "content", "ok", found, code="outbox.good")
+
+
+def _clock() -> Check:
+    now = SystemClock().now()
+    found = f"{rfc3339(now.wall_ns)}, {'synchronised' if now.clock == 'synced' else 'not synchronised'}"
+    why = "events get their time from it; until it is set they are marked unsynced, and TLS may refuse certificates"
+    if now.wall_ns < PLAUSIBLE_SINCE_NS:
+        advice = "let the machine reach a time server (timedatectl, UDP port 123), or set it: timedatectl set-time"
+        return Check("clock", "synchronised", "failed", found, why, advice, "clock.past")
+    if now.clock != "synced":
+        advice = "timedatectl timesync-status; let the machine reach a time server (UDP port 123)"
+        return Check("clock", "synchronised", "warning", found, why, advice, "clock.unsynced")
+    return Check("clock", "synchronised", "ok", found, code="clock.synced")
+
+
+def _supply(directory: Path) -> Check:
+    machine = look(directory)
+    if machine.throttled:
+        why = "with too little voltage the Pi slows down, and cards break"
+        advice = "use the board's own power supply and a short cable"
+        return Check(
+            "machine", "supply and heat", "failed", "the supply's voltage is too low", why, advice, "supply.low"
+        )
+    if machine.cpu_celsius is not None and machine.cpu_celsius >= CELSIUS_HOT:
+        why = "the processor slows itself down, and a scale's frames spoil"
+        found = f"the processor has {machine.cpu_celsius:g} °C"
+        return Check("machine", "supply and heat", "warning", found, why, "give it air or a heat sink", "heat.high")
+    if machine.cpu_celsius is None and machine.throttled is None:
+        return Check("machine", "supply and heat", "skipped", "this machine tells neither", code="supply.unknown")
+    heat = "heat unknown" if machine.cpu_celsius is None else f"{machine.cpu_celsius:g} °C"
+    supply = "supply good" if machine.throttled is False else "supply unknown"
+    return Check("machine", "supply and heat", "ok", f"{heat}, {supply}", code="supply.good")

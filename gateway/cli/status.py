@@ -1,0 +1,109 @@
+"""`gateway status`: what the running daemon does; and, where none runs, what the outbox on the disk says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli import say_error
+from gateway.cli.verb import Verb, ago, configured, console, load, printing, say_json, size, table
+from gateway.errors import EXIT_GOOD, EXIT_UNAVAILABLE, GatewayError, Unavailable
+
+if TYPE_CHECKING:
+    from gateway.config import Configuration
+
+
+@click.command(cls=Verb, example="gateway status --json | jq .streams")
+@configured
+@printing
+def status(config: tuple[Path, ...], as_json: bool) -> int:
+    """What the running daemon is doing. Exit status 69 where none runs; then what lies in the outbox is told."""
+    configuration = load(config)
+    from gateway.control import ask
+
+    try:
+        found = ask(configuration, "status")
+    except Unavailable as error:
+        found = at_rest(configuration)
+        if as_json:
+            say_json({**found, "why": str(error), "advice": error.advice})
+        else:
+            _say(found)
+            say_error(error)
+        return EXIT_UNAVAILABLE
+    if as_json:
+        say_json(found)
+    else:
+        _say(found)
+    return EXIT_GOOD
+
+
+def at_rest(configuration: Configuration) -> dict[str, Any]:
+    """Return the status of a gateway whose daemon does not run: what the outbox on the disk says, the rest unknown."""
+    from gateway.cli.outbox import outbox_at_rest
+
+    try:
+        outbox, streams = outbox_at_rest(configuration)
+    except GatewayError as error:
+        outbox, streams = {"error": str(error)}, {}
+    return {
+        "running": False,
+        "state": "not running",
+        "link": {"up": False, "since": None, "reason": "not running"},
+        "streams": streams,
+        "outbox": outbox,
+        "sensors": {settings.id: {"kind": kind.table} for kind, settings in configuration.sensors},
+        "counters": {},
+        "clock": None,
+    }
+
+
+def _say(found: dict[str, Any]) -> None:
+    out = console()
+    link = found["link"]
+    name = "/".join(part for part in (found.get("store"), found.get("gateway")) if part)
+    out.print(f"[bold]{found['state']}[/]  {name}".rstrip())
+    if found["running"]:
+        words = "up" if link.get("up") else "down"
+        since = f" since {link['since']}" if link.get("since") else ""
+        reason = f" ({link['reason']})" if link.get("reason") and not link.get("up") else ""
+        out.print(f"link     {words}{since}{reason}", markup=False)
+        if link.get("advice") and not link.get("up"):
+            out.print(f"         {link['advice']}", markup=False)
+        out.print(f"clock    {found['clock']}", markup=False)
+    out.print(f"outbox   {outbox_words(found['outbox'])}", markup=False)
+    if found["streams"]:
+        rows = [
+            (stream, *(streams[key] for key in ("recorded_through", "acknowledged_through", "backlog")))
+            for stream, streams in found["streams"].items()
+        ]
+        out.print(table(("stream", "recorded", "acknowledged", "backlog"), rows))
+    if found["running"] and found["sensors"]:
+        out.print()
+        out.print(sensor_table(found["sensors"]))
+
+
+def outbox_words(outbox: dict[str, Any]) -> str:
+    """Say in a line how much lies in the outbox."""
+    if "error" in outbox:
+        return str(outbox["error"])
+    oldest = outbox.get("oldest_entry_ms")
+    words = f"{outbox.get('entries', 0)} not acknowledged, {size(outbox.get('bytes'))}"
+    words += f", oldest {ago(oldest)}" if oldest is not None else ""
+    return words + (f"; DEGRADED: {outbox['degraded']}" if outbox.get("degraded") else "")
+
+
+def sensor_table(sensors: dict[str, dict[str, Any]]) -> Any:
+    """Return the sensors as a table: one line each, its faults in words."""
+    rows = []
+    for sensor, known in sensors.items():
+        faults = "; ".join(
+            f"{reason} since {fault['since']}" if isinstance(fault, dict) and fault.get("since") else reason
+            for reason, fault in known.get("faults", {}).items()
+        )
+        age = f"{ago(known['age_ms'])} ago" if known.get("age_ms") is not None else "never"
+        counts = (known.get("kind", ""), age, known.get("readings", "-"), known.get("discarded", "-"))
+        rows.append((sensor, *counts, faults or "none"))
+    return table(("sensor", "kind", "last reading", "readings", "discarded", "faults"), rows)
