@@ -130,7 +130,8 @@ def _opening(configuration: Configuration, outbox: Outbox, clock: Clock, now: In
     else:
         reason = "restart" if outbox.memory.get("bootid") == clock.bootid else "boot"
     outbox.memory["bootid"] = clock.bootid
-    yield Event("gateway", now, GatewayStarted(__version__, configuration.sha256, reason, outbox.clean))
+    clean = outbox.clean or reason == "first_start"
+    yield Event("gateway", now, GatewayStarted(__version__, configuration.sha256, reason, clean))
 
 
 def stopping(configuration: Configuration, reason: str, now: Instant) -> Event:

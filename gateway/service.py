@@ -202,8 +202,8 @@ class Service:
     def _recording_ended(self, now: Instant) -> Iterable[Event]:
         assert self._recording is not None
         log.info("the recording has been played")
+        yield from self.engine.interpretation.finish(self.engine.sensed(now))
         if not self._recording[2]:
-            yield from self.engine.interpretation.finish(self.engine.sensed(now))
             self._played.set()
 
     def _all_acknowledged(self) -> bool:
