@@ -104,7 +104,8 @@ class _Evidence:
 
     def add(self, beyond_db: float, at: Instant, threshold_db: float) -> bool:
         """Take how far a sample lies beyond limit and slack (negative: short of it); return whether it is enough."""
-        self.db += max(-threshold_db, min(beyond_db, threshold_db / 2))
+        # Never more than enough: otherwise a short burst would outweigh the samples that contradict it.
+        self.db = min(self.db + min(beyond_db, threshold_db / 2), threshold_db)
         if self.db <= 0:
             self.db, self.count, self.since = 0.0, 0, None
             return False
