@@ -204,7 +204,8 @@ class Sky:
 
         self.after(wait_ms, acknowledge)
         if chance() < weather.double:
-            self.after(wait_ms * 2, lambda: self._tell(Acknowledged(number, message.token, code)))
+            uplink = self.uplink  # a late word may come after another connect, but not into another process
+            self.after(wait_ms * 2, lambda: uplink.handle(Acknowledged(number, message.token, code), self.now))
 
     def check_complete(self) -> None:
         """Every recorded entry was delivered or refused by name, and none is acknowledged that was not delivered."""
