@@ -48,7 +48,7 @@ def test_the_example_passes_and_is_what_the_contract_shows() -> None:
     configuration = loads(EXAMPLE)
     assert [settings.id for _, settings in configuration.sensors] == ["entrance", "back", "aisle-3", "ble"]
     assert configuration.site.timezone == "Europe/Berlin"
-    jsonschema.validate(dict(configuration.document), schema())
+    jsonschema.Draft202012Validator(schema()).validate(dict(configuration.document))
 
 
 def test_the_commented_defaults_of_the_example_are_the_defaults() -> None:

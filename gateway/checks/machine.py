@@ -35,8 +35,9 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
 
 
 def _loaded(configuration: Configuration) -> Check:
+    count = len(configuration.sensors)
     files = dict.fromkeys(origin.file for origin in configuration.origins.values())
-    found = f"{', '.join(files)}: {len(configuration.sensors)} sensors, sha256 {configuration.sha256[:12]}"
+    found = f"{', '.join(files)}: {count} sensor{'' if count == 1 else 's'}, sha256 {configuration.sha256[:12]}"
     if configuration.sensors:
         return Check("configuration", "file", "ok", found, code="configuration.good")
     why = "without a sensor nothing is counted"
@@ -116,7 +117,7 @@ def _disk(configuration: Configuration, directory: Path) -> Check:
     room = os.statvfs(at)
     free = room.f_bavail * room.f_frsize
     wanted = configuration.outbox.bytes_max
-    used = sum(entry.stat().st_size for entry in os.scandir(directory) if entry.is_file()) if at == directory else 0
+    used = sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
     found = f"{free >> 20} MiB free; the outbox has {used >> 20} MiB and may grow to {wanted >> 20} MiB"
     if free < FREE_BYTES_LEAST:
         why = "when the disk is full the least valuable events are given up"

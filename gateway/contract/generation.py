@@ -132,7 +132,7 @@ def envelope_schema() -> dict[str, Any]:
         for event_type, fact in facts().items()
     ]
     properties = {
-        "specversion": {"const": "1.0"},
+        "specversion": {"const": "1.0", "description": "of CloudEvents"},
         "id": {
             "type": "string",
             "pattern": r"^[0-9a-f]{8}-[1-9][0-9]*-(door|shelf|beacon|gateway)-[0-9]{16}$",
@@ -147,11 +147,15 @@ def envelope_schema() -> dict[str, Any]:
         "type": {
             "type": "string",
             "pattern": r"^store\.[a-z]+\.[a-z_]+$",
-            "description": "consumers ignore what they do not know",
+            "description": "what happened; consumers ignore types they do not know",
         },
         "time": {**TIME, "description": "when it happened, UTC"},
-        "dataschema": {"type": "string", "pattern": r"^schemas/v1/[a-z_.]+\.json$"},
-        "datacontenttype": {"const": "application/json"},
+        "dataschema": {
+            "type": "string",
+            "pattern": r"^schemas/v1/[a-z_.]+\.json$",
+            "description": "the JSON Schema of data, with its version",
+        },
+        "datacontenttype": {"const": "application/json", "description": "of data"},
         "stream": {"enum": list(STREAMS), "description": "what the event is worth when the disk is full"},
         "sequence": {
             "type": "string",
