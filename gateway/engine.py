@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 from gateway import wire
 from gateway.clock import Clock
-from gateway.facts import ClockSet, ReadingsDiscarded
+from gateway.facts import ClockSet, ReadingsDiscarded, SensorFailed, SensorRecovered
 from gateway.interpretation import Interpretation
 from gateway.model import (
     NS_PER_MS,
@@ -211,6 +211,8 @@ class Engine:
                 self._discard(event.subject, "disk_failed" if self.outbox.status().degraded else "disk_full")
                 continue
             self.counters["events_recorded"] += 1
+            if isinstance(event.fact, SensorFailed | SensorRecovered):
+                log.warning("%s sensor=%s reason=%s", event.fact.detail, event.subject, event.fact.reason)
             self._unsettled[event.fact.stream].append((sequence, event.subject, event.fact))
 
     def due_in_s(self, now: Instant) -> float:

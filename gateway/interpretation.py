@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.model import DriverFailed, DriverRecovered, Event, Instant, Reading
 from gateway.sensors import Faults, Interpreter
@@ -30,7 +30,8 @@ class Sense:
     readings: int = 0
     discarded: int = 0
     last: Reading | None = None
-    broken: bool = field(default=False)
+    broken: bool = False
+    due_ns: int | None = None
 
 
 class Interpretation:
@@ -38,6 +39,9 @@ class Interpretation:
 
     def __init__(self, senses: Iterable[Sense]) -> None:
         self.senses: Mapping[str, Sense] = {sense.id: sense for sense in senses}
+        self._due_ns: int | None = None
+        for sense in self.senses.values():
+            self._ask(sense)
 
     def read(self, reading: Reading) -> Iterator[Event]:
         """Advance to the reading's moment, then interpret it. A reading of an unknown sensor is not interpreted."""
@@ -58,12 +62,12 @@ class Interpretation:
     def advance(self, now: Instant) -> Iterator[Event]:
         """Tick every interpreter at its due moments up to and including `now`."""
         for _ in range(DUE_TICKS_MAX):
-            due_ns = self.due_ns()
+            due_ns = self._due_ns
             if due_ns is None or due_ns > now.boot_ns:
                 return
             moment = now.later(due_ns - now.boot_ns)
             for sense in self.senses.values():
-                if not sense.broken and sense.interpreter.due_ns() == due_ns:
+                if sense.due_ns == due_ns:
                     yield from self._tick(sense, moment)
         log.error("interpreters stay due at=%d", now.boot_ns)
 
@@ -86,8 +90,15 @@ class Interpretation:
 
     def due_ns(self) -> int | None:
         """`boot_ns` of the earliest moment at which an interpreter has something to decide, or None."""
-        dues = (s.interpreter.due_ns() for s in self.senses.values() if not s.broken)
-        return min((due for due in dues if due is not None), default=None)
+        return self._due_ns
+
+    def _ask(self, sense: Sense) -> None:
+        """Ask a sense when it is due next; only one that was called can have changed its mind."""
+        before, sense.due_ns = sense.due_ns, None if sense.broken else sense.interpreter.due_ns()
+        if sense.due_ns is not None and (self._due_ns is None or sense.due_ns <= self._due_ns):
+            self._due_ns = sense.due_ns
+        elif before is not None and before == self._due_ns:
+            self._due_ns = min((s.due_ns for s in self.senses.values() if s.due_ns is not None), default=None)
 
     def _tick(self, sense: Sense, now: Instant) -> Iterator[Event]:
         yield from self._guarded(sense, now, lambda: sense.interpreter.tick(now))
@@ -96,9 +107,13 @@ class Interpretation:
         if sense.broken:
             return
         try:
-            yield from list(work())
+            events = list(work())
+            self._ask(sense)
         except Exception as error:  # the supervisor of interpreters: one broken sensor stops no other
             log.exception("interpreter failed sensor=%s", sense.id)
             sense.broken = True
+            self._ask(sense)
             detail = f"the interpreter stopped on an internal error ({type(error).__name__}: {error}); please report it"
             yield from sense.faults.fail(at, "interpreter_error", detail)
+        else:
+            yield from events
