@@ -17,7 +17,7 @@ from gateway.model import NS_PER_S, Instant, Stream
 from gateway.outbox.record import FOOTER, LINE_OVERHEAD_BYTES, encode, encode_header, salt, segment_name
 from gateway.outbox.retention import Retention
 from gateway.outbox.stream import BLOCK_BYTES, Active, Segment, StreamLog
-from gateway.outbox.writing import Append, Create, Seal
+from gateway.outbox.writing import Append, Create, NotCreated, Seal
 
 EARLY_BYTES = 64 * 1024  # what waits is committed before its interval is over
 BATCH_BYTES_MAX = 256 * 1024  # of one job, so that a card that stalls has little in its hands
@@ -158,20 +158,20 @@ class Committer:
     def _make_room(self, log: StreamLog, size_bytes: int, now: Instant, floors: bool) -> bool:
         victims = self._retention.victims(log.name, size_bytes, floors)
         if victims is None:
-            self.fail("record", OSError(errno.ENOSPC, "no room, and nothing is left that may go"), now)
+            if floors:
+                self.fail("record", OSError(errno.ENOSPC, "no room, and nothing is left that may go"), now)
             return False
         self._victims += victims
         self._stuck.add(log.name)
         return True
 
     def take_in(self, job: Append, fd: int | None, error: OSError | None, now: Instant) -> Seal | None:
-        """Take in what became of a write; return the seal of the file that a new one follows."""
+        """Take in what became of a write; return the seal of a file that is not written any more."""
         log = self._logs[job.stream]
         flight = self._flights.pop(job.stream)
         log.busy = False
         if error is not None:
-            self._take_back(log, job, error, now)
-            return None
+            return self._take_back(log, job, error, now)
         assert fd is not None
         seal = None
         active = flight.active
@@ -182,8 +182,7 @@ class Committer:
             self._retention.full_at_bytes = None
             self._into_reserve = False
             if old is not None:
-                old.segment.size_bytes = old.offset + len(FOOTER)
-                seal = Seal(old.fd, old.offset)
+                seal = self._seal(old)
         active.offset, active.zeroed = flight.end, flight.zeroed
         if log.inflight:
             active.empty = False
@@ -192,28 +191,39 @@ class Committer:
         self.recover("record")
         return seal
 
-    def _take_back(self, log: StreamLog, job: Append, error: OSError, now: Instant) -> None:
+    def _take_back(self, log: StreamLog, job: Append, error: OSError, now: Instant) -> Seal | None:
+        seal = None
         log.take_back(now.boot_ns)
         if not log.pending:
             self._wants_file.add(log.name)
-        if job.create is None:
+        if job.create is None or not isinstance(error, NotCreated):
+            if job.create is not None and log.active is not None:
+                seal = self._seal(log.active)
             log.active = None
             self.epoch += 1
         elif error.errno == errno.ENOSPC:
-            self._retention.full_at_bytes = self._retention.used_bytes()
-            if job.create.keep_reserve:
-                victims = self._retention.victims(log.name, job.create.size_bytes, floors=True)
-                if victims is None:
-                    self._into_reserve = True  # better than to shed what a floor protects
-                    self._retention.full_at_bytes = None
-                else:
-                    self._victims += victims
-                    self._stuck.add(log.name)
-                return
-            if log.name != "gateway" and self._make_room(log, job.create.size_bytes, now, floors=False):
-                return
-            if log.name != "gateway":
-                return
+            if self._sheds_for(log, job.create, now):
+                return seal
         else:
             self.epoch += 1
         self.fail("record", error, now)
+        return seal
+
+    @staticmethod
+    def _seal(active: Active) -> Seal:
+        active.segment.size_bytes = active.offset + len(FOOTER)
+        return Seal(active.fd, active.offset)
+
+    def _sheds_for(self, log: StreamLog, create: Create, now: Instant) -> bool:
+        """Look for what may leave where the disk is full; tell whether there is hope without waiting."""
+        self._retention.full_at_bytes = self._retention.used_bytes()
+        if not create.keep_reserve:
+            return log.name != "gateway" and self._make_room(log, create.size_bytes, now, floors=False)
+        victims = self._retention.victims(log.name, create.size_bytes, floors=True)
+        if victims is None:
+            self._into_reserve = True  # better than to shed what a floor protects
+            self._retention.full_at_bytes = None
+        else:
+            self._victims += victims
+            self._stuck.add(log.name)
+        return True

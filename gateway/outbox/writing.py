@@ -40,6 +40,13 @@ class Job(Protocol):
     def run(self, disk: Disk) -> Any: ...
 
 
+class NotCreated(OSError):
+    """A new file could not be made, and no trace of it can come back: the file before it may still be written.
+
+    Else it may not: were the empty file found after a power cut, its base would end the range of the one before.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Create:
     """A new segment of a given size; `keep_reserve` refuses it (ENOSPC) where the file system would be filled up."""
@@ -71,21 +78,30 @@ class Append:
             disk.sync(fd)
             if self.create is not None:
                 disk.sync_directory(os.path.dirname(self.create.path))
-        except OSError:
+        except OSError as error:
             with contextlib.suppress(OSError):
                 disk.close(fd)
             if self.create is not None:
-                with contextlib.suppress(OSError):
-                    disk.unlink(self.create.path)  # nobody was told of anything in it
+                self._undo(disk, self.create, error)
             raise
         return fd
+
+    @staticmethod
+    def _undo(disk: Disk, create: Create, error: OSError) -> None:
+        """Take the name back; nobody was told of anything in the file. Only a synced name cannot come back."""
+        try:
+            disk.unlink(create.path)
+            disk.sync_directory(os.path.dirname(create.path))
+        except OSError:
+            return
+        raise NotCreated(error.errno, error.strerror) from None
 
     @staticmethod
     def _create(disk: Disk, create: Create) -> int:
         if create.keep_reserve:
             space = disk.space(os.path.dirname(create.path))
             if space.free_bytes - create.size_bytes < min(RESERVE_BYTES_MAX, space.total_bytes // RESERVE_PART):
-                raise OSError(errno.ENOSPC, "the reserve of free disk is reached", create.path)
+                raise NotCreated(errno.ENOSPC, "the reserve of free disk is reached", create.path)
         return disk.open(create.path, create=True)
 
 

@@ -86,8 +86,7 @@ class ModelDisk:
         self._held_files = {
             path: file for path, file in self._held_files.items() if os.path.dirname(path) in self._held_directories
         }
-        for file in set(map(id, self._held_files.values())):
-            inode = next(held for held in self._held_files.values() if id(held) == file)
+        for inode in {id(file): file for file in self._held_files.values()}.values():
             self._keep_some(inode)
             inode.seen = bytearray(inode.held)
         self._files = dict(self._held_files)
