@@ -22,13 +22,17 @@ DUE_TICKS_MAX = 10_000
 
 @dataclass(slots=True)
 class Sense:
-    """One configured sensor: its interpreter, its faults, and what was counted."""
+    """One configured sensor: its interpreter, its faults, and what was counted.
+
+    `discarded` readings found the inbox full; `spoiled` ones were thrown away by the driver.
+    """
 
     id: str
     interpreter: Interpreter
     faults: Faults
     readings: int = 0
     discarded: int = 0
+    spoiled: int = 0
     last: Reading | None = None
     broken: bool = False
     due_ns: int | None = None

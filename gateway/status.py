@@ -56,7 +56,9 @@ def link_of(engine: Engine, now: Instant) -> dict[str, Any]:
     return {
         **known,
         "since": None if link.since_ms is None else rfc3339(link.since_ms * NS_PER_MS),
-        "reason": None if link.reason is None else dataclasses.asdict(link.reason),
+        "reason": None if link.reason is None else link.reason.detail,
+        "code": None if link.reason is None else link.reason.code,
+        "advice": None if link.reason is None else link.reason.advice,
     }
 
 
@@ -79,7 +81,7 @@ def sensor_of(sense: Sense, engine: Engine, now: Instant) -> dict[str, Any]:
 
 
 def counts_of(sense: Sense, engine: Engine, now: Instant) -> Mapping[str, int]:
-    counts = {"readings": sense.readings, "discarded": sense.discarded}
+    counts = {"readings": sense.readings, "discarded": sense.discarded + sense.spoiled}
     if sense.last is not None:
         seen = engine.sensing.stamp(sense.last.at, now)
         counts["age_ms"] = max(0, (now.boot_ns - seen.boot_ns) // NS_PER_MS)
