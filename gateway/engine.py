@@ -326,4 +326,6 @@ class Engine:
                 self._discard(sensor, reason, count)
                 continue
             self.counters["readings_discarded"] += count
+            if reason == "inbox_full" and sensor in self.interpretation.senses:
+                self.interpretation.senses[sensor].discarded += count
             log.warning("readings were never recorded sensor=%s count=%d reason=%s", sensor, count, reason)

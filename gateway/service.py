@@ -28,7 +28,7 @@ from gateway.control import ControlServer
 from gateway.disk import RealDisk
 from gateway.engine import Due, Engine, Question, Say
 from gateway.health import look
-from gateway.model import NS_PER_S, CommandReceived, Event, Instant
+from gateway.model import NS_PER_S, CommandReceived, DriverFailed, Event, Instant
 from gateway.mqtt import PahoLink
 from gateway.network import NetworkWatch
 from gateway.outbox import ThreadWriter
@@ -49,6 +49,8 @@ DRIVER_HUNG_AFTER_S = 30.0
 ANSWER_WITHIN_S = 5.0
 DAY_ASKED_EVERY_S = 60.0
 """How late the key of a day may be destroyed."""
+SPOILED = ("_spoiled", "_settling", "_out_of_step", "_bad")
+"""How the names of drivers' counters end that count readings thrown away."""
 KEY_FILE = "privacy.key"
 
 
@@ -183,7 +185,15 @@ class Service:
             from gateway.simulated import drivers
 
             return dict(drivers(self.configuration, self.world.clock))
-        return {settings.id: kind.driver(settings, self.world.clock) for kind, settings in self.configuration.sensors}
+        opened = {}
+        for kind, settings in self.configuration.sensors:
+            try:
+                opened[settings.id] = kind.driver(settings, self.world.clock)
+            except Exception as error:  # the supervisor of drivers: one that cannot be made is that sensor's fault
+                log.exception("a driver cannot be made sensor=%s", settings.id)
+                detail = f"its driver cannot be made ({type(error).__name__}: {error})"
+                self.engine.offer(DriverFailed(settings.id, self.engine.clock.now(), "driver_missing", detail))
+        return opened
 
     def _player_finished(self) -> None:
         self.engine.offer(Due("played"))
@@ -226,7 +236,7 @@ class Service:
         return self.engine.interpretation.tick(self.engine.sensed(now))
 
     def _health(self, now: Instant) -> Iterable[Event]:
-        self._count_discarded()
+        self._count_spoiled()
         yield health_of(self.engine, look(Path(self.configuration.outbox.directory)), now)
 
     def _turn_day(self, now: Instant) -> Iterable[Event]:
@@ -237,9 +247,10 @@ class Service:
         self.engine.uplink.hurry(now)
         return ()
 
-    def _count_discarded(self) -> None:
+    def _count_spoiled(self) -> None:
         for sensor, driver in self._drivers.items():
-            self.engine.interpretation.senses[sensor].discarded = sum(driver.counters().values())
+            thrown_away = (count for name, count in driver.counters().items() if name.endswith(SPOILED))
+            self.engine.interpretation.senses[sensor].spoiled = sum(thrown_away)
 
     # Answering.
 
@@ -273,7 +284,7 @@ class Service:
                 return {"error": f'this daemon does not know "{verb}"'}
 
     def _status(self, now: Instant) -> dict[str, Any]:
-        self._count_discarded()
+        self._count_spoiled()
         status = status_of(self.engine, self.configuration, now)
         for sensor, driver in self._drivers.items():
             status["sensors"][sensor]["driver"] = dict(driver.counters())
