@@ -34,11 +34,18 @@ WINDOW_NS = 5 * NS_PER_S
 WINDOW_SAMPLES = 9
 """The smoothed RSSI is the median of the last 9 samples within 5 s: four outliers of nine change nothing."""
 SAMPLES_MIN = 3
-DWELL_NS = 2 * NS_PER_S
+DWELL_NS = 3 * NS_PER_S
 SLACK_DB_MIN = 1.0
 THRESHOLD_DB_MIN = 6.0
 THRESHOLD_SPREADS = 8.0
 """With a slack of half a spread: a false change about every 20,000 samples exactly at a boundary, none away from it."""
+UNREST_FREE = 2.0
+UNREST_HALF_NS = 600 * NS_PER_S
+UNREST_SLACK_DB = 1.5
+UNREST_MAX = 4.0
+"""Shadowing (people who stand between) lasts for seconds to minutes and is no noise to a CUSUM. So a tag that has
+changed its zone more than twice in the last ten minutes is given more slack and twice the dwell for each change more,
+up to 6 dB and 48 s: what moves for good is believed all the same, a little later."""
 SPREAD_DB_FIRST = 2.0
 SPREAD_SHARE = 1 / 8
 """The spread is learnt from differences of neighbouring samples, the winsorized mean of about the last 8."""
@@ -102,7 +109,7 @@ class _Evidence:
         self.count = 0
         self.since: Instant | None = None
 
-    def add(self, beyond_db: float, at: Instant, threshold_db: float) -> bool:
+    def add(self, beyond_db: float, at: Instant, threshold_db: float, dwell_ns: float) -> bool:
         """Take how far a sample lies beyond limit and slack (negative: short of it); return whether it is enough."""
         # Never more than enough: otherwise a short burst would outweigh the samples that contradict it.
         self.db = min(self.db + min(beyond_db, threshold_db / 2), threshold_db)
@@ -115,7 +122,7 @@ class _Evidence:
         return (
             self.db >= threshold_db
             and self.count >= SAMPLES_MIN
-            and at.boot_ns - self.since.boot_ns >= DWELL_NS
+            and at.boot_ns - self.since.boot_ns >= dwell_ns
         )  # fmt: skip
 
 
@@ -124,7 +131,7 @@ class _Visit:
 
     __slots__ = (
         "arrived", "inward", "last", "next_sample_ns", "outward", "power_dbm", "rssi_max_dbm", "samples", "spread_db",
-        "zone",
+        "unrest", "zone",
     )  # fmt: skip
 
     def __init__(self, at: Instant, rssi_dbm: int, power_dbm: int, model: ZoneModel) -> None:
@@ -137,6 +144,7 @@ class _Visit:
         self.next_sample_ns = at.boot_ns + SAMPLE_NS
         self.samples: deque[tuple[int, int, float]] = deque(((at.boot_ns, rssi_dbm, loss_db),), WINDOW_SAMPLES)
         self.spread_db = SPREAD_DB_FIRST
+        self.unrest = (at.boot_ns, 0.0)
         self.inward = _Evidence()
         self.outward = _Evidence()
 
@@ -147,19 +155,26 @@ class _Visit:
         self.next_sample_ns = at.boot_ns + SAMPLE_NS
         self.spread_db += SPREAD_SHARE * (min(difference_db, 2 * self.spread_db + 3) - self.spread_db)
         sigma_db = self.spread_db / DIFFERENCE_OF_SPREAD
-        slack_db = max(SLACK_DB_MIN, sigma_db / 2)
+        unrest = min(UNREST_MAX, max(0.0, self._unrest(at) - UNREST_FREE))
+        slack_db = max(SLACK_DB_MIN, sigma_db / 2) + unrest * UNREST_SLACK_DB
+        dwell_ns = DWELL_NS * 2**unrest
         threshold_db = max(THRESHOLD_DB_MIN, THRESHOLD_SPREADS * sigma_db)
         left = self.zone
-        if left < 2 and self.outward.add(loss_db - model.limits_db[left] - slack_db, at, threshold_db):
+        if left < 2 and self.outward.add(loss_db - model.limits_db[left] - slack_db, at, threshold_db, dwell_ns):
             since = self.outward.since or at
             self.zone = max(left + 1, model.zone_of(self._median_since(since.boot_ns, 2)))
-        elif left > 0 and self.inward.add(model.limits_db[left - 1] - loss_db - slack_db, at, threshold_db):
+        elif left > 0 and self.inward.add(model.limits_db[left - 1] - loss_db - slack_db, at, threshold_db, dwell_ns):
             since = self.inward.since or at
             self.zone = min(left - 1, model.zone_of(self._median_since(since.boot_ns, 2)))
         else:
             return None
         self.inward, self.outward = _Evidence(), _Evidence()
+        self.unrest = (at.boot_ns, self._unrest(at) + 1)
         return left, since
+
+    def _unrest(self, at: Instant) -> float:
+        since_ns, unrest = self.unrest
+        return unrest and unrest * 0.5 ** ((at.boot_ns - since_ns) / UNREST_HALF_NS)
 
     def rssi_dbm(self, since_ns: int) -> int:
         """Return the smoothed RSSI of the last samples, none of them before `since_ns`."""

@@ -177,6 +177,30 @@ class TestZones:
             room.hear(s, rssi_at(4.0, dice.gauss(0, 4)))
         assert len(room.moves()) <= 3
 
+    @pytest.mark.parametrize("metres", [0.2, 1.5, 10.0])
+    def test_people_who_stand_between_move_no_tag(self, metres: float) -> None:
+        """Shadowing of 4 dB that lasts ten seconds at a time, over fading of 3 dB: two hours."""
+        dice = random.Random(11)
+        room, shadow_db = Room(), 0.0
+        for s in range(7200):
+            shadow_db = 0.905 * shadow_db + 0.425 * dice.gauss(0, 4)
+            room.hear(s, rssi_at(metres, shadow_db + dice.gauss(0, 3) if s else 0.0))
+        assert len(room.moves()) <= 2
+
+    def test_the_more_it_flaps_the_less_it_is_believed(self) -> None:
+        dice = random.Random(12)
+        room, shadow_db = Room(), 0.0
+        for s in range(7200):
+            shadow_db = 0.905 * shadow_db + 0.425 * dice.gauss(0, 4)
+            room.hear(s, rssi_at(4.0, shadow_db + dice.gauss(0, 3)))
+        assert len(room.moves()) <= 40
+
+    def test_a_tag_that_really_goes_back_and_forth_is_followed(self) -> None:
+        room = Room()
+        for minute in range(10):
+            room.stays(60 * minute, 60 * minute + 60, (-45, -85)[minute % 2])
+        assert len(room.moves()) == 9
+
     def test_a_walk_through_the_shop_passes_each_zone_once(self) -> None:
         """From 12 m to the scanner, ten seconds there, and away again, at half a metre a second."""
         dice = random.Random(3)
