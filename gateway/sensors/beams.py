@@ -34,15 +34,21 @@ CALM_NS = 3 * NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class Blockage:
-    """A beam was interrupted from `broke` to `cleared`."""
+    """A beam was interrupted from `broke` to `cleared`; the torso within it from `begin_ns` to `end_ns` (boot).
+
+    An arm that swings ahead of or behind the torso belongs to the blockage, but the two beams see different arms: only
+    the torso's ends can be compared between them.
+    """
 
     beam: str
     broke: Instant
     cleared: Instant
+    begin_ns: int
+    end_ns: int
 
     @property
     def ns(self) -> int:
-        return self.cleared.boot_ns - self.broke.boot_ns
+        return self.end_ns - self.begin_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,9 @@ class Beam:
         self.out_of_service: int | None = None
         self._piece: Instant | None = None  # when the present piece of the blockage began
         self._cleared: Instant | None = None  # when the last piece ended; the blockage ends there if none follows
+        self._solid_from: Instant | None = None  # when the present part without gaps of SPIKE_NS began
+        self._torso_begin: int | None = None  # the first part that is longer than an arm
+        self._torso_end: int | None = None  # the last one
         self._before: Instant | None = None  # the end before the present piece, where the blockage has several
         self._arm: Blockage | None = None  # a short blockage that may turn out to be an arm of the next
         self._torso: Blockage | None = None  # the last long one
@@ -143,7 +152,7 @@ class Beam:
             self.out_of_service = began.boot_ns
             self._arm = None
             if not self.stuck:
-                self.broke = self._piece = self._cleared = None
+                self._forget()
             yield FlickerBegan(self.name, began)
         elif broken:
             self._begin(at)
@@ -201,14 +210,27 @@ class Beam:
         first, ended = self.broke, self._cleared
         self._piece = at
         if first is None:
-            self.broke = at
+            self.broke = self._solid_from = at
         elif ended is not None and not self.stuck:
             lasted_ns, gap_ns = ended.boot_ns - first.boot_ns, at.boot_ns - ended.boot_ns
             if lasted_ns < SPIKE_NS <= gap_ns:
-                self.broke = at
+                self.broke = self._solid_from = at
                 ended = None
+            elif gap_ns >= SPIKE_NS:
+                self._note_torso(ended)
+                self._solid_from = at
         self._cleared = None
         self._before = ended
+
+    def _note_torso(self, ended: Instant) -> None:
+        began = self._solid_from
+        if began is not None and ended.boot_ns - began.boot_ns >= ARM_NS:
+            self._torso_begin = began.boot_ns if self._torso_begin is None else self._torso_begin
+            self._torso_end = ended.boot_ns
+
+    def _forget(self) -> None:
+        self.broke = self._piece = self._cleared = self._before = None
+        self._solid_from = self._torso_begin = self._torso_end = None
 
     def _end(self, at: Instant) -> None:
         if self.broke is None or self._piece is None:
@@ -223,13 +245,16 @@ class Beam:
     def _complete(self, cleared: Instant) -> Iterator[Finding]:
         assert self.broke is not None
         broke, was_stuck = self.broke, self.stuck
-        self.broke = self._piece = self._cleared = self._before = None
+        self._note_torso(cleared)
+        begin_ns = broke.boot_ns if self._torso_begin is None else self._torso_begin
+        end_ns = cleared.boot_ns if self._torso_end is None else self._torso_end
+        self._forget()
         self.stuck = False
         if was_stuck:
             self.out_of_service = None
             yield Freed(self.name, broke, cleared)
             return
-        whole = Blockage(self.name, broke, cleared)
+        whole = Blockage(self.name, broke, cleared, begin_ns, end_ns)
         if whole.ns < BLOCKAGE_MIN_NS:
             return
         if whole.ns < ARM_NS:

@@ -258,7 +258,9 @@ class DoorInterpreter:
 
     def _passed(self, passage: Passage) -> Iterator[Event]:
         at = passage.cleared
-        self._roll(at)
+        _, current = self._counting(at)
+        if at.boot_ns >= current.began.boot_ns:  # else the clock may have been set since, and `at` is on the old one
+            self._roll(at)
         # Passages are decided in the order in which they ended: what ended before this one is complete.
         yield from self._tell_ended(at.boot_ns)
         _, current = self._counting(at)

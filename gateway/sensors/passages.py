@@ -31,12 +31,17 @@ TAILGATE_GAP_NS = 150 * NS_PER_MS
 """One beam may see two people pressed together as one blockage while the other still sees a gap, up to this."""
 WAITING_MAX = 12
 """Blockages of a beam that wait for a partner; more than people can be between the beams."""
-RATIOS_KNOWN = 3
+RATIOS_KNOWN = 2
+RATIO_USUAL, RATIO_POSSIBLE = 1.0, 2.3
+"""Beams 5 to 50 cm apart and people 0.22 to 0.35 m deep give 0.14 to 2.3; most doors have them 5 to 10 cm apart."""
 
 ALONE_COST = 3.0
-TURNED_COST = 4.0
-SPLIT_COST = 1.0
-"""In units of a factor e of disagreement. A pair that goes through (at most 3.5) always beats two left alone."""
+PENDING_COST = 1.0
+TURNED_COST = 3.0
+SPLIT_COST = 0.7
+APART_COST = 0.3
+"""In units of a factor e of disagreement. A pair that goes through (at most 3.5) beats two that stay alone, also where
+the second may still find another partner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +70,9 @@ class Group:
     def end_ns(self) -> int:
         return max(blockage.cleared.boot_ns for blockage in self.outer + self.inner)
 
-    @property
-    def begin_ns(self) -> int:
-        return min(blockage.broke.boot_ns for blockage in self.outer + self.inner)
-
 
 def _shifts(outer: Blockage, inner: Blockage) -> tuple[int, int]:
-    return inner.broke.boot_ns - outer.broke.boot_ns, inner.cleared.boot_ns - outer.cleared.boot_ns
+    return inner.begin_ns - outer.begin_ns, inner.end_ns - outer.end_ns
 
 
 def _sign(shift_ns: int) -> int:
@@ -101,7 +102,12 @@ def pair(outer: Blockage, inner: Blockage, known_ratio: float | None) -> tuple[f
     if direction is None:
         return TURNED_COST, Group((outer,), (inner,), None)
     ratio = max(min(abs(begin_ns), abs(end_ns)), NS_PER_MS) / min(outer.ns, inner.ns)
-    geometry = max(0.0, math.log(ratio / 0.7)) if known_ratio is None else abs(math.log(ratio / known_ratio))
+    if known_ratio is not None:
+        geometry = abs(math.log(ratio / known_ratio))
+    elif ratio <= RATIO_USUAL:
+        geometry = 0.0
+    else:
+        geometry = APART_COST + max(0.0, 6.0 * math.log(ratio / RATIO_POSSIBLE))
     speed = abs(math.log(outer.ns / inner.ns))
     return min(2.5, geometry) + min(1.0, 0.5 * speed), Group((outer,), (inner,), direction, ratio)
 
@@ -111,22 +117,25 @@ def tailgaters(two: tuple[Blockage, Blockage], one: Blockage) -> Literal["in", "
     first, second = two
     if second.broke.boot_ns - first.cleared.boot_ns > TAILGATE_GAP_NS:
         return None
-    both = Blockage(first.beam, first.broke, second.cleared)
+    both = Blockage(first.beam, first.broke, second.cleared, first.begin_ns, second.end_ns)
     if abs(both.ns - one.ns) > max(0.3 * both.ns, 100 * NS_PER_MS):
         return None
     return direction_of(*_shifts(both, one))
 
 
-def align(outer: Sequence[Blockage], inner: Sequence[Blockage], known_ratio: float | None) -> list[Group]:
-    """Return all blockages in groups, in order, at the least cost."""
+def align(outer: Sequence[Blockage], inner: Sequence[Blockage], known_ratio: float | None, now_ns: int) -> list[Group]:
+    """Return all blockages in groups, in order, at the least cost. What may still find a partner costs little alone."""
+
+    def alone(blockage: Blockage) -> float:
+        return PENDING_COST if now_ns < blockage.cleared.boot_ns + PAIR_GAP_NS else ALONE_COST
 
     @cache
     def best(i: int, j: int) -> tuple[float, tuple[Group, ...]]:
         choices: list[tuple[float, Group, int, int]] = []
         if i < len(outer):
-            choices.append((ALONE_COST, Group((outer[i],), (), None), i + 1, j))
+            choices.append((alone(outer[i]), Group((outer[i],), (), None), i + 1, j))
         if j < len(inner):
-            choices.append((ALONE_COST, Group((), (inner[j],), None), i, j + 1))
+            choices.append((alone(inner[j]), Group((), (inner[j],), None), i, j + 1))
         if i < len(outer) and j < len(inner):
             if (paired := pair(outer[i], inner[j], known_ratio)) is not None:
                 choices.append((*paired, i + 1, j + 1))
@@ -246,7 +255,7 @@ class Doorway:
         if not outer and not inner:
             return
         known = statistics.median(self._ratios) if len(self._ratios) >= RATIOS_KNOWN else None
-        groups = align(outer, inner, known)
+        groups = align(outer, inner, known, now_ns if not is_last else now_ns + PAIR_GAP_NS)
         is_crowded = max(len(outer), len(inner)) > WAITING_MAX
         if is_last or is_crowded or (self._is_quiet() and all(group.is_pair for group in groups)):
             final = len(groups)

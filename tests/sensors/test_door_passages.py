@@ -1,0 +1,220 @@
+"""Who passed, and in which direction: torsos of 0.22 to 0.35 m at 0.3 to 2.5 m/s, arms, turn-backs, people close by."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.model import NS_PER_MS, data_of
+from tests.sensors.doors import Door, told
+
+SPACING_M = 0.08
+
+
+def shift_ms(speed: float, spacing_m: float = SPACING_M) -> float:
+    return spacing_m / speed * 1000
+
+
+@pytest.mark.parametrize("spacing_m", [0.05, 0.08, 0.15, 0.45])
+@pytest.mark.parametrize("depth_m", [0.22, 0.35])
+@pytest.mark.parametrize("speed", [0.3, 0.7, 1.2, 2.5])
+def test_who_walks_through_is_counted_in_the_direction_walked(speed: float, depth_m: float, spacing_m: float) -> None:
+    torso, shift = depth_m / speed * 1000, shift_ms(speed, spacing_m)
+    assert Door().walks_in(1000, torso, shift).passages() == ["in"]
+    assert Door().walks_out(1000, torso, shift).passages() == ["out"]
+
+
+def test_a_passage_lasts_from_the_first_beam_broken_to_the_last_cleared() -> None:
+    door = Door().walks_in(1000, torso_ms=200, shift_ms=60)
+    passed = next(event for event in door.plays() if event.fact.type == "store.door.passed")
+    assert data_of(passed.fact) == {
+        "direction": "in",
+        "duration_ms": 260,
+        "in_total": 1,
+        "out_total": 0,
+        "unknown_total": 0,
+    }
+    assert passed.at.boot_ns == 1260 * NS_PER_MS
+
+
+def test_a_passage_is_decided_as_soon_as_the_last_beam_stays_clear() -> None:
+    door = Door().walks_in(1000)
+    door.plays(1000 + 260 + 70)
+    assert told(door.events, "passed")
+    ends_early = Door().walks_in(1000)
+    ends_early.plays(1000 + 260)
+    assert told(ends_early.events, "passed"), "what is pending is decided at the end"
+
+
+def test_a_single_beam_counts_without_direction() -> None:
+    assert Door(single=True).breaks("only", 0, 50).passages() == ["unknown"]
+    assert Door(single=True).breaks("only", 0, 200).breaks("only", 270, 200).passages() == ["unknown"] * 2
+
+
+def test_gaps_below_70_ms_lie_within_one_person() -> None:
+    assert Door(single=True).breaks("only", 0, 200).breaks("only", 269, 200).passages() == ["unknown"]
+
+
+def test_insects_and_interference_below_40_ms_are_nobody() -> None:
+    door = Door(single=True)
+    for n in range(10):
+        door.breaks("only", n * 1000, 39)
+    assert door.passages() == []
+    assert Door(single=True).breaks("only", 0, 40).passages() == ["unknown"]
+
+
+def test_a_spike_before_the_torso_does_not_turn_the_direction() -> None:
+    door = Door().walks_in(1000, torso_ms=200, shift_ms=60)
+    assert door.breaks("inner", 1000 - 5, 5).passages() == ["in"]
+
+
+def test_chatter_at_the_edges_of_a_torso_is_part_of_it() -> None:
+    door = Door()
+    for beam, start in (("outer", 1000), ("inner", 1060)):
+        for n in range(3):
+            door.breaks(beam, start + n * 8, 4)  # type: ignore[arg-type]
+        door.breaks(beam, start + 24, 176)  # type: ignore[arg-type]
+    assert door.passages() == ["in"]
+
+
+@pytest.mark.parametrize("deep_ms", [80, 300, 2000])
+def test_who_turns_back_in_the_second_beam_did_not_pass(deep_ms: float) -> None:
+    assert Door().breaks("outer", 0, deep_ms + 140).breaks("inner", 70, deep_ms).passages() == []
+    assert Door().breaks("inner", 0, deep_ms + 140).breaks("outer", 70, deep_ms).passages() == []
+
+
+@pytest.mark.parametrize("beam", ["outer", "inner"])
+def test_who_turns_back_in_the_first_beam_did_not_pass(beam: str) -> None:
+    assert Door().breaks(beam, 0, 900).passages() == []  # type: ignore[arg-type]
+
+
+def test_the_next_visitor_after_a_turn_back_counts_in_his_own_direction() -> None:
+    assert Door().breaks("outer", 0, 300).walks_out(700).passages() == ["out"]
+    assert Door().breaks("outer", 0, 300).walks_in(800).passages() == ["in"]
+    assert Door().breaks("inner", 0, 300).walks_in(700).passages() == ["in"]
+
+
+def test_who_hesitates_between_the_beams_passed_once() -> None:
+    assert Door().breaks("outer", 0, 1500).breaks("inner", 200, 300).breaks("inner", 900, 900).passages() == ["in"]
+
+
+def test_who_lingers_in_the_second_beam_still_went_through() -> None:
+    assert Door().breaks("outer", 0, 250).breaks("inner", 60, 5000).passages() == ["in"]
+
+
+@pytest.mark.parametrize(("torso", "shift", "headway"), [(200, 60, 290), (180, 60, 260), (250, 100, 330)])
+def test_two_close_behind_each_other_are_two(torso: float, shift: float, headway: float) -> None:
+    assert Door().walks_in(0, torso, shift).walks_in(headway, torso, shift).passages() == ["in", "in"]
+    assert Door().walks_out(0, torso, shift).walks_out(headway, torso, shift).passages() == ["out", "out"]
+
+
+def test_two_whom_only_one_beam_sees_apart_are_two() -> None:
+    assert Door().breaks("outer", 0, 200).breaks("outer", 275, 200).breaks("inner", 100, 460).passages() == ["in"] * 2
+    assert Door().breaks("inner", 0, 460).breaks("outer", 100, 200).breaks("outer", 375, 200).passages() == ["out"] * 2
+
+
+def test_a_queue_between_beams_far_apart_is_followed_in_order() -> None:
+    door = Door()
+    for n in range(4):
+        door.walks_in(n * 500, torso_ms=200, shift_ms=375)  # the second is in the outer beam before the first is inside
+    assert door.passages() == ["in"] * 4
+
+
+@pytest.mark.parametrize("ahead_ms", [60, 90, 150, 230])
+def test_a_leading_arm_is_not_a_second_person(ahead_ms: float) -> None:
+    door = Door().walks_in(1000)
+    door.breaks("outer", 1000 - ahead_ms, 50).breaks("inner", 1060 - ahead_ms, 50)
+    assert door.passages() == ["in"]
+    one_beam = Door().walks_in(1000).breaks("outer", 1000 - ahead_ms, 50)
+    assert one_beam.passages() == ["in"], "the arm swung past the other beam"
+    single = Door(single=True).breaks("only", 1000 - ahead_ms, 50).breaks("only", 1000, 200)
+    assert single.passages() == ["unknown"]
+
+
+def test_a_trailing_arm_is_not_a_second_person() -> None:
+    door = Door().walks_in(1000).breaks("outer", 1300, 50).breaks("inner", 1360, 50)
+    assert door.passages() == ["in"]
+
+
+def test_levels_may_be_repeated_and_the_first_may_be_missing() -> None:
+    door = Door().walks_in(1000)
+    door.levels += [(1100, "outer", True), (1150, "inner", True), (1230, "outer", False), (5000, "inner", False)]
+    assert door.passages() == ["in"]
+
+
+def test_a_lost_edge_is_made_good_by_the_repeated_level() -> None:
+    door = Door()
+    door.levels += [(1000, "outer", True), (1060, "inner", True), (1260, "inner", False), (1900, "outer", False)]
+    door.walks_in(4000)
+    assert door.passages()[-1] == "in", "a lost clearing costs its own passage, never the next one"
+
+
+def test_beams_of_another_door_form_are_passed_over() -> None:
+    assert Door().breaks("only", 0, 300).passages() == []
+    assert Door(single=True).walks_in(0).passages() == []
+
+
+def test_both_beams_at_once_are_a_supply_that_fails_and_not_a_person() -> None:
+    assert Door().breaks("outer", 0, 200).breaks("inner", 0, 200).passages() == []
+
+
+def people(seed: int, count: int, headway_s: tuple[float, float], spacing_m: float) -> tuple[Door, list[str]]:
+    """A crowd with truth: speeds, depths, directions in turns of some, a leading arm with every third."""
+    chance = random.Random(seed)
+    door, truth, now_ms = Door(), [], 1000.0
+    inwards = True
+    for _ in range(count):
+        speed = min(2.5, max(0.4, chance.lognormvariate(0.15, 0.3)))
+        torso, shift = chance.uniform(0.22, 0.35) / speed * 1000, shift_ms(speed, spacing_m)
+        if chance.random() < 0.3:
+            inwards = not inwards
+            now_ms += 1200 + shift
+        (door.walks_in if inwards else door.walks_out)(now_ms, torso, shift)
+        if chance.random() < 0.33:
+            first, second = ("outer", "inner") if inwards else ("inner", "outer")
+            for beam, begin in ((first, now_ms), (second, now_ms + shift)):
+                door.breaks(beam, begin - chance.uniform(95, 200), chance.uniform(40, 60))  # type: ignore[arg-type]
+        truth.append("in" if inwards else "out")
+        now_ms += torso + shift + chance.uniform(*headway_s) * 1000
+    return door, truth
+
+
+@pytest.mark.parametrize("spacing_m", [0.06, 0.1, 0.3])
+def test_single_file_is_counted_almost_without_error(spacing_m: float) -> None:
+    wrong = total = 0
+    for seed in range(5):
+        door, truth = people(seed, 200, (0.6, 4.0), spacing_m)
+        found = door.passages()
+        wrong += abs(found.count("in") - truth.count("in")) + abs(found.count("out") - truth.count("out"))
+        total += len(truth)
+    assert wrong / total <= 0.005
+
+
+levels = st.lists(
+    st.tuples(st.integers(0, 3000), st.sampled_from(["outer", "inner", "only"]), st.booleans()), max_size=120
+)
+
+
+@given(levels, st.sampled_from([None, 7.0, 1000.0]), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_whatever_the_beams_say_ticks_change_nothing_and_counts_agree(
+    steps: list[tuple[int, str, bool]], tick_every_ms: float | None, single: bool
+) -> None:
+    def door() -> Door:
+        made, now_ms = Door(single=single, blocked_after_s=2, counted_every=5), 0.0
+        for wait_ms, beam, broken in steps:
+            now_ms += wait_ms * (wait_ms % 7 == 0) + wait_ms % 113
+            made.levels.append((now_ms, beam, broken))  # type: ignore[arg-type]
+        return made
+
+    events = door().plays(tick_every_ms=tick_every_ms)
+    assert events == door().plays()
+    for way in ("in", "out", "unknown"):
+        passed = [data for data in told(events, "passed") if data["direction"] == way]
+        assert sum(data[way] for data in told(events, "counted")) == len(passed)
+        if passed:
+            assert passed[-1][f"{way}_total"] == len(passed)
+    assert len(told(events, "blocked")) - len(told(events, "cleared")) in (0, 1, 2)
