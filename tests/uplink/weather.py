@@ -204,8 +204,9 @@ class Sky:
 
         self.after(wait_ms, acknowledge)
         if chance() < weather.double:
-            uplink = self.uplink  # a late word may come after another connect, but not into another process
-            self.after(wait_ms * 2, lambda: uplink.handle(Acknowledged(number, message.token, code), self.now))
+            process = self.uplink  # a late word may come after another connect, but not into another process
+            double = Acknowledged(number, message.token, code)
+            self.after(wait_ms * 2, lambda: self._tell(double) if self.uplink is process else None)
 
     def check_complete(self) -> None:
         """Every recorded entry was delivered or refused by name, and none is acknowledged that was not delivered."""
