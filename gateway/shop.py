@@ -10,107 +10,17 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 from gateway import physics
+from gateway.shop_plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
 
 PEOPLE_MAX = 60
 """Beyond this nobody comes in: bounds the memory of an endless shop."""
 APPROACH_S = 3.0
 """Between being heard of outside and reaching the door; also the time in which an arm may be ahead."""
-
-# -- the plan of a shop ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """A doorway; `beams` is ("outer", "inner") or ("only",)."""
-
-    id: str
-    beams: tuple[str, ...] = ("outer", "inner")
-
-
-@dataclass(frozen=True, slots=True)
-class Goods:
-    """A product on a shelf; a single item weighs `unit_grams`, give or take `spread_grams` (one sigma)."""
-
-    sku: str
-    unit_grams: float
-    capacity: int
-    spread_grams: float
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """A shelf on a scale."""
-
-    id: str
-    goods: tuple[Goods, ...]
-    rate_hz: float = 10.0
-    offset_counts: float = 84_213.0
-    counts_per_gram: float = 21.5
-
-
-@dataclass(frozen=True, slots=True)
-class Tag:
-    """A known radio. `ibeacon` is carried by customers, each with an own number; `address` is on a cart; the rest stay.
-
-    `value` is the UUID, the address, the Eddystone namespace or the AltBeacon's id; `device` tells one of many apart
-    (major and minor, instance) where the rule does.
-    """
-
-    tag: str
-    kind: Literal["ibeacon", "address", "eddystone", "altbeacon", "ruuvi"]
-    value: str
-    device: tuple[int | str | None, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Scanner:
-    id: str
-    tags: tuple[Tag, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Habits:
-    """How people behave here. `pace` above 1 shortens ways and pauses (a demonstration), never the physics."""
-
-    arrivals_per_hour: float = 60.0
-    pace: float = 1.0
-    tailgate_share: float = 0.15
-    turn_back_share: float = 0.05
-    tag_share: float = 0.4
-    phone_share: float = 0.9
-    visits_max: int = 3
-    pick_share: float = 0.75
-    put_back_share: float = 0.2
-    restock_after_s: float = 90.0
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a sensor said: `values` are the keys of a recording's line beside `t` and `sensor`."""
-
-    t_s: float
-    sensor: str
-    values: Mapping[str, Any]
-
-
-Happened = Literal["passed_in", "passed_out", "turned_back", "picked", "placed", "came", "went"]
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What truly happened: at a door, at a shelf (`name` the sku, `count` items), or to a tag (`name` its identity)."""
-
-    t_s: float
-    subject: str
-    what: Happened
-    name: str = ""
-    count: int = 1
 
 
 class _Board:
@@ -168,8 +78,12 @@ class Shop:
         self._customers = 0
 
     def happenings(self) -> Iterator[Happening]:
-        """Yield what is said and what is true, for ever, `t_s` ascending from 0. May be called once."""
-        self._open()
+        """Yield what is said and what is true, for ever, `t_s` ascending from 0. May be called once.
+
+        A shop without any sensor has nothing to tell and ends at once.
+        """
+        if self.doors or self.shelves or self.scanners:
+            self._open()
         while self._agenda:
             at_s, _, action = heapq.heappop(self._agenda)
             yield from action(at_s)

@@ -34,7 +34,7 @@ STATUS_EVERY_S = 0.25
 STOP_WITHIN_S = 8.0
 """The daemon promises 5 s; what is above is for a slow machine."""
 MESSAGES_PER_PUMP = 500
-RECONNECT_MAX_S = 3.0
+RECONNECT_MAX_S = 2.0
 """So that one sees the catching up soon; a Pi waits up to 5 minutes."""
 DRAIN_WITHIN_S = 15.0
 LAST_MESSAGES_WITHIN_S = 3.0
