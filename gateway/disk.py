@@ -105,7 +105,7 @@ class RealDisk:
             os.close(fd)
 
     def lock(self, path: str) -> int:
-        """Take the lock file for this process until the returned descriptor is closed; BlockingIOError if another has it."""
+        """Take the lock file until the returned descriptor is closed; BlockingIOError if another process has it."""
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except OSError:

@@ -1,8 +1,8 @@
 """From waiting entries to write jobs, one in flight a stream, and what happens when the disk refuses one.
 
-Law: after a failed write or sync nothing in that file is believed behind what was durable before: the file is given up, the
-epoch rises, and the same entries under the same numbers go first, into a new file. The first failure is tried again at once,
-further ones with back-off. A full disk is not a failure as long as something less valuable can leave.
+Law: after a failed write or sync nothing in that file is believed behind what was durable before: the file is given
+up, the epoch rises, and the same entries under the same numbers go first, into a new file. The first failure is tried
+again at once, further ones with back-off. A full disk is not a failure as long as something less valuable can leave.
 """
 
 from __future__ import annotations

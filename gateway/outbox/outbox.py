@@ -1,13 +1,14 @@
 """The durable queue: what is appended survives a power cut, is read back byte for byte, and leaves when acknowledged.
 
-Law: one thread calls it, and it never waits for the disk: each act is a job for the writer, whose result `step` takes in.
-Nothing is read out that is not durable; nothing leaves the disk before a synced state says that it may; no loss is
+Law: one thread calls it, and it never waits for the disk: each act is a job for the writer, whose result `step` takes
+in. Nothing is read out that is not durable; nothing leaves the disk before a synced state says that it may; no loss is
 unnamed: its record in stream `gateway` is durable before the data goes. It opens whatever lies in its directory.
 
 Orders of writes (each step begins when the one before it has returned):
   commit   records (new file: header, records, sync, sync the directory) -> `durable` rises -> read out
   loss     record of the loss -> the numbers count as settled -> synced state -> unlink
-  failure  epoch + 1, numbers taken back, the same events first, into a new file; a second failure: wait, in bounded memory
+  failure  epoch + 1, numbers taken back, the same events first, into a new file; a second failure: wait, in bounded
+  memory
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from gateway.model import NS_PER_MS, NS_PER_S, SHED_ORDER, STREAMS, Entry, Insta
 from gateway.outbox.commit import Committer
 from gateway.outbox.intervals import Run
 from gateway.outbox.reading import read_entries
-from gateway.outbox.recovery import Created, Found, find_outbox
 from gateway.outbox.record import check_payload
+from gateway.outbox.recovery import Created, Found, find_outbox
 from gateway.outbox.retention import Retention
 from gateway.outbox.saving import Remembered, Saver
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME, memory_text
 from gateway.outbox.stream import StreamLog
+from gateway.outbox.table import EntryDatabase, OutboxSource
 from gateway.outbox.writing import Append, Begin, Done, Job, Remove, Save, Seal, SetAside, Trim, Writer
 
 PENDING_BYTES_MAX = 4 << 20  # in memory while the disk does not take it: some 14,000 events
@@ -50,7 +52,7 @@ DescribeLoss = Callable[[str, Loss, Instant], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """A stream as the state topic tells it: last durable sequence, all acknowledged up to, durable and not acknowledged."""
+    """A stream as the state topic tells it; `backlog` is durable and not acknowledged."""
 
     recorded_through: int
     acknowledged_through: int
@@ -59,7 +61,7 @@ class Positions:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """The outbox at a glance. `trouble` is a sentence while `degraded`; `damaged` counts files set aside or with damage."""
+    """The outbox at a glance. `trouble` is what the disk said; `damaged` counts files set aside or found damaged."""
 
     outbox: str
     epoch: int
@@ -162,6 +164,16 @@ class Outbox:
         """The epoch of what is recorded now; an entry's own is that of the file it stands in."""
         return self._committer.epoch
 
+    @property
+    def now(self) -> Instant:
+        """The moment of the last call that told one."""
+        return self._now
+
+    @property
+    def database(self) -> EntryDatabase:
+        """The outbox as a TinyDB database, one table a stream."""
+        return EntryDatabase(OutboxSource(self))
+
     # What the engine and the uplink do.
 
     def append(self, stream: Stream, payload: bytes, now: Instant) -> int | None:
@@ -262,6 +274,15 @@ class Outbox:
         """Return where the stream stands."""
         log = self._logs[stream]
         return Positions(log.durable, log.settled.through, log.backlog())
+
+    def next_sequence(self, stream: Stream) -> int:
+        """Return the number that the stream's next event will get."""
+        return self._logs[stream].next
+
+    def waiting(self, stream: Stream) -> list[Entry]:
+        """Return what is appended and not durable yet; nobody outside may be told of it."""
+        log = self._logs[stream]
+        return [Entry(stream, sequence, self.epoch, payload) for sequence, payload in (*log.inflight, *log.pending)]
 
     def recorded_since_memory(self) -> Iterator[Entry]:
         """Yield what was recorded after the state that carried `memory`, stream by stream, acknowledged or not."""

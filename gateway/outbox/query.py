@@ -1,8 +1,8 @@
 """Expressions of a technician, as TinyDB queries: `data.direction == "in" and not data.duration_ms > 500`.
 
-Law: no eval. A field is a dotted path into the event; a value is a JSON number, string, true, false or null. `and`, `or`,
-`not` and parentheses combine; a field alone asks whether it is there. A comparison with what is absent, or of another kind, is
-false. What cannot be read is told with its position.
+Law: no eval. A field is a dotted path into the event; a value is a JSON number, string, true, false or null. `and`,
+`or`, `not` and parentheses combine; a field alone asks whether it is there. A comparison with what is absent, or of
+another kind, is false. What cannot be read is told with its position.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ class _Parser:
         if kind == "text":
             inner = text[1:-1]
             try:
-                return json.loads('"' + (inner if text[0] == '"' else inner.replace("\\'", "'").replace('"', '\\"')) + '"')
+                return json.loads(
+                    '"' + (inner if text[0] == '"' else inner.replace("\\'", "'").replace('"', '\\"')) + '"'
+                )
             except ValueError:
                 raise self._error(at, "a string as in JSON") from None
         if kind == "word" and text in _CONSTANTS:

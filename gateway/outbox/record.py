@@ -5,10 +5,11 @@
     ,"12346":{"_c":"51d0aa07","type":...}
     }}
 
-The name is `{base:016d}-{epoch:08x}.json`. The key is the sequence; `_c` is the CRC-32 of `outbox:stream:epoch`, the key
-and what follows `_c` and its comma up to the newline. A new file is zeros behind its last record; the last line comes when
-it is sealed and nothing depends on it. Leading zeros of a line are a hole, a line whose checksum fails is skipped, a number
-not above the last one or not in the file's range is stale. A payload goes in and out as bytes, never decoded.
+The name is `{base:016d}-{epoch:08x}.json`. The key is the sequence; `_c` is the CRC-32 of `outbox:stream:epoch`, the
+key and what follows `_c` and its comma up to the newline. A new file is zeros behind its last record; the last line
+comes when it is sealed and nothing depends on it. Leading zeros of a line are a hole, a line whose checksum fails is
+skipped, a number not above the last one or not in the file's range is stale. A payload goes in and out as bytes, never
+decoded.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def salt(outbox: str, stream: Stream, epoch: int) -> int:
 def check_payload(payload: bytes) -> None:
     """Assert that the payload can be a record: a compact JSON object on one line, not too long."""
     assert len(payload) <= PAYLOAD_BYTES_MAX, f"payload of {len(payload)} bytes, at most {PAYLOAD_BYTES_MAX}"
-    assert payload[:2] in (b'{"', b"{}") and payload[-1:] == b"}", "payload is not a compact JSON object"
+    assert payload[:2] in (b'{"', b"{}"), "payload is not a compact JSON object"
+    assert payload[-1:] == b"}", "payload is not a compact JSON object"
     assert b"\n" not in payload, "payload has a newline"
     assert not payload.startswith(b'{"_c"'), "the field _c is reserved for the checksum"
 

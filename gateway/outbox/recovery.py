@@ -1,11 +1,12 @@
 """Opening: from whatever lies in the directory to numbers that can be trusted, whatever happened to it.
 
 Law: reading only. What is found is a value; nothing is written, renamed or removed here, for nothing may change before
-the new epoch is durable. File names and the newest file of each stream are enough: the time does not grow with the backlog.
+the new epoch is durable. File names and the newest file of each stream are enough: the time does not grow with the
+backlog.
 
-Numbers go on at the highest of: the state's `next`, one behind what is settled, the newest file's base, one behind its last
-record. What lies below that, is not settled and not in a file is lost and named. The losses that stream `gateway` recorded
-after the state was saved are taken into it, so that nothing is named twice.
+Numbers go on at the highest of: the state's `next`, one behind what is settled, the newest file's base, one behind its
+last record. What lies below that, is not settled and not in a file is lost and named. The losses that stream `gateway`
+recorded after the state was saved are taken into it, so that nothing is named twice.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Found:
 
 
 def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool = True) -> Found:
-    """Look at the directory. `scan` reads the newest file of each stream; without it `durable` is what the state says."""
+    """Look at the directory; `scan` the newest file of each stream, else `durable` is what the state says."""
     found = Found()
     by_stream = {name: _segments(disk, os.path.join(directory, name)) for name in STREAMS}
     path = os.path.join(directory, STATE_NAME)

@@ -1,7 +1,8 @@
 """What leaves the disk, and in what order: acknowledged files first, then the least valuable stream's oldest.
 
-Law: choosing only. A file leaves when everything in it is settled (acknowledged, or its loss durable) and a synced state
-says so; the newest file of a stream never leaves, for it proves where the numbers go on. Every stream keeps a floor.
+Law: choosing only. A file leaves when everything in it is settled (acknowledged, or its loss durable) and a synced
+state says so; the newest file of a stream never leaves, for it proves where the numbers go on. Every stream keeps a
+floor.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Retention:
         return sum(log.bytes() for log in self._logs.values()) + self.other_bytes
 
     def limit_bytes(self, stream: Stream) -> int:
-        """Return what may be used with a new file of the stream; room for losses is kept back from all but `gateway`."""
+        """Return what may be used with a new file of the stream; all but `gateway` leave room for losses."""
         limit = self._settings.bytes_max
         if self.full_at_bytes is not None:
             limit = min(limit, self.full_at_bytes)

@@ -1,7 +1,7 @@
 """When the state is saved, what is in it, and which slot it goes to.
 
-Law: `memory` goes to the disk together with the numbers (`marks`) of the events that it knows of, and only once those are
-durable: so after a power cut memory + `recorded_since_memory` is exactly what was recorded, never more.
+Law: `memory` goes to the disk together with the numbers (`marks`) of the events that it knows of, and only once those
+are durable: so after a power cut memory + `recorded_since_memory` is exactly what was recorded, never more.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Saver:
         return min([*times, self.unsynced_ns + UNSYNCED_EVERY_NS]) if self.acks else min(times, default=None)
 
     def snapshot(self, memory: Mapping[str, Any], now_ns: int) -> bool:
-        """Take the memory as it is now; return whether all that it knows of is durable (or has kept it waiting too long)."""
+        """Take the memory as it is now; return whether all that it knows of is durable, or kept it waiting too long."""
         if self._waiting is None:
             marks: dict[Stream, int] = {name: log.next - 1 for name, log in self.logs.items()}
             self._waiting, self._waiting_since_ns, self._late = Remembered(memory_text(memory), marks), now_ns, False

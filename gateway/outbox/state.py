@@ -118,7 +118,7 @@ def decode_state(slot: bytes) -> State | None:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """What the state file holds: the newest whole state, the slot it stands in, and whether anything was ever written."""
+    """The newest whole state of the file, the slot it stands in, and whether anything was ever written."""
 
     state: State | None
     slot: int

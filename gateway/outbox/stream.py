@@ -39,7 +39,7 @@ class Segment:
 
 @dataclass(slots=True)
 class Active:
-    """The file that is written: everything before `offset` is synced, everything before `zeroed` is allocated and written."""
+    """The file that is written: everything before `offset` is synced, and before `zeroed` written once."""
 
     segment: Segment
     fd: int

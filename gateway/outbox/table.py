@@ -1,8 +1,8 @@
 """The outbox as a TinyDB database: one table a stream, doc_id = sequence, tinydb's own code over a streaming Mapping.
 
-Law: reading is tinydb's (`search`, `get`, `contains`, `count`, `all`, iteration, `len`) and never holds more than a piece of a
-file. A queue's document never changes: `insert` appends, `remove` acknowledges, every other change is refused. Documents
-are what `append` was given, decoded; the checksum `_c` is not shown.
+Law: reading is tinydb's (`search`, `get`, `contains`, `count`, `all`, iteration, `len`) and never holds more than a
+piece of a file. A queue's document never changes: `insert` appends, `remove` acknowledges, every other change is
+refused. Documents are what `append` was given, decoded; the checksum `_c` is not shown.
 
 Used of tinydb (>= 4.8, < 5): `Storage.read/write/close`, `table_class`, `query_cache_class`, and `Table._update_table`,
 `_read_table` and `_get_next_id`, which its listed extensions override too.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from tinydb import TinyDB
@@ -22,6 +22,9 @@ from tinydb.table import Document, Table
 
 from gateway.errors import GatewayError
 from gateway.model import STREAMS, Entry, Stream
+
+if TYPE_CHECKING:
+    from gateway.outbox.outbox import Outbox
 
 
 class ImmutableEntry(GatewayError):
@@ -43,6 +46,41 @@ class Source(Protocol):
     def next_sequence(self, stream: Stream) -> int: ...
     def add(self, stream: Stream, payload: bytes) -> int: ...
     def done(self, stream: Stream, sequence: int) -> None: ...
+
+
+class OutboxSource:
+    """The outbox itself as a source: what waits for its commit is seen too. `outbox` is called from its own thread."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def entries(self, stream: Stream, after: int = 0) -> Iterator[Entry]:
+        """Yield what is durable and not acknowledged, then what waits."""
+        while found := self._outbox.read(stream, after, 256, 1 << 18):
+            yield from found
+            after = found[-1].sequence
+        yield from (entry for entry in self._outbox.waiting(stream) if entry.sequence > after)
+
+    def entry(self, stream: Stream, sequence: int) -> Entry | None:
+        """Return one of them."""
+        found = self._outbox.read(stream, sequence - 1, 1, 1, sequence)
+        return next((entry for entry in (*found, *self._outbox.waiting(stream)) if entry.sequence == sequence), None)
+
+    def backlog(self, stream: Stream) -> int:
+        return self._outbox.positions(stream).backlog + len(self._outbox.waiting(stream))
+
+    def next_sequence(self, stream: Stream) -> int:
+        return self._outbox.next_sequence(stream)
+
+    def add(self, stream: Stream, payload: bytes) -> int:
+        """Append at the moment of the outbox's last step; GatewayError where it was shed."""
+        sequence = self._outbox.append(stream, payload, self._outbox.now)
+        if sequence is None:
+            raise GatewayError("the outbox is full: the event is lost, and counted")
+        return sequence
+
+    def done(self, stream: Stream, sequence: int) -> None:
+        self._outbox.acknowledge(stream, sequence, sequence)
 
 
 class LogView(Mapping[str, Mapping[str, Any]]):
@@ -175,6 +213,32 @@ class EntryTable(Table):
         """Count what matches, in bounded memory."""
         return sum(1 for _ in self.find(cond))
 
+    def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
+        """Acknowledge what matches, or the given sequences; return the sequences."""
+        if doc_ids is not None or cond is None:
+            return super().remove(cond, doc_ids)
+        done = []
+        for document in self.find(cond):
+            self._source.done(self._stream, document.doc_id)
+            done.append(document.doc_id)
+        return done
+
+    def update(self, fields: Any, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
+        """Refuse to change an entry; where none matches there is nothing to refuse."""
+        if doc_ids is not None:
+            matches = any(self.contains(doc_id=doc_id) for doc_id in doc_ids)
+        else:
+            matches = next((True for document in self if cond is None or cond(document)), False)
+        if matches:
+            raise ImmutableEntry("an entry of the outbox cannot be changed")
+        return []
+
+    def update_multiple(self, updates: Any) -> list[int]:
+        """Refuse like `update`."""
+        for fields, cond in updates:
+            self.update(fields, cond)
+        return []
+
     def _get_next_id(self) -> int:
         return self._source.next_sequence(self._stream)
 
@@ -191,7 +255,7 @@ class EntryDatabase(TinyDB):
     """`EntryDatabase(source).table("door").search(where("data").direction == "in")`."""
 
     table_class = EntryTable
-    default_storage_class = SegmentStorage
+    default_storage_class = SegmentStorage  # type: ignore[assignment]
     default_table_name = "gateway"
 
     def table(self, name: str, **kwargs: Any) -> EntryTable:

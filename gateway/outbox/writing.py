@@ -1,7 +1,7 @@
 """Jobs: what one act does to the disk, in its order; and the two writers that run them.
 
-Law: a job is a value, `run(disk)` its only deed. Jobs run one after the other in the order given. An OSError becomes part
-of the result; any other error is a mistake in the program and is raised again where results are taken in.
+Law: a job is a value, `run(disk)` its only deed. Jobs run one after the other in the order given. An OSError becomes
+part of the result; any other error is a mistake in the program and is raised again where results are taken in.
 
 | job | order |
 | --- | --- |

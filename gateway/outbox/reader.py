@@ -1,0 +1,192 @@
+"""The outbox as the command line sees it, also beside a running daemon: positions, entries, queries, damage.
+
+Law: it takes no lock and writes nothing. Files are append-only and each record carries its checksum, so whatever is
+read while the daemon writes is true; what the daemon removes meanwhile is passed over. `refresh` looks at the
+directory again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+
+from tinydb.queries import QueryLike
+from tinydb.table import Document
+
+from gateway.disk import Disk, RealDisk
+from gateway.errors import OutboxUnusable
+from gateway.model import STREAMS, Entry, Stream
+from gateway.outbox.outbox import REFUSED_NAME, Positions
+from gateway.outbox.reading import read_entries
+from gateway.outbox.record import Damage, Scan, salt
+from gateway.outbox.recovery import NUMBER_MAX, find_outbox
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.state import SLOT_BYTES, STATE_NAME, decode_state
+from gateway.outbox.stream import Segment, StreamLog
+from gateway.outbox.table import EntryDatabase, ImmutableEntry
+
+_ID = re.compile(r"([0-9a-f]{8})-([0-9]+)-(door|shelf|beacon|gateway)-([0-9]{1,16})")
+
+
+class OutboxReader:
+    """Reads the outbox in `directory`. Raises OutboxUnusable where there is none or it may not be read."""
+
+    def __init__(self, directory: str, disk: Disk | None = None) -> None:
+        self.directory = directory
+        self._disk: Disk = disk if disk is not None else RealDisk()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look again: what was recorded, acknowledged and removed since."""
+        try:
+            self._disk.names(self.directory)
+        except OSError as error:
+            raise OutboxUnusable(
+                f"the outbox {self.directory} cannot be read: {error.strerror}",
+                "check [outbox] directory, and that you are in the group gateway",
+            ) from None
+        found = find_outbox(self._disk, self.directory, OutboxSettings())
+        if found.state is None:
+            raise OutboxUnusable(f"there is no readable outbox in {self.directory}", "has the gateway run here yet?")
+        self.id, self.epoch = found.state.outbox, found.state.epoch
+        self.clean = found.state.clean
+        self.counters = dict(found.state.counters)
+        self._logs = found.logs
+
+    def positions(self, stream: Stream) -> Positions:
+        """Return where the stream stands: as of the last synced or un-synced state, and all that is recorded."""
+        log = self._logs[stream]
+        return Positions(log.durable, log.settled.through, log.backlog())
+
+    def entries(
+        self, stream: Stream, after: int = 0, through: int | None = None, acknowledged: bool = False
+    ) -> Iterator[Entry]:
+        """Yield entries behind `after`, ascending, in bounded memory; with `acknowledged` also those still kept."""
+        log = self._logs[stream]
+        end = log.durable if through is None else min(through, log.durable)
+        step = (lambda sequence: sequence) if acknowledged else log.next_open
+        while found := read_entries(self._disk, self.id, log, after + 1, end, 256, 1 << 18, step).entries:
+            yield from found
+            after = found[-1].sequence
+
+    def entry(self, stream: Stream, sequence: int) -> Entry | None:
+        """Return one entry that is not acknowledged."""
+        return next(self.entries(stream, sequence - 1, sequence), None)
+
+    def find(self, event_id: str) -> Entry | None:
+        """Return the entry with this event id, acknowledged or not; None where it is not (or no longer) here."""
+        named = _ID.fullmatch(event_id)
+        if named is None or named[1] != self.id:
+            return None
+        stream: Stream = next(name for name in STREAMS if name == named[3])
+        entry = next(self.entries(stream, int(named[4]) - 1, int(named[4]), acknowledged=True), None)
+        return entry if entry is not None and entry.epoch == int(named[2]) else None
+
+    def query(self, stream: Stream, condition: QueryLike, limit: int | None = None) -> Iterator[Document]:
+        """Yield the documents that a TinyDB query matches, ascending, in bounded memory; `doc_id` is the sequence."""
+        return self.database.table(stream).find(condition, limit)
+
+    @property
+    def database(self) -> EntryDatabase:
+        """The outbox as a TinyDB database that cannot be written."""
+        return EntryDatabase(self)
+
+    def used_bytes(self) -> int:
+        """Return what lies in the directory, in bytes."""
+        total = 0
+        for directory in (self.directory, *(log.directory for log in self._logs.values())):
+            with contextlib.suppress(OSError):
+                for name in self._disk.names(directory):
+                    if name not in STREAMS:
+                        with contextlib.suppress(OSError):
+                            total += self._disk.size(os.path.join(directory, name))
+        return total
+
+    def set_aside(self) -> list[str]:
+        """Return the damaged files that were set aside."""
+        found = []
+        for log in self._logs.values():
+            with contextlib.suppress(OSError):
+                names = self._disk.names(log.directory)
+                found += [os.path.join(log.directory, name) for name in names if name.endswith(".bad")]
+        return sorted(found)
+
+    def refused(self) -> Iterator[bytes]:
+        """Yield the lines of what the broker refused, oldest first."""
+        for name in (REFUSED_NAME + ".1", REFUSED_NAME):
+            path = os.path.join(self.directory, name)
+            with contextlib.suppress(OSError):
+                fd = self._disk.open_reading(path)
+                try:
+                    yield from self._disk.read_at(fd, self._disk.size(path), 0).splitlines()
+                finally:
+                    self._disk.close(fd)
+
+    def verify(self) -> Iterator[Damage]:
+        """Check every record, header and state slot; yield what is damaged or missing, with file and offset."""
+        for path in self.set_aside():
+            yield Damage(path, 0, "the file was damaged and has been set aside")
+        yield from self._verify_state()
+        for log in self._logs.values():
+            for index, segment in enumerate(log.segments):
+                yield from self._verify_segment(log, segment, index)
+
+    def _verify_state(self) -> Iterator[Damage]:
+        path = os.path.join(self.directory, STATE_NAME)
+        try:
+            fd = self._disk.open_reading(path)
+        except OSError as error:
+            yield Damage(path, 0, f"the state cannot be read: {error.strerror}")
+            return
+        try:
+            for slot in (0, 1):
+                text = self._disk.read_at(fd, SLOT_BYTES, slot * SLOT_BYTES)
+                if decode_state(text) is None and text.strip(b"\0"):
+                    yield Damage(path, slot * SLOT_BYTES, "one of the two slots cannot be read (the other one serves)")
+        finally:
+            self._disk.close(fd)
+
+    def _verify_segment(self, log: StreamLog, segment: Segment, index: int) -> Iterator[Damage]:
+        newest = index + 1 == len(log.segments)
+        last = NUMBER_MAX if newest else log.last_of(index)
+        try:
+            fd = self._disk.open_reading(segment.path)
+        except FileNotFoundError:
+            return  # acknowledged and removed since we looked
+        except OSError as error:
+            yield Damage(segment.path, 0, f"the file cannot be read: {error.strerror}")
+            return
+        expected = segment.base
+        try:
+            seed = salt(self.id, log.name, segment.epoch)
+            records = Scan(self._disk, fd, seed, segment.base, last, path=segment.path, audit=True)
+            for record in records:
+                if record.sequence > expected and not log.settled.covers(expected, record.sequence - 1):
+                    yield Damage(segment.path, record.end, f"entries {expected} to {record.sequence - 1} are missing")
+                expected = record.sequence + 1
+        except OSError as error:
+            yield Damage(segment.path, 0, f"the file cannot be read: {error.strerror}")
+            return
+        finally:
+            self._disk.close(fd)
+        if not newest and not log.settled.covers(expected, last):
+            yield Damage(segment.path, records.end, f"entries {expected} to {last} are missing")
+        yield from (damage for damage in records.damages if damage.offset < records.end)
+
+    # What a table is made of (gateway.outbox.table.Source); nothing is written here.
+
+    def backlog(self, stream: Stream) -> int:
+        return self._logs[stream].backlog()
+
+    def next_sequence(self, stream: Stream) -> int:
+        return self._logs[stream].next
+
+    def add(self, stream: Stream, payload: bytes) -> int:
+        """Refuse: the daemon alone records."""
+        raise ImmutableEntry("the outbox is open for reading only")
+
+    def done(self, stream: Stream, sequence: int) -> None:
+        """Refuse: the daemon alone acknowledges."""
+        raise ImmutableEntry("the outbox is open for reading only")
