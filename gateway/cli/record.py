@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -49,13 +50,16 @@ def record(config: tuple[Path, ...], output: Path, for_text: str | None, note: s
         recorder = Recorder(configuration, SystemClock(), file, note, for_s)
 
         def progress(recorded: Recorded) -> None:
+            if not sys.stderr.isatty():
+                return
             counts = ", ".join(f"{sensor} {count}" for sensor, count in recorded.lines.items())
             click.echo(f"\rreadings: {counts} ", err=True, nl=False)
 
         with SignalsStop(lambda number: recorder.stopping.set()):
             source = recorder.record(progress)
+    lead = "\n" if sys.stderr.isatty() else ""
     total = sum(recorder.recorded.lines.values())
-    click.echo(f"\n{total} readings of the {source} are in {output}", err=True)
+    click.echo(f"{lead}{total} readings of the {source} are in {output}", err=True)
     if recorder.recorded.missed:
         click.echo(f"{recorder.recorded.missed} readings came too fast and are not in it", err=True)
     return 0
