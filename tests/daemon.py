@@ -92,6 +92,10 @@ class Shop:
         answer: dict[str, Any] = json.loads(self.ask("status", "--json").stdout)
         return answer
 
+    def backlog(self, stream: str = "door") -> int:
+        """Return what waits in the outbox; 0 where there is none yet."""
+        return int(self.status()["streams"].get(stream, {}).get("backlog", 0))
+
 
 def ended(process: subprocess.Popen[str], within_s: float = 20) -> tuple[int, str]:
     """Wait for a process; return its exit status and what it said."""

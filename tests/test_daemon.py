@@ -42,12 +42,12 @@ def test_an_outage_with_a_kill_and_a_restart_within_drains_by_itself(tmp_path: P
     port = free_port()
     shop = Shop(tmp_path, f"mqtt://127.0.0.1:{port}")
     killed = shop.run("--recording", shop.recording(passages(10)), "--speed", "max", "--stay")
-    wait_for(lambda: shop.status()["streams"]["door"]["backlog"] >= 10, what="ten passages in the outbox")
+    wait_for(lambda: shop.backlog() >= 10, what="ten passages in the outbox")
     killed.kill()
     ended(killed)
     assert shop.status()["running"] is False
     again = shop.run("--recording", shop.recording(passages(5)), "--speed", "max", "--stay")
-    wait_for(lambda: shop.status()["streams"]["door"]["backlog"] >= 15, what="five more")
+    wait_for(lambda: shop.backlog() >= 15, what="five more")
     with mosquitto(tmp_path, port=port), Consumer(port) as consumer:
         wait_for(lambda: len(consumer.of("store.door.passed")) >= 15, what="the backlog")
         assert stop(again)[0] == 0
