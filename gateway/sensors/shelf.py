@@ -23,8 +23,9 @@ LEAST_GRAMS = 2.0
 PICKED_NS = 1_200 * NS_PER_S // 1000
 MANY = 3
 MANY_NS = 2_500 * NS_PER_S // 1000
-"""Placed, or more than three at once: also what a leaning hand could look like, and nobody waits for it."""
+"""Some placed, or many picked: also what a hand on the shelf could look like, and nobody waits for it."""
 UNEXPLAINED_NS = 5 * NS_PER_S
+"""Unexplained, or many placed: a hand that leans weighs kilogrammes, and those are some number of items as well."""
 SPI_PINS: Mapping[int, Mapping[str, int]] = {
     0: {"bus 0 (MISO)": 9, "bus 0 (MOSI)": 10, "bus 0 (SCLK)": 11, "bus 0 (CE0)": 8},
 }
@@ -264,8 +265,10 @@ class ShelfInterpreter:
         found = explain(difference / per_gram, noise / abs(per_gram), self.settings.products, self.stock.counts)
         if found is None:
             return UNEXPLAINED_NS
-        items = sum(abs(n) for n in found.counts)
-        return PICKED_NS if items <= MANY and all(n <= 0 for n in found.counts) else MANY_NS
+        is_many = sum(abs(n) for n in found.counts) > MANY
+        if all(n <= 0 for n in found.counts):
+            return MANY_NS if is_many else PICKED_NS
+        return UNEXPLAINED_NS if is_many else MANY_NS
 
     def _changed(self, change: Change, *, is_last: bool = False) -> Iterator[Event]:
         calibration, products = self.settings.calibration, self.settings.products
