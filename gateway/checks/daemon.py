@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.checks import Check, Examination
+from gateway.checks import Check, Examination, Result
 from gateway.config import Configuration
 from gateway.control import ANSWER_WITHIN_S, ask
 from gateway.errors import Unavailable
@@ -54,9 +54,16 @@ def _link(link: dict[str, Any], outbox: dict[str, Any]) -> Check:
         return Check("daemon", "link", "ok", f"up since {link.get('since')}", code="link.up")
     why = "events are recorded and sent later; they are not lost before the outbox is full"
     oldest = outbox.get("oldest_entry_ms") or 0
-    result = "failed" if oldest > BACKLOG_OLD_MS else "warning"
-    found = f"down: {link.get('reason') or 'no reason known'}; {outbox.get('entries', '?')} events wait"
-    return Check("daemon", "link", result, found, why, "see the group broker of this report", "link.down")  # type: ignore[arg-type]
+    result: Result = "failed" if oldest > BACKLOG_OLD_MS else "warning"
+    found = f"down: {reason_words(link.get('reason')) or 'no reason known'}; {outbox.get('entries', '?')} events wait"
+    return Check("daemon", "link", result, found, why, "see the group broker of this report", "link.down")
+
+
+def reason_words(reason: Any) -> str:
+    """Say why the link is down, from the daemon's status: a sentence and its code."""
+    if isinstance(reason, dict):
+        return f"{reason.get('detail', '')} ({reason.get('code', '')})"
+    return str(reason or "")
 
 
 def _sensor(sensor: str, known: dict[str, Any]) -> Check:

@@ -12,7 +12,7 @@ from gateway.clock import SystemClock
 from gateway.config import Configuration
 from gateway.errors import GatewayError
 from gateway.health import look
-from gateway.model import rfc3339
+from gateway.model import STREAMS, rfc3339
 
 FREE_BYTES_LEAST = 64 << 20
 PLAUSIBLE_SINCE_NS = 1_735_689_600 * 10**9  # 2025-01-01: before this program was written no event can have happened
@@ -129,28 +129,26 @@ def _disk(configuration: Configuration, directory: Path) -> Check:
 
 
 def _content(configuration: Configuration) -> Check:
-    from gateway.outbox.reader import OutboxReader
+    from gateway.outbox import OutboxReader
 
     directory = Path(configuration.outbox.directory)
-    if not directory.is_dir():
+    if not directory.is_dir() or not any(directory.iterdir()):
         return Check("outbox", "content", "skipped", "there is no outbox yet", code="outbox.none")
     try:
-        status = OutboxReader.open(directory).status()
-    except (GatewayError, OSError) as error:
+        reader = OutboxReader(str(directory))
+    except GatewayError as error:
         why = "what was recorded cannot be looked at by this user"
-        advice = "run the doctor as the daemon's user: sudo -u gateway gateway doctor"
-        return Check("outbox", "content", "warning", str(error), why, advice, "outbox.unreadable")
-    found = (
-        f"{status.entries} entries not acknowledged, {status.damaged} damaged, {status.refused} refused by the broker"
-    )
-    if status.damaged:
+        return Check("outbox", "content", "warning", str(error), why, error.advice, "outbox.unreadable")
+    waiting = sum(reader.backlog(stream) for stream in STREAMS)
+    damaged, refused = len(reader.set_aside()), reader.counters.get("refused", 0)
+    found = f"{waiting} entries wait, {damaged} damaged files, {refused} entries refused by the broker"
+    if damaged:
         why = "what a damaged file held may be lost; the loss is named to the cloud"
-        return Check(
-            "outbox", "content", "warning", found, why, "gateway outbox verify; then check the card", "outbox.damaged"
-        )
-    if status.refused:
-        why = "the broker will never take them; they are set aside"
-        advice = "look at them and at the broker's limits: gateway outbox status"
+        advice = "gateway outbox verify; where it happens again, replace the card"
+        return Check("outbox", "content", "warning", found, why, advice, "outbox.damaged")
+    if refused:
+        why = "the broker will never take them; they are set aside and named as dropped"
+        advice = "compare refused.jsonl in the outbox directory with the broker's limits and access list"
         return Check("outbox", "content", "warning", found, why, advice, "outbox.refused")
     return Check("outbox", "content", "ok", found, code="outbox.good")
 

@@ -64,17 +64,26 @@ def show(config: tuple[Path, ...], as_json: bool) -> int:
 
 
 @config.command(example="gateway config example > gateway.toml")
-def example() -> int:
-    """Print a commented configuration to start from."""
+@configured
+@printing
+def example(config: tuple[Path, ...], as_json: bool) -> int:
+    """Print a commented configuration to start from; no file is read. With --json: the same, without comments."""
     from gateway.cli.example import EXAMPLE
 
-    click.echo(EXAMPLE, nl=False)
+    if as_json:
+        import tomllib
+
+        say_json(tomllib.loads(EXAMPLE))
+    else:
+        click.echo(EXAMPLE, nl=False)
     return EXIT_GOOD
 
 
 @config.command(example="gateway config schema > gateway.schema.json")
-def schema() -> int:
-    """Print the JSON Schema of the file, for editors."""
+@configured
+@printing
+def schema(config: tuple[Path, ...], as_json: bool) -> int:
+    """Print the JSON Schema of the file, for editors; no file is read."""
     from gateway.config import schema as schema_of_file
 
     say_json(schema_of_file())

@@ -61,6 +61,8 @@ def at_rest(configuration: Configuration) -> dict[str, Any]:
 
 
 def _say(found: dict[str, Any]) -> None:
+    from gateway.checks.daemon import reason_words
+
     out = console()
     link = found["link"]
     name = "/".join(part for part in (found.get("store"), found.get("gateway")) if part)
@@ -68,10 +70,11 @@ def _say(found: dict[str, Any]) -> None:
     if found["running"]:
         words = "up" if link.get("up") else "down"
         since = f" since {link['since']}" if link.get("since") else ""
-        reason = f" ({link['reason']})" if link.get("reason") and not link.get("up") else ""
-        out.print(f"link     {words}{since}{reason}", markup=False)
-        if link.get("advice") and not link.get("up"):
-            out.print(f"         {link['advice']}", markup=False)
+        out.print(f"link     {words}{since}", markup=False)
+        if not link.get("up") and (reason := link.get("reason")):
+            out.print(f"         {reason_words(reason)}", markup=False)
+            if isinstance(reason, dict) and reason.get("advice"):
+                out.print(f"         what to do: {reason['advice']}", markup=False)
         out.print(f"clock    {found['clock']}", markup=False)
     out.print(f"outbox   {outbox_words(found['outbox'])}", markup=False)
     if found["streams"]:

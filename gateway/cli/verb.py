@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from gateway.config import Configuration
 
-PIPE_WIDTH = 160
-"""Columns of a table that is not shown on a terminal: room for whole sentences, no cutting at 80."""
+PIPE_WIDTH = 10_000
+"""Columns of a table that is not shown on a terminal: a line there is never folded or cut."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

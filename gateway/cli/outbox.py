@@ -1,0 +1,246 @@
+"""`gateway outbox`: look into the outbox on the disk, also while the daemon runs. Nothing here writes to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from gateway.cli.verb import VerbGroup, ago, configured, console, load, printing, say_json, size, table
+from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError
+from gateway.model import NS_PER_MS, STREAMS, Entry, Stream
+
+if TYPE_CHECKING:
+    from gateway.config import Configuration
+    from gateway.outbox import OutboxReader
+
+LISTED = 20
+DATA_SHOWN_MAX = 100
+STREAM = click.Choice(STREAMS)
+
+
+class NothingThere(GatewayError):
+    """What was asked for is not in the outbox: never recorded, or acknowledged and given up since."""
+
+
+@click.group(
+    cls=VerbGroup,
+    example="""
+    gateway outbox status
+    gateway outbox query 'type == "store.door.passed" and data.direction == "in"'
+    """,
+)
+def outbox() -> None:
+    """Look into the outbox, also while the daemon runs."""
+
+
+@outbox.command(example="gateway outbox status --json | jq .streams")
+@configured
+@printing
+def status(config: tuple[Path, ...], as_json: bool) -> int:
+    """How much lies in the outbox, stream by stream, and what is damaged or refused."""
+    configuration = load(config)
+    found, streams = outbox_at_rest(configuration)
+    if as_json:
+        say_json({**found, "streams": streams})
+        return EXIT_GOOD
+    out = console()
+    out.print(f"outbox {found['outbox']}, epoch {found['epoch']}, in {configuration.outbox.directory}", markup=False)
+    oldest = "" if found["oldest_entry_ms"] is None else f", the oldest {ago(found['oldest_entry_ms'])} old"
+    out.print(f"{found['entries']} not acknowledged{oldest}; {size(found['bytes'])} of {size(found['bytes_max'])}")
+    out.print(f"{found['damaged']} damaged, {found['refused']} refused by the broker")
+    rows = [(stream, *positions.values()) for stream, positions in streams.items()]
+    out.print(table(("stream", "recorded", "acknowledged", "backlog"), rows))
+    return EXIT_GOOD
+
+
+@outbox.command("list", example="gateway outbox list door --limit 5")
+@click.argument("stream", type=STREAM, required=False)
+@configured
+@printing
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=LISTED, show_default=True, help="At most so many a stream."
+)
+@click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="Only sequences above N.")
+def list_entries(stream: str | None, config: tuple[Path, ...], as_json: bool, limit: int, after: int) -> int:
+    """The entries that wait for their acknowledgement, oldest first. With --json: their envelopes, one a line."""
+    configuration = load(config)
+    reader = reader_of(configuration)
+    entries = [entry for name in _streams(stream) for entry in islice(reader.entries(name, after), limit)]
+    _say_entries(configuration, reader, entries, as_json)
+    left = sum(reader.backlog(name) for name in _streams(stream)) - len(entries)
+    if left > 0 and not after and not as_json:
+        click.echo(f"and {left} more: --limit, --after")
+    return EXIT_GOOD
+
+
+@outbox.command(
+    example="""
+    gateway outbox show door 17
+    gateway outbox show 0a1b2c3d-1-door-0000000000000017
+    """
+)
+@click.argument("entry", nargs=-1, required=True, metavar="STREAM SEQUENCE | ID")
+@configured
+@printing
+def show(entry: tuple[str, ...], config: tuple[Path, ...], as_json: bool) -> int:
+    """One entry as it leaves the store, also an acknowledged one that is still kept."""
+    is_place = len(entry) == 2 and entry[0] in STREAMS and entry[1].isdecimal()
+    if not is_place and len(entry) != 1:
+        raise click.UsageError(f"give a stream ({', '.join(STREAMS)}) and a sequence number, or an event's id")
+    configuration = load(config)
+    reader = reader_of(configuration)
+    if is_place:
+        stream, sequence = cast(Stream, entry[0]), int(entry[1])
+        found = next(reader.entries(stream, sequence - 1, sequence, acknowledged=True), None)
+    else:
+        found = reader.find(entry[0])
+    if found is None:
+        raise NothingThere(
+            f"{' '.join(entry)} is not in the outbox {reader.id}, or no longer",
+            "see what is there: gateway outbox list",
+        )
+    say_json(json.loads(envelope(configuration, reader, found)))
+    return EXIT_GOOD
+
+
+@outbox.command(example="gateway outbox query 'data.direction == \"in\" and data.duration_ms > 500' --stream door")
+@click.argument("expression")
+@configured
+@printing
+@click.option("--stream", type=STREAM, help="Only in this one.")
+@click.option("--limit", type=click.IntRange(min=1), default=LISTED, show_default=True, help="At most so many.")
+def query(expression: str, config: tuple[Path, ...], as_json: bool, stream: str | None, limit: int) -> int:
+    """Waiting entries for which an expression holds: dotted fields, == != < <= > >=, and, or, not.
+
+    Exit status 1 where there is none, 2 where the expression cannot be read.
+    """
+    configuration = load(config)
+    from gateway.outbox import parse_query
+
+    condition = parse_query(expression)
+    reader = reader_of(configuration)
+    matching = (
+        reader.entry(name, document.doc_id)
+        for name in _streams(stream)
+        for document in reader.query(name, condition, limit)
+    )
+    found = [entry for entry in islice(matching, limit) if entry is not None]
+    _say_entries(configuration, reader, found, as_json)
+    return EXIT_GOOD if found else EXIT_FAILED
+
+
+@outbox.command(example="gateway outbox verify")
+@configured
+@printing
+def verify(config: tuple[Path, ...], as_json: bool) -> int:
+    """Check every record on the disk. Exit status 1 where something is damaged or missing."""
+    configuration = load(config)
+    reader = reader_of(configuration)
+    damages = list(reader.verify())
+    if as_json:
+        say_json({"outbox": reader.id, "damages": [dataclasses.asdict(damage) for damage in damages]})
+    elif damages:
+        console().print(table(("file", "offset", "what"), [tuple(dataclasses.astuple(damage)) for damage in damages]))
+    else:
+        kept = sum(reader.backlog(stream) for stream in STREAMS)
+        click.echo(f"outbox {reader.id}: good, {kept} entries wait")
+    return EXIT_FAILED if damages else EXIT_GOOD
+
+
+@outbox.command(example="gateway outbox export --output backlog.jsonl")
+@configured
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: standard output.")
+@click.option("--stream", type=STREAM, help="Only this one.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines: what is written in any case.")
+def export(config: tuple[Path, ...], output: Path | None, stream: str | None, as_json: bool) -> int:
+    """Write every waiting entry's envelope, one JSON object a line. The outbox keeps them."""
+    configuration = load(config)
+    reader = reader_of(configuration)
+    count = 0
+    try:
+        with click.open_file(str(output or "-"), "wb") as file:
+            for name in _streams(stream):
+                for entry in reader.entries(name):
+                    file.write(envelope(configuration, reader, entry) + b"\n")
+                    count += 1
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise GatewayError(f"{output} cannot be written: {error.strerror}", "name another with --output") from None
+    click.echo(f"{count} entries", err=True)
+    return EXIT_GOOD
+
+
+def reader_of(configuration: Configuration) -> OutboxReader:
+    """Open the outbox for reading, beside a daemon or without one; raises OutboxUnusable where there is none."""
+    from gateway.outbox import OutboxReader
+
+    return OutboxReader(configuration.outbox.directory)
+
+
+def outbox_at_rest(configuration: Configuration) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+    """Return what the disk says of the outbox, and of each stream; raises OutboxUnusable where there is none."""
+    reader = reader_of(configuration)
+    found = {
+        "outbox": reader.id,
+        "epoch": str(reader.epoch),
+        "entries": sum(reader.backlog(stream) for stream in STREAMS),
+        "bytes": reader.used_bytes(),
+        "bytes_max": configuration.outbox.bytes_max,
+        "oldest_entry_ms": _oldest_ms(reader),
+        "degraded": False,
+        "damaged": len(reader.set_aside()),
+        "refused": reader.counters.get("refused", 0),
+    }
+    return found, {stream: dataclasses.asdict(reader.positions(stream)) for stream in STREAMS}
+
+
+def _oldest_ms(reader: OutboxReader) -> int | None:
+    """The age of the oldest waiting entry: of this boot by its uptime, else as far as the wall clock tells."""
+    from gateway.clock import SystemClock
+
+    clock = SystemClock()
+    now = clock.now()
+    ages = []
+    for stream in STREAMS:
+        for entry in islice(reader.entries(stream), 1):
+            event = json.loads(entry.payload)
+            if event["bootid"] == clock.bootid:
+                ages.append(now.boot_ns // NS_PER_MS - int(event["uptimems"]))
+            else:
+                recorded = datetime.fromisoformat(event["time"])
+                ages.append(now.wall_ns // NS_PER_MS - int(recorded.timestamp() * 1000))
+    return max(0, *ages) if ages else None
+
+
+def envelope(configuration: Configuration, reader: OutboxReader, entry: Entry) -> bytes:
+    """Return an entry as it leaves the store (a time that is still unsynced stays so here)."""
+    from gateway.wire import Wire
+
+    site = configuration.site
+    return Wire(site.store, site.gateway, reader.id, configuration.broker.topic_prefix).envelope(entry, {})
+
+
+def _streams(stream: str | None) -> tuple[Stream, ...]:
+    return (cast(Stream, stream),) if stream else STREAMS
+
+
+def _say_entries(configuration: Configuration, reader: OutboxReader, entries: list[Entry], as_json: bool) -> None:
+    if as_json:
+        for entry in entries:
+            click.echo(envelope(configuration, reader, entry))
+    else:
+        console().print(table(("stream", "sequence", "time", "type", "subject", "data"), map(_row, entries)))
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    event = json.loads(entry.payload)
+    data = json.dumps(event.get("data", {}), ensure_ascii=False)
+    attributes = (event.get(name, "") for name in ("time", "type", "subject"))
+    return entry.stream, str(entry.sequence), *attributes, data if len(data) <= DATA_SHOWN_MAX else data[:97] + "..."
