@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway import cli
+from gateway import __version__
 from gateway.cli import VERBS, gateway
 from gateway.cli.wiring import HEADER
 from gateway.config import load
@@ -267,4 +267,4 @@ def test_no_colour_off_a_terminal(write_configuration: Any) -> None:
 
 
 def test_version() -> None:
-    assert run_command("--version").stdout == f"gateway {cli.__version__}\n"
+    assert run_command("--version").stdout == f"gateway {__version__}\n"
