@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -247,6 +248,14 @@ def test_garbage_is_counted_and_survived(rest: str, payload: bytes) -> None:
     assert broker.report.invalid == 1
     broker.live(2, 3)
     assert broker.report.missing == 0
+
+
+def test_gzip_bomb_is_not_unpacked() -> None:
+    tracemalloc.start()
+    parse(f"{TOPIC}/backfill", BOMB)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 8 * PAYLOAD_BYTES_MAX
 
 
 def test_bad_event_spoils_only_itself_in_a_batch() -> None:

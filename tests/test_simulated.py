@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import json
 import threading
@@ -93,6 +94,18 @@ def test_beams_end_as_they_began_and_chatter_never_leaves_a_wrong_level() -> Non
             if not bodies:
                 settled = happening.t_s
     assert bodies > 0 or level == {"outer": False, "inner": False}, settled
+
+
+def test_output_that_still_chatters_when_the_beam_changes_ends_at_the_true_level() -> None:
+    door = Door("d")
+    for seed in range(40):
+        of, rng, said = Shop(1, [door]), Random(seed), list[Any]()
+        said += of._edge(door, "outer", rng, +1, 0.0)
+        said += of._edge(door, "outer", rng, -1, 0.00005)
+        while of._agenda:
+            at_s, _, action = heapq.heappop(of._agenda)
+            said += action(at_s)
+        assert [one.values["broken"] for one in said][-1] is False
 
 
 def test_load_settles_to_what_lies_on_the_shelf() -> None:

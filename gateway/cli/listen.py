@@ -102,6 +102,8 @@ def lines_of(report: Report) -> list[str]:
 
     lines = [""]
     for stream in report.streams:
+        if stream.begins is None:
+            continue  # nothing of it came, and nobody said that something should
         lost = f", {stream.lost} named as lost" if stream.lost else ""
         again = f", {stream.duplicates} duplicates dropped" if stream.duplicates else ""
         where = f"{stream.source} {stream.outbox} {stream.stream}"
