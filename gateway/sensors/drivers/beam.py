@@ -66,10 +66,13 @@ class Edges:
 class BeamDriver:
     """A `Driver` for one door; `factory` is a gpiozero pin factory, by default the process's on lgpio."""
 
-    def __init__(self, settings: DoorSettings, clock: Clock, factory: Any | None = None) -> None:
+    def __init__(
+        self, settings: DoorSettings, clock: Clock, factory: Any | None = None, reread_s: float = REREAD_S
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.factory = factory
+        self.reread_s = reread_s
         self.emit: Callable[[Reading], None] = lambda reading: None
         self._thread: SupervisedThread | None = None
         self._counters = {"edges": 0, "levels_resynced": 0, "callbacks_failed": 0}
@@ -118,7 +121,7 @@ class BeamDriver:
                     raise DriverError("pin_unavailable", detail) from error
                 beams.append(beam)
             thread.good()
-            while not thread.stopping.wait(REREAD_S):
+            while not thread.stopping.wait(self.reread_s):
                 thread.alive()
                 _check_notifications()
                 for beam in beams:
