@@ -1,0 +1,116 @@
+"""What is under way on one connection: sent, not yet acknowledged. Pure bookkeeping.
+
+Law: a flight leaves only by its acknowledgement or with its connection. An acknowledgement that overtakes an earlier
+flight shows that the link lives and that the earlier one is stuck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.lanes import Parcel
+from gateway.suspects import Suspect
+
+PATIENT_FROM = 3  # times unanswered
+PATIENCE_DOUBLINGS_MAX = 5
+
+
+@dataclass(slots=True)
+class Flight:
+    """One message under way. `acks_before` counts what was acknowledged on this connection when it was sent."""
+
+    parcel: Parcel
+    token: int
+    sent_ns: int
+    acks_before: int
+    size: int
+    suspect: Suspect | None = None
+
+    @property
+    def is_backfill(self) -> bool:
+        return self.parcel.lane in ("backfill", "resend")
+
+
+class Flights:
+    """All flights of one connection, in the order of their sending."""
+
+    def __init__(self, patience_ns: int) -> None:
+        self._patience_ns = patience_ns
+        self._flying: dict[int, Flight] = {}
+        self._check_ns: int | None = None
+        self._acked_token_max = 0
+        self.size = 0
+        self.backfill_size = 0
+        self.backfill_count = 0
+        self.acks = 0
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    @property
+    def live_size(self) -> int:
+        """Bytes under way that are not backfill's."""
+        return self.size - self.backfill_size
+
+    @property
+    def oldest(self) -> Flight:
+        return next(iter(self._flying.values()))
+
+    def newest_first(self) -> Iterable[Flight]:
+        return reversed(self._flying.values())
+
+    def since(self, sent_ns: int) -> list[Flight]:
+        """Return those sent at `sent_ns` or later."""
+        return [flight for flight in self._flying.values() if flight.sent_ns >= sent_ns]
+
+    def has_topic(self, topic: str) -> bool:
+        return any(flight.parcel.topic == topic for flight in self._flying.values())
+
+    def start(self, token: int, parcel: Parcel, now_ns: int, suspect: Suspect | None) -> Flight:
+        """A message was sent."""
+        flight = Flight(parcel, token, now_ns, self.acks, parcel.size, suspect)
+        self._flying[token] = flight
+        self.size += flight.size
+        if flight.is_backfill:
+            self.backfill_count += 1
+            self.backfill_size += flight.size
+        deadline_ns = self._deadline_ns(flight)
+        self._check_ns = deadline_ns if self._check_ns is None else min(self._check_ns, deadline_ns)
+        return flight
+
+    def acknowledged(self, token: int) -> Flight | None:
+        """Take out the flight that was acknowledged; None where there is none of that token (any more)."""
+        flight = self._flying.pop(token, None)
+        if flight is not None:
+            self.size -= flight.size
+            if flight.is_backfill:
+                self.backfill_count -= 1
+                self.backfill_size -= flight.size
+            self.acks += 1
+            self._acked_token_max = max(self._acked_token_max, token)
+        return flight
+
+    @property
+    def check_ns(self) -> int | None:
+        """When `late` may have something to tell; None: nothing is under way."""
+        return self._check_ns if self._flying else None
+
+    def late(self, now_ns: int) -> list[Flight]:
+        """Return the flights whose acknowledgement is overdue, oldest first."""
+        if self._check_ns is None or now_ns < self._check_ns:
+            return []
+        late = [flight for flight in self._flying.values() if self._deadline_ns(flight) <= now_ns]
+        if not late:
+            self._check_ns = min((self._deadline_ns(flight) for flight in self._flying.values()), default=None)
+        return late
+
+    def is_overtaken(self, flight: Flight) -> bool:
+        """True if something sent after it is acknowledged already."""
+        return flight.token < self._acked_token_max
+
+    def _deadline_ns(self, flight: Flight) -> int:
+        # From the fourth time on a message that is never answered is waited for longer: a reconnect for each costs
+        # the others their place, too.
+        stuck = flight.suspect.stuck if flight.suspect is not None else 0
+        return flight.sent_ns + (self._patience_ns << min(PATIENCE_DOUBLINGS_MAX, max(0, stuck + 1 - PATIENT_FROM)))

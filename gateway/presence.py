@@ -1,0 +1,104 @@
+"""The gateway's own presence on the broker: the retained state, and the will (contract section 5). Pure.
+
+Law: told at every connect, on a clean stop, and at most every 60 s where it changed. A broker that refuses the state
+topic for good, or closes the connection at it, is not asked again: events are worth more than presence.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.lanes import Backlog, Parcel
+from gateway.model import NS_PER_S, STREAMS, Instant, Message, Stream, rfc3339
+from gateway.wire import STATE_CONTENT_TYPE
+
+log = logging.getLogger(__name__)
+
+STATE_NS = 60 * NS_PER_S
+CLOSES_MAX = 3
+
+
+class Presence:
+    """Writes the state documents and remembers what was told."""
+
+    def __init__(
+        self, outbox: Backlog, topic: str, describe: Callable[[], Mapping[str, Any]], retain_available: bool
+    ) -> None:
+        self._outbox = outbox
+        self._describe = describe
+        self._may_retain = retain_available
+        self._told: dict[str, Any] | None = None
+        self._closes = 0
+        self.topic = topic
+        self.retain = retain_available
+        self.muted = False
+        self.due_ns = 0
+
+    def will(self, now: Instant) -> Message:
+        """Return what the broker is to say where we are lost."""
+        document = {**self._outset("lost"), "time": rfc3339(now.wall_ns)}
+        return Message(0, self.topic, _dump(document), self.retain, STATE_CONTENT_TYPE)
+
+    def connected(self, now: Instant, retain_available: bool) -> None:
+        """A connection stands: the state is due."""
+        self.retain = self._may_retain and retain_available
+        self._told = None
+        self.due_ns = now.boot_ns
+
+    def online(self, now: Instant) -> Parcel | None:
+        """Return the state if it changed since it was told, or None; the next is due in 60 s."""
+        self.due_ns = now.boot_ns + STATE_NS
+        return self._parcel("online", now)
+
+    def stopped(self, now: Instant) -> Parcel:
+        """Return the state of a clean stop."""
+        parcel = self._parcel("stopped", now)
+        assert parcel is not None, "the state `stopped` is told once"
+        return parcel
+
+    @property
+    def has_told_stop(self) -> bool:
+        return self._told is not None and self._told["state"] == "stopped"
+
+    def acknowledged(self) -> None:
+        """The broker took the state."""
+        self._closes = 0
+
+    def refused(self, why: str) -> None:
+        """The broker refused the state for good."""
+        self.muted = True
+        log.error("state refused topic=%s why=%s", self.topic, why)
+
+    def closed_at(self) -> None:
+        """The broker closed the connection at the state."""
+        self._closes += 1
+        if self._closes > CLOSES_MAX:
+            self.refused("the broker closes the connection at it")
+
+    def _outset(self, state: str) -> dict[str, Any]:
+        return {"state": state, "outbox": self._outbox.id, "epoch": str(self._outbox.epoch)}
+
+    def _parcel(self, state: str, now: Instant) -> Parcel | None:
+        document = self._outset(state)
+        document["streams"] = {stream: self._position(stream) for stream in STREAMS}
+        document.update(self._describe())
+        if document == self._told:
+            return None
+        self._told = document
+        payload = _dump({**document, "time": rfc3339(now.wall_ns)})
+        return Parcel("control", self.topic, payload, STATE_CONTENT_TYPE, retain=self.retain)
+
+    def _position(self, stream: Stream) -> dict[str, int]:
+        at = self._outbox.positions(stream)
+        return {
+            "recorded_through": at.recorded_through,
+            "acknowledged_through": at.acknowledged_through,
+            "backlog": at.backlog,
+        }
+
+
+def _dump(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
