@@ -175,6 +175,10 @@ class Engine:
         """Tell whether a source that can wait should offer more now."""
         return self._inbox.qsize() < READINGS_MAX // 4
 
+    def is_idle(self) -> bool:
+        """Tell whether nothing waits to be taken."""
+        return self._inbox.empty()
+
     # What the one loop calls.
 
     def step(self, wait_s: float = 0.0) -> None:

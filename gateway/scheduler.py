@@ -1,7 +1,7 @@
-"""What belongs to the wall clock: quarter hours, health, the day's key. APScheduler, made to survive a clock that steps.
+"""What belongs to the wall clock: quarter hours, health, the day's key. APScheduler that survives a clock that steps.
 
-APScheduler 3.11 trusts the wall clock: after a step back its jobs sleep for the size of the step, after a step forward it
-enumerates every missed run (measured: 1970 to 2026 with a 5 s job ends its thread out of memory). Two public hooks
+APScheduler 3.11 trusts the wall clock: after a step back its jobs sleep for the size of the step, after a step forward
+it enumerates every missed run (measured: 1970 to 2026 with a 5 s job ends its thread out of memory). Two public hooks
 cure both: `Grid`, a trigger whose next time is always the first grid point after *now*, so there is never more than one
 missed run; and `rearm`, which the engine calls when it sees a step. Jobs only offer a `Due` to the engine: nothing in
 the core depends on one having run, and sensing loops are never jobs.
@@ -28,7 +28,7 @@ MISFIRE_GRACE_S = None
 """A late job still runs: it belongs to a boundary, not to a moment."""
 
 
-class Grid(BaseTrigger):  # type: ignore[misc]
+class Grid(BaseTrigger):
     """Fires at multiples of `every_s` since local midnight. Worked example: 900 s fires at :00, :15, :30 and :45."""
 
     def __init__(self, every_s: float, timezone: ZoneInfo) -> None:

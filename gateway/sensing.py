@@ -1,7 +1,7 @@
 """A recording in the hardware's place (`run --recording`): the sensors live in the recording's time, all else in ours.
 
-Law: what the readings mean does not depend on the speed of play. Interpreters measure durations on the recording's clock
-(`boot_ns` of their instants runs with `t`), so a passage of 300 ms is one at any speed; `wall_ns` is the machine's, so
+Law: what the readings mean does not depend on the speed of play. Interpreters measure durations on the recording's
+clock (`boot_ns` of their instants runs with `t`), so a passage of 300 ms is one at any speed; `wall_ns` is the machine's, so
 that intervals and stamps are the machine's own, as if the sensor had spoken now.
 """
 
@@ -41,7 +41,7 @@ class Player:
         clock: Clock,
         offer: Callable[[Reading | Passing], object],
         has_room: Callable[[], bool],
-        finished: Callable[[], None],
+        finished: Callable[[], object],
     ) -> None:
         self.played = 0
         self.bad_lines = 0

@@ -138,7 +138,7 @@ class Consumer:
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
         self.messages.append(message)
-        self.ledger.take(message.topic, message.payload, message.retain)
+        self.ledger.take(message.topic, bytes(message.payload), message.retain)
 
     def events(self) -> list[dict[str, Any]]:
         """Return all events in the order in which they came, whichever lane they took."""

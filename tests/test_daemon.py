@@ -56,7 +56,8 @@ def test_an_outage_with_a_kill_and_a_restart_within_drains_by_itself(tmp_path: P
         assert [event["data"]["in_total"] for event in passed] == list(range(1, 16))
         assert {event["epoch"] for event in passed} == {"1", "2"}
         assert any(message.topic == f"{PREFIX}/backfill" for message in consumer.messages)
-        assert [event["data"]["clean"] for event in consumer.of("store.gateway.started")] == [True, False]
+        started = sorted(consumer.of("store.gateway.started"), key=lambda event: event["sequence"])
+        assert [event["data"]["clean"] for event in started] == [True, False]
         report = consumer.ledger.report()
         assert (report.verdict, report.missing) == ("complete", 0)
 
@@ -180,3 +181,24 @@ def test_a_door_recorded_at_its_own_pace_keeps_its_times(tmp_path: Path, broker:
 
         happened = datetime.fromisoformat(passed["time"]).timestamp()
         assert 1.3 < happened - began < 6
+
+
+def test_a_new_configuration_is_taken_over_on_sighup_and_a_bad_one_refused(tmp_path: Path, broker: Mosquitto) -> None:
+    shop = Shop(tmp_path, broker.url)
+    good = shop.config.read_text()
+    with Consumer(broker.port) as consumer:
+        process = shop.run("--recording", shop.recording(passages(2)), "--speed", "max", "--stay")
+        wait_for(lambda: len(consumer.of("store.door.passed")) == 2, what="two passages")
+        shop.config.write_text(good + 'nonsense = "1"\n[[door]]\nid = "entrance"\n')
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: consumer.of("store.gateway.config_changed"), what="the refusal")
+        shop.config.write_text(good.replace("blocked_after_s", "x") + '[health]\nevery = "1 s"\n')
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: consumer.of("store.gateway.health"), what="the health of the new configuration")
+        outcomes = [event["data"]["outcome"] for event in consumer.of("store.gateway.config_changed")]
+        assert outcomes == ["rejected", "applied"]
+        status, said, _ = stop(process)
+        assert status == 0
+        assert "nonsense" in said
+        wait_for(lambda: consumer.ledger.report().verdict == "complete", what="completeness")
+        assert [event["data"]["clean"] for event in consumer.of("store.gateway.started")] == [True, True]

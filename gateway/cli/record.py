@@ -29,8 +29,8 @@ def record(config: tuple[Path, ...], output: Path, for_text: str | None, note: s
     """
     from gateway.clock import SystemClock
     from gateway.errors import RecordingError
+    from gateway.process import Signals
     from gateway.recorder import Recorded, Recorder
-    from gateway.service import SignalsStop
     from gateway.units import duration_s
 
     try:
@@ -55,7 +55,7 @@ def record(config: tuple[Path, ...], output: Path, for_text: str | None, note: s
             counts = ", ".join(f"{sensor} {count}" for sensor, count in recorded.lines.items())
             click.echo(f"\rreadings: {counts} ", err=True, nl=False)
 
-        with SignalsStop(lambda number: recorder.stopping.set()):
+        with Signals(lambda number: recorder.stopping.set()):
             source = recorder.record(progress)
     lead = "\n" if sys.stderr.isatty() else ""
     total = sum(recorder.recorded.lines.values())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import click
 
 from gateway.cli.verb import Verb, configured, load
+from gateway.errors import EXIT_GOOD
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 SPEEDS = {"1": 1.0, "10": 10.0, "max": None}
@@ -35,9 +38,18 @@ def run(
     """
     if simulated and recording is not None:
         raise click.UsageError("--simulated and --recording both take the hardware's place: give one of them")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: sys.exit(EXIT_GOOD))  # until the daemon takes them over
     configuration = load(config)
     from gateway import service
     from gateway.logs import begin_logging
 
     begin_logging(log_level)
-    return service.run(configuration, simulated=simulated, recording=recording, speed=SPEEDS[speed], stay=stay)
+    return service.run(
+        configuration,
+        simulated=simulated,
+        recording=recording,
+        speed=SPEEDS[speed],
+        stay=stay,
+        reread=lambda: load(config),
+    )

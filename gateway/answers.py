@@ -1,0 +1,146 @@
+"""What the running daemon answers: questions of its local socket, and commands of the cloud.
+
+Law: an answer is worked out in the engine's thread from what is known, and at once; what takes seconds (the doctor)
+runs beside it, one at a time. What is not understood gets an error answer and changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.commands import CommandRefused, resend_of, resent, understood
+from gateway.config import Configuration
+from gateway.engine import Engine, Question, Say
+from gateway.model import NS_PER_MS, CommandReceived, Instant
+from gateway.sensors import Driver
+from gateway.status import status_of
+from gateway.tap import Tap
+
+log = logging.getLogger(__name__)
+
+ANSWER_WITHIN_S = 5.0
+SPOILED = ("_spoiled", "_settling", "_out_of_step", "_bad")
+"""How the names of drivers' counters end that count readings thrown away."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """Answers for one run of the daemon. `stop(reason)` ends it cleanly; `drivers` are those that run now."""
+
+    engine: Engine
+    configuration: Configuration
+    tap: Tap
+    drivers: Mapping[str, Driver]
+    stop: Callable[[str], None]
+    _examining: threading.Lock = field(default_factory=threading.Lock)
+
+    def ask(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Put a question to the engine from another thread and wait for its answer, `ANSWER_WITHIN_S` at most."""
+        answered = threading.Event()
+        answers: list[dict[str, Any]] = []
+
+        def reply(answer: dict[str, Any]) -> None:
+            answers.append(answer)
+            answered.set()
+
+        self.engine.offer(Question(verb, arguments, reply))
+        if not answered.wait(ANSWER_WITHIN_S):
+            return {"error": f"the daemon did not answer within {ANSWER_WITHIN_S:g} s"}
+        return answers[0]
+
+    def answer(self, verb: str, arguments: Mapping[str, Any], now: Instant) -> dict[str, Any]:
+        """Answer a question of the local socket. Engine's thread."""
+        match verb:
+            case "ping":
+                return {"ok": True}
+            case "status":
+                return self.status(now)
+            case "readings":
+                after = arguments.get("after")
+                return self.tap.since(after if isinstance(after, int) else None, now)
+            case "reconnect":
+                self.engine.uplink.hurry(now)
+                return {"ok": True}
+            case _:
+                return {"error": f'this daemon does not know "{verb}"'}
+
+    def status(self, now: Instant) -> dict[str, Any]:
+        """Return the document of `gateway status --json`."""
+        self.count_spoiled()
+        status = status_of(self.engine, self.configuration, now)
+        for sensor, driver in self.drivers.items():
+            status["sensors"][sensor]["driver"] = dict(driver.counters())
+        return status
+
+    def count_spoiled(self) -> None:
+        """Take over from the drivers how many readings they threw away."""
+        for sensor, driver in self.drivers.items():
+            thrown_away = (count for name, count in driver.counters().items() if name.endswith(SPOILED))
+            self.engine.interpretation.senses[sensor].spoiled = sum(thrown_away)
+
+    def command(self, command: CommandReceived, now: Instant) -> None:
+        """Carry out and answer a command of the cloud; a retained one is ignored. Engine's thread."""
+        if command.retained:
+            log.warning("a retained command is ignored verb=%s", command.verb[:40])
+            return
+        try:
+            arguments = understood(command.verb, command.payload, self.configuration.commands.allow)
+            result = self._carry_out(command, arguments, now)
+        except CommandRefused as refused:
+            log.warning("command refused verb=%s code=%s", command.verb[:40], refused.code)
+            self._reply(command, refused.answer())
+        else:
+            if result is not None:
+                self._reply(command, {"ok": True, "result": result})
+
+    def _carry_out(self, command: CommandReceived, arguments: Mapping[str, Any], now: Instant) -> Any:
+        """Return the result, or None where the answer will come later; raises CommandRefused."""
+        match command.verb:
+            case "ping":
+                return {"time_ms": now.wall_ns // NS_PER_MS, "uptime_ms": now.boot_ns // NS_PER_MS}
+            case "status":
+                return self.status(now)
+            case "resend":
+                asked = resend_of(arguments)
+                return resent(asked, self.engine.uplink.resend(asked.stream, asked.first, asked.last))
+            case "restart":
+                self.stop("restart_command")
+                return {}
+            case "doctor":
+                if not self._examining.acquire(blocking=False):
+                    raise CommandRefused("busy", "the doctor is at work already; ask again in half a minute")
+                threading.Thread(target=self._examine, args=(command,), name="doctor", daemon=True).start()
+                return None
+            case _:
+                raise CommandRefused("failed", f'this version cannot "{command.verb}" from afar; use the command line')
+
+    def _examine(self, command: CommandReceived) -> None:
+        """Run the doctor in its own thread and hand its answer to the engine."""
+        try:
+            answer = {"ok": True, "result": examination(self.configuration)}
+        except Exception as error:  # the supervisor of the doctor: its failure is an answer too
+            log.exception("the doctor failed")
+            answer = CommandRefused("failed", f"the doctor stopped on {type(error).__name__}: {error}").answer()
+        finally:
+            self._examining.release()
+        self.engine.offer(Say(self._topic(command), orjson.dumps(answer, default=str), command.correlation))
+
+    def _reply(self, command: CommandReceived, answer: Mapping[str, Any]) -> None:
+        self.engine.uplink.answer(self._topic(command), orjson.dumps(answer, default=str), command.correlation)
+
+    def _topic(self, command: CommandReceived) -> str:
+        site, prefix = self.configuration.site, self.configuration.broker.topic_prefix
+        return command.response_topic or f"{prefix}/v1/{site.store}/{site.gateway}/command/{command.verb}/result"
+
+
+def examination(configuration: Configuration) -> dict[str, Any]:
+    """Run the doctor's checks and return its JSON document."""
+    from gateway.doctor import examine
+
+    return examine(configuration)
