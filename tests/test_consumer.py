@@ -235,7 +235,7 @@ BOMB = gzip.compress(b"[" + b" " * 50_000_000 + b"]")
         ("event/gateway/gateway", json.dumps(dropped(1, 5, 4)).encode()),
         ("backfill", b"{}"),
         ("backfill", BOMB),
-        ("backfill", gzip.compress(b"[]")[:-4]),
+        ("backfill", gzip.compress(b"[]", mtime=0)[:-4]),
         ("backfill", b"\x1f\x8bnothing"),
         ("state", b"[]"),
         ("state", b'{"state":"online","outbox":"0a1b2c3d","epoch":"1","streams":{"door":{"recorded_through":true}}}'),
