@@ -57,21 +57,26 @@ class LazyGroup(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl([(verb, VERBS[verb][1]) for verb in self.list_commands(ctx)])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; a reader of a pipe that goes away (`gateway outbox list | head`) is no error."""
+        try:
+            status = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_GOOD
+        return status
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a verb and end the process with its exit status; no exception leaves here but SystemExit."""
         kwargs["standalone_mode"] = False
         debug = "--debug" in (kwargs.get("args") or (args[0] if args and args[0] else sys.argv[1:]))
         try:
             status = super().main(*args, **kwargs)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # The reader of a pipe went away (`gateway outbox list | head`): nothing is wrong, and nobody listens.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = EXIT_GOOD
         except click.ClickException as error:
             error.show()
             status = error.exit_code
-        except click.Abort:
+        except (click.Abort, KeyboardInterrupt, EOFError):
             status = INTERRUPTED
         except GatewayError as error:
             if debug:

@@ -90,7 +90,6 @@ def console() -> Console:
         highlight=False,
         soft_wrap=not on_terminal,
         force_terminal=None if on_terminal else False,
-        no_color=None if on_terminal else True,
         width=None if on_terminal else PIPE_WIDTH,
     )
 

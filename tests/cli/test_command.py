@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -250,7 +251,7 @@ def test_help_loads_no_library_but_click() -> None:
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(
-        f"set -o pipefail; {sys.executable} -m gateway config schema | head -c 10 > /dev/null",
+        f"set -o pipefail; {sys.executable} -m gateway config schema | true",
         shell=True,
         executable="/bin/bash",
         capture_output=True,
@@ -261,8 +262,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
 
 def test_no_colour_off_a_terminal(write_configuration: Any) -> None:
-    done = run_command("config", "show", "--config", write_configuration(DOOR))
-    assert done.returncode == 0
+    done = run_command("doctor", "--config", write_configuration(""), env={**os.environ, "FORCE_COLOR": "1"})
+    assert "checks:" in done.stdout
     assert "\x1b" not in done.stdout
 
 

@@ -77,6 +77,7 @@ def test_a_killed_daemons_socket_is_not_a_daemon_and_is_replaced(configuration: 
     second = ControlServer(configuration, answering)
     second.start()
     assert ask(configuration, "ping")["verb"] == "ping"
+    assert second.path == path
     second.close()
 
 
@@ -94,6 +95,8 @@ def test_a_runtime_directory_too_deep_for_a_socket(
     deep.mkdir(parents=True)
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(deep))
     monkeypatch.setattr("gateway.control.RUN_DIRECTORY", tmp_path / "absent")
+    with pytest.raises(Unavailable, match="no daemon runs"):
+        ask(configuration, "ping")
     server = ControlServer(configuration, answering)
     server.start()
     assert server.path is not None
@@ -122,6 +125,7 @@ def test_closing_leaves_nothing_behind(configuration: Configuration, server: Con
         b'{"verb": 5}\n',
         b"[" * 20_000 + b"\n",
         b"x" * (QUESTION_BYTES_MAX + 10),
+        b'{"verb": "ping", "x": "' + b"x" * QUESTION_BYTES_MAX + b'"}\n',
         b'{"verb": "break"}\n',
     ],
 )
