@@ -124,8 +124,10 @@ class Helper:
         if mode in ("ends_itself", "fought_over") and time.monotonic() - self.began_s > 0.03:
             self.is_scanning = False
             say(advertisement(), ENDED)
-        if mode == "dies_later" and time.monotonic() - self.began_s > 0.1:
-            sys.exit(9)
+        if mode == "dies_later":
+            say(advertisement())
+            if time.monotonic() - self.began_s > 0.4:
+                sys.exit(9)
 
 
 def main() -> None:

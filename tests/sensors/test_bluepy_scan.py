@@ -235,8 +235,9 @@ def test_after_a_death_the_next_helper_is_heard_and_the_recovery_told(air: Air, 
 
 
 def test_one_that_keeps_dying_is_not_told_as_recovered(air: Air) -> None:
-    air.scan("dies", settled_s=10.0)
+    air.scan("dies_later", silence_step_s=0.05, settled_s=10.0)
     air.until(lambda: len(air.failures()) >= 2)
+    assert air.heard()
     assert not [reading for reading in air.readings if isinstance(reading, DriverRecovered)]
 
 
@@ -249,6 +250,7 @@ def test_one_that_will_not_end_is_ended(air: Air, mode: str, counter: str) -> No
     air.until(lambda: len(air.heard()) >= 1)
     air.close()
     assert driver.counters()[counter] >= 1
+    assert driver.counters()["helpers_killed"] == (mode == "ignores_term")
 
 
 def test_close_does_not_wait_for_an_answer(air: Air) -> None:

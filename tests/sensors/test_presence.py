@@ -150,12 +150,22 @@ class TestZones:
         room = Room().stays(0, 20, -62).hear(20, -98).stays(21, 40, -62).hear(40, -30).stays(41, 60, -62)
         assert room.moves() == []
 
+    def test_one_outlier_does_not_make_up_for_weak_evidence(self) -> None:
+        room = Room().stays(0, 20, -62).hear(20, -98).stays(21, 24, -76).stays(24, 40, -62)
+        assert room.moves() == []
+
+    def test_a_frame_that_states_no_power_is_measured_by_the_one_before_it(self) -> None:
+        room = Room().hear(0, -80)
+        for s in range(1, 60):
+            room.hear(s, -80, power_dbm=-75 if s % 5 == 1 else None)
+        assert room.moves() == [("far", "near", 1.0)]
+
     def test_just_beyond_a_limit_is_believed_in_the_end(self) -> None:
         room = Room().stays(0, 20, rssi_at(3)).stays(20, 60, rssi_at(5))
         assert [(left, to) for left, to, _ in room.moves()] == [("near", "far")]
 
     def test_a_burst_of_advertisements_is_no_evidence_of_its_own(self) -> None:
-        room = Room().stays(0, 20, -70).stays(20, 21, -85, every_s=0.02).stays(21, 40, -70)
+        room = Room().stays(0, 20, -70).stays(20, 22.9, -90, every_s=0.02).stays(22.9, 40, -70)
         assert room.moves() == []
 
     @pytest.mark.parametrize("metres", [0.25, 1.4, 8.0])
