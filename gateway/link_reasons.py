@@ -201,6 +201,19 @@ def of_connect(error: Exception, host: str) -> Cause:
     return Cause("tcp.failed", f"the broker could not be reached: {error}", "check broker.url and the network")
 
 
+def of_end(error: OSError | None, hung_up: bool, had_connack: bool) -> tuple[Cause, bool]:
+    """A connection ended with this error, if any; `hung_up`: a FIN came first. Also return whether it was in order."""
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+        return of_tls(error), False
+    # EPIPE, not ECONNRESET: the FIN came first, the reset only answered what we wrote after it (Linux tcp_reset).
+    in_order = isinstance(error, BrokenPipeError) or (hung_up and (error is None or isinstance(error, ssl.SSLEOFError)))
+    if not had_connack:
+        return CLOSED_BEFORE_CONNACK, in_order
+    if in_order:
+        return LINK_CLOSED, True
+    return LINK_SILENT if isinstance(error, TimeoutError) else LINK_RESET, False
+
+
 def of_tls(error: ssl.SSLError) -> Cause:
     """TLS failed, in the handshake or by an alert after it."""
     if isinstance(error, ssl.SSLCertVerificationError):

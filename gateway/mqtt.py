@@ -14,14 +14,10 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage
@@ -32,9 +28,11 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway import link_reasons
 from gateway.broker import BrokerSettings, Endpoint
+from gateway.dial import AS_SHIPPED, DialRefused, KeptErrors, LinkTimes, password, tls_context, tune
 from gateway.link_reasons import Cause
 from gateway.model import Acknowledged, CommandReceived, Connect, Disconnect, LinkDown, LinkUp, Message, Order, Signal
-from gateway.profiles import PROFILES
+
+__all__ = ["LinkTimes", "PahoLink"]
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +43,6 @@ POLL_MS = 500
 BURST_MAX = 64  # messages handed to paho before the socket is looked at
 COMMAND_BYTES_MAX = 64 * 1024  # what is handed on; the contract's own limit (16 KiB) is judged where it is answered
 STUCK_MAX = 4  # threads that hang in a resolver, before no more are started
-
-
-@dataclass(frozen=True, slots=True)
-class LinkTimes:
-    """The link's own limits, in seconds. Idle detection takes at most `2 * ping_s + 1`."""
-
-    connect_s: float = 5.0
-    connack_s: float = 10.0
-    ping_s: int = 6
-    user_timeout_s: float = 10.0
-    farewell_s: float = 1.0
-    close_s: float = 2.0
 
 
 class PahoLink:
@@ -70,7 +56,7 @@ class PahoLink:
         settings: BrokerSettings,
         client_id: str,
         emit: Callable[[Signal], None],
-        times: LinkTimes = LinkTimes(),
+        times: LinkTimes = AS_SHIPPED,
         subscribed: Callable[[bool], object] = lambda granted: None,
     ) -> None:
         if settings.url is None:
@@ -114,27 +100,6 @@ class PahoLink:
         self._past = [past for past in self._past if past.thread.is_alive()]
 
 
-class _Errors(logging.Handler):
-    """Keeps the last OSError that paho logs instead of telling it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.last: OSError | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        for value in record.args or ():
-            if isinstance(value, OSError):
-                self.last = value
-
-
-class _Refused(Exception):
-    """The connection cannot be tried; the cause says why."""
-
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(cause.detail)
-        self.cause = cause
-
-
 class _Connection:
     """One connection from CONNECT to its end, in a thread of its own."""
 
@@ -176,7 +141,7 @@ class _Connection:
         self._probe_s: float | None = None
         self._probe_sent: float | None = None
         self._heard = 0.0
-        self._errors = _Errors()
+        self._errors = KeptErrors()
         self.thread = threading.Thread(target=self._run, name=f"mqtt-{order.link}", daemon=True)
 
     # Called from the engine's thread.
@@ -201,12 +166,12 @@ class _Connection:
             if not self._ended:
                 self._connect(client)
                 self._converse(client)
-        except _Refused as refused:
+        except DialRefused as refused:
             self._down = refused.cause
         except Exception as error:  # the supervisor of this thread: whatever breaks a connection ends only this one
             if self._down is None:
                 self._down = link_reasons.of_connect(error, self._endpoint.host)
-            if not isinstance(error, OSError | ValueError) or isinstance(error, UnicodeError):
+            if not isinstance(error, OSError | ValueError):
                 log.exception("connection broke link=%d", self.link)
         finally:
             self._finish(client)
@@ -265,38 +230,12 @@ class _Connection:
         will = self._order.will
         client.will_set(will.topic, will.payload, qos=1, retain=will.retain, properties=self._properties(will, True))
         if self._settings.username is not None:
-            client.username_pw_set(self._settings.username, self._password())
+            client.username_pw_set(self._settings.username, password(self._settings))
         if endpoint.is_websocket:
             client.ws_set_options(endpoint.path)
         if endpoint.is_tls:
-            client.tls_set_context(self._tls())
+            client.tls_set_context(tls_context(self._settings, endpoint))
         return client
-
-    def _password(self) -> str | None:
-        path = self._settings.password_file
-        if path is None:
-            return None
-        try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeError) as error:
-            raise _Refused(link_reasons.of_file("password_file", path, error)) from error
-
-    def _tls(self) -> ssl.SSLContext:
-        settings = self._settings
-        try:
-            context = ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
-        except (OSError, ssl.SSLError) as error:
-            raise _Refused(link_reasons.of_file("ca_file", settings.ca_file or Path(), error)) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.cert_file is not None:
-            try:
-                context.load_cert_chain(settings.cert_file, settings.key_file)
-            except (OSError, ssl.SSLError) as error:
-                raise _Refused(link_reasons.of_file("cert_file", settings.cert_file, error)) from error
-        alpn = PROFILES[settings.profile].alpn_on_443
-        if alpn is not None and self._endpoint.port == 443 and not self._endpoint.is_websocket:
-            context.set_alpn_protocols([alpn])
-        return context
 
     def _converse(self, client: Client) -> None:
         """Pass packets in and orders out until the connection ends. Reading first saves what came before a reset."""
@@ -417,35 +356,13 @@ class _Connection:
 
     def _say_why(self) -> None:
         """Find the cause of an end that paho told without one."""
-        if self._ended or (self._down is not None and self._down is not link_reasons.LINK_RESET):
-            return
-        error = self._errors.last
-        # EPIPE, not ECONNRESET: the FIN came first, the reset only answered what we wrote after it (Linux tcp_reset).
-        hung_up = self._hung_up and (error is None or isinstance(error, ssl.SSLEOFError))
-        self._in_order = hung_up or isinstance(error, BrokenPipeError)
-        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-            self._in_order = False
-            self._down = link_reasons.of_tls(error)
-        elif not self._had_connack:
-            self._down = link_reasons.CLOSED_BEFORE_CONNACK
-        elif self._in_order:
-            self._down = link_reasons.LINK_CLOSED
-        elif isinstance(error, TimeoutError):
-            self._down = link_reasons.LINK_SILENT
-        else:
-            self._down = link_reasons.LINK_RESET
+        if not self._ended and (self._down is None or self._down is link_reasons.LINK_RESET):
+            self._down, self._in_order = link_reasons.of_end(self._errors.last, self._hung_up, self._had_connack)
 
     # paho's callbacks: they note what they are told. paho itself swallows and logs what they might raise.
 
     def _on_socket_open(self, client: Client, userdata: Any, sock: Any) -> None:
-        descriptor = sock.fileno()
-        with socket.socket(fileno=os.dup(descriptor)) as plain:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._times.user_timeout_s * 1000))
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        tune(sock.fileno(), self._times)
 
     def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if self._had_connack:

@@ -1,0 +1,94 @@
+"""What a connection needs before it speaks: its times, the password, the TLS context, the socket's options.
+
+Law: files are read anew for each connection, so that a changed password or certificate is in force at the next one. A
+file that cannot be used refuses the connection by its key.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.broker import BrokerSettings, Endpoint
+from gateway.link_reasons import Cause, of_file
+from gateway.profiles import PROFILES
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTimes:
+    """The link's own limits, in seconds. A dead link is noticed after at most `2 * ping_s + 1`."""
+
+    connect_s: float = 5.0
+    connack_s: float = 10.0
+    ping_s: int = 6
+    user_timeout_s: float = 10.0
+    farewell_s: float = 1.0
+    close_s: float = 2.0
+
+
+AS_SHIPPED = LinkTimes()
+
+
+class KeptErrors(logging.Handler):
+    """Keeps the last OSError that a library logs instead of telling it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.last: OSError | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for value in record.args or ():
+            if isinstance(value, OSError):
+                self.last = value
+
+
+class DialRefused(Exception):
+    """The connection cannot be tried; the cause says why."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.detail)
+        self.cause = cause
+
+
+def password(settings: BrokerSettings) -> str | None:
+    """Read the password; without the line's end. DialRefused where the file cannot be read."""
+    path = settings.password_file
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeError) as error:
+        raise DialRefused(of_file("password_file", path, error)) from error
+
+
+def tls_context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
+    """Make the context: TLS 1.2 or newer, the system's authorities or `ca_file`, host name checked."""
+    try:
+        context = ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise DialRefused(of_file("ca_file", settings.ca_file or Path(), error)) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.cert_file is not None:
+        try:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+        except (OSError, ssl.SSLError) as error:
+            raise DialRefused(of_file("cert_file", settings.cert_file, error)) from error
+    alpn = PROFILES[settings.profile].alpn_on_443
+    if alpn is not None and endpoint.port == 443 and not endpoint.is_websocket:
+        context.set_alpn_protocols([alpn])
+    return context
+
+
+def tune(descriptor: int, times: LinkTimes) -> None:
+    """Set the socket's options: no Nagle, and the kernel gives up a dead path within `user_timeout_s`."""
+    with socket.socket(fileno=os.dup(descriptor)) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(times.user_timeout_s * 1000))
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
