@@ -1,0 +1,146 @@
+"""`gateway support-bundle`: one archive for those who help from afar.
+
+Law: no event, no key, no password and no radio address is in it, but addresses that a rule of the configuration names
+(contract section 7). What cannot be had is in it as a sentence; a bundle is made in any case.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway import __version__
+from gateway.cli.verb import Verb, configured, load, printing, say_json
+from gateway.errors import EXIT_GOOD, GatewayError
+
+if TYPE_CHECKING:
+    from gateway.config import Configuration
+
+LOG_LINES = 5000
+LOG_WITHIN_S = 15.0
+ADDRESS = re.compile(r"\b(?:[0-9A-Fa-f]{2}[:_-]){5}[0-9A-Fa-f]{2}\b")
+SECRET = re.compile(r"(?i)\b(pass(?:word|wd)?|secret|token|bindkey|key)(\s*[=:]\s*)(?!/)[^\s,;]+")
+URL_USER = re.compile(r"//[^/\s@]+@")
+
+
+@click.command("support-bundle", cls=Verb, example="gateway support-bundle --output bundle.tar.gz")
+@configured
+@printing
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: named by store and time.")
+def support_bundle(config: tuple[Path, ...], as_json: bool, output: Path | None) -> int:
+    """One archive with doctor, status, configuration, outbox and log, redacted.
+
+    No event, no secret and no stranger's radio address is in it.
+    """
+    configuration = load(config)
+    from gateway.clock import SystemClock
+    from gateway.model import rfc3339
+
+    now = SystemClock().now()
+    stamp = re.sub(r"[^0-9]", "", rfc3339(now.wall_ns))[:14]
+    name = f"gateway-{configuration.site.store}-{configuration.site.gateway}-{stamp}"
+    path = output or Path(f"{name}.tar.gz")
+    redact = redactor(configuration)
+    contents = {file: redact(text) for file, text in collected(configuration).items()}
+    try:
+        with tarfile.open(path, "w:gz") as archive:
+            for file, text in contents.items():
+                entry = tarfile.TarInfo(f"{name}/{file}")
+                raw = text.encode()
+                entry.size, entry.mtime, entry.mode = len(raw), now.wall_ns // 10**9, 0o640
+                archive.addfile(entry, io.BytesIO(raw))
+    except OSError as error:
+        raise GatewayError(f"{path} cannot be written: {error.strerror}", "name another with --output") from None
+    if as_json:
+        say_json({"file": str(path), "contents": list(contents)})
+    else:
+        click.echo(f"{path}: {', '.join(contents)}")
+    return EXIT_GOOD
+
+
+def redactor(configuration: Configuration) -> Callable[[str], str]:
+    """Return what takes secrets and radio addresses out of a text, but addresses that a rule names."""
+    named = {
+        rule.address.lower()
+        for _, settings in configuration.sensors
+        for rule in getattr(settings, "tags", ())
+        if rule.address is not None
+    }
+
+    def masked(found: re.Match[str]) -> str:
+        address = re.sub("[_-]", ":", found[0].lower())
+        return found[0] if address in named else "[address]"
+
+    def redact(text: str) -> str:
+        text = URL_USER.sub("//[user]@", SECRET.sub(r"\1\2[secret]", text))
+        return ADDRESS.sub(masked, text)
+
+    return redact
+
+
+def collected(configuration: Configuration) -> dict[str, str]:
+    """Return the archive's files before redaction."""
+    from gateway.cli.config import in_force
+    from gateway.cli.outbox import outbox_at_rest
+    from gateway.control import ask
+    from gateway.doctor import examine
+
+    def outbox() -> Any:
+        found, streams = outbox_at_rest(configuration)
+        return {**found, "streams": streams}
+
+    return {
+        "machine.json": _json(_machine),
+        "doctor.json": _json(lambda: examine(configuration)),
+        "status.json": _json(lambda: ask(configuration, "status")),
+        "outbox.json": _json(outbox),
+        "configuration.txt": "".join(
+            f"{key} = {value}    # {origin}\n" for key, value, origin in in_force(configuration)
+        ),
+        "log.txt": _log(),
+    }
+
+
+def _json(look: Callable[[], Any]) -> str:
+    try:
+        found = look()
+    except GatewayError as error:
+        found = {"error": str(error), "advice": error.advice}
+    return json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "python": sys.version,
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "model": _first_line(Path("/proc/device-tree/model")),
+        "release": _first_line(Path("/etc/os-release")),
+    }
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace").strip("\0\n").splitlines()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def _log() -> str:
+    command = ["journalctl", "--unit=gateway", f"--lines={LOG_LINES}", "--no-pager", "--output=short-iso"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LOG_WITHIN_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"the log cannot be had here: {error}\n"
+    return done.stdout or f"the log is empty: {done.stderr}\n"
