@@ -17,7 +17,11 @@ from typing import Literal
 State = Literal["empty", "low", "ok", "over"]
 
 UNIT_SPREAD = 0.015
-"""One item's weight deviates by 1 to 2 % of it: what filling machines and the packaging law allow."""
+"""One item's weight deviates by 1 to 2 % of it: what filling machines may do, until seen otherwise."""
+SPREAD_BELIEVED = 4
+"""The assumed spread weighs as much as so many changes seen."""
+SPREAD_LEAST = 0.002
+SURE = 0.9
 GAIN_ERROR = 0.003
 """Calibration and off-centre loading: 0.3 % of the change."""
 SIGMAS = 3.5
@@ -62,13 +66,44 @@ class Explanation:
     confidence: float
 
 
+class Spreads:
+    """How much one item's weight deviates, in grams by product, learned from changes of which one is sure."""
+
+    def __init__(self, products: Sequence[Product]) -> None:
+        self.products = products
+        self._seen = [0] * len(products)
+        self._squares = [0.0] * len(products)
+
+    def grams(self, place: int) -> float:
+        """Return the deviation of one item of the product at `place`."""
+        unit = self.products[place].unit_grams
+        assumed = SPREAD_BELIEVED * (UNIT_SPREAD * unit) ** 2
+        learned = math.sqrt((assumed + self._squares[place]) / (SPREAD_BELIEVED + self._seen[place]))
+        return max(learned, SPREAD_LEAST * unit)
+
+    def learn(self, explanation: Explanation, grams: float) -> None:
+        """Take a change of one product alone."""
+        used = [place for place, n in enumerate(explanation.counts) if n]
+        if len(used) == 1 and explanation.confidence >= SURE:
+            place = used[0]
+            items = explanation.counts[place]
+            self._seen[place] += 1
+            self._squares[place] += (grams - items * self.products[place].unit_grams) ** 2 / abs(items)
+
+
 def explain(
-    grams: float, noise_grams: float, products: Sequence[Product], known: Sequence[int | None]
+    grams: float,
+    noise_grams: float,
+    products: Sequence[Product],
+    known: Sequence[int | None],
+    spreads: Spreads | None = None,
 ) -> Explanation | None:
     """Return the one combination of items that explains a change of `grams`, or None.
 
     `noise_grams` is the deviation of the change itself; `known` the items that are there, where that is known.
     """
+    learned = Spreads(products) if spreads is None else spreads
+    variances = [learned.grams(place) ** 2 for place in range(len(products))]
     best: tuple[float, tuple[int, ...], float] | None = None
     total = 0.0
     seen: set[tuple[int, ...]] = set()
@@ -77,7 +112,7 @@ def explain(
             continue
         seen.add(counts)
         misfit = grams - sum(n * product.unit_grams for n, product in zip(counts, products, strict=True))
-        spread = sum(abs(n) * (UNIT_SPREAD * p.unit_grams) ** 2 for n, p in zip(counts, products, strict=True))
+        spread = sum(abs(n) * variance for n, variance in zip(counts, variances, strict=True))
         sigma = math.sqrt(noise_grams**2 + spread + (GAIN_ERROR * grams) ** 2)
         evidence = _prior(counts, known) * math.exp(-0.5 * (misfit / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
         total += evidence

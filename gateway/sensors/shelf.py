@@ -14,7 +14,7 @@ from gateway.clock import Clock
 from gateway.model import NS_PER_S, Event, Fact, Instant, Reading, Stream
 from gateway.sensors import Driver, Kind, Surroundings
 from gateway.sensors.ailments import WORD_MAX, WORD_MIN, Ailments
-from gateway.sensors.goods import Product, State, Stock, explain, shares, state_of
+from gateway.sensors.goods import Product, Spreads, State, Stock, explain, shares, state_of
 from gateway.sensors.weighing import Balance, Blocks, Change, Sizes
 from gateway.units import Identifier, Pin, Seconds
 
@@ -191,6 +191,7 @@ class ShelfInterpreter:
         self.settings = settings
         self.faults = surroundings.faults
         self.stock = Stock(settings.products)
+        self.spreads = Spreads(settings.products)
         self._ailments = Ailments(settings.rate_hz, surroundings.faults)
         self._blocks = Blocks(settings.rate_hz)
         self._standings = [Standing() for _ in settings.products]
@@ -261,8 +262,8 @@ class ShelfInterpreter:
     def _patience_ns(self, difference: float, noise: float) -> int:
         calibration = self.settings.calibration
         assert calibration is not None
-        per_gram = calibration.counts_per_gram
-        found = explain(difference / per_gram, noise / abs(per_gram), self.settings.products, self.stock.counts)
+        grams, noise_grams = difference / calibration.counts_per_gram, noise / abs(calibration.counts_per_gram)
+        found = explain(grams, noise_grams, self.settings.products, self.stock.counts, self.spreads)
         if found is None:
             return UNEXPLAINED_NS
         is_many = sum(abs(n) for n in found.counts) > MANY
@@ -277,8 +278,9 @@ class ShelfInterpreter:
         if change.before is not None:
             grams = remaining - calibration.grams(change.before)
             noise_grams = change.noise / abs(calibration.counts_per_gram)
-            found = explain(grams, noise_grams, products, self.stock.counts)
+            found = explain(grams, noise_grams, products, self.stock.counts, self.spreads)
             if found is not None:
+                self.spreads.learn(found, grams)
                 self.stock.change(found.counts)
             elif is_last:
                 return
