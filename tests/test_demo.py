@@ -151,8 +151,7 @@ def test_daemon_that_dies_is_told_with_its_last_words(tmp_path: Path) -> None:
 def test_summary_for_people() -> None:
     summary = Summary("mosquitto", "5", 20, 20, 1, 0, 0, 0, 7, 1, clean=True, complete=True)
     text = "\n".join(lines_of(summary))
-    assert "recorded    20" in text
-    assert "gaps        0" in text
+    assert "recorded 20, delivered 20, duplicates 1, gaps 0, lost 0" in text
     assert "ledger is complete: 1 cut of the line, up to 7 events waited" in text
 
 
@@ -261,13 +260,13 @@ def test_view_shows_the_backlog_grow_and_drain_and_the_ledger_complete() -> None
         await pilot.pause()
         shown = screen(app)
         assert "not yet complete" in shown
-        assert "9 events wait" in shown
-        assert "cut; events are recorded on" in shown
+        assert "9 waiting" in shown
+        assert "cut: recording goes on" in shown
         await pilot.press("b")
         app.refresh_view()
         await pilot.pause()
         shown = screen(app)
-        assert "0 events wait most so far 9" in shown
+        assert "0 waiting at most 9" in shown
         assert "late" in shown
         assert "not yet complete" not in shown
         assert "somebody came in" in shown

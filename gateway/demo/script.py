@@ -81,14 +81,10 @@ def lines_of(summary: Summary) -> list[str]:
     """Write a summary for people."""
     verdict = "complete" if summary.complete else "NOT complete"
     stopped = "stopped cleanly" if summary.clean else "did not stop cleanly"
+    counts = ("recorded", "delivered", "duplicates", "gaps", "lost")
     return [
         "",
-        f"recorded    {summary.recorded}",
-        f"delivered   {summary.delivered}",
-        f"duplicates  {summary.duplicates}   (dropped by the consumer)",
-        f"gaps        {summary.gaps}",
-        f"lost        {summary.lost}   (named by the gateway)",
-        "",
-        f"The ledger is {verdict}: {summary.cuts} cut{'' if summary.cuts == 1 else 's'} of the line, "
+        ", ".join(f"{name} {getattr(summary, name)}" for name in counts),
+        f"The consumer's ledger is {verdict}: {summary.cuts} cut{'' if summary.cuts == 1 else 's'} of the line, "
         f"up to {summary.backlog_max} events waited; the daemon {stopped}.",
     ]

@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, RichLog, Sparkline, Static
 
@@ -63,6 +64,7 @@ class DemoView(App[None]):
     #events { width: 1fr; border: round #2f3549; border-title-color: #7aa2f7; padding: 0 1; background: #16161e;
               scrollbar-size-vertical: 1; scrollbar-background: #16161e; scrollbar-color: #2f3549; }
     #side { width: 42; }
+    .-narrow #side { width: 30; }
     .panel { border: round #2f3549; border-title-color: #7aa2f7; padding: 0 1; height: auto; }
     #outbox { height: 9; }
     #depth { height: 4; margin-top: 1; }
@@ -74,8 +76,10 @@ class DemoView(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         ("b", "line", "cut / mend the line to the broker"),
         ("q", "quit", "end, and sum up"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
     ]
     ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012, textual's own form
 
     def __init__(self, stage: Playing, length_s: float | None = None) -> None:
         super().__init__()
@@ -105,7 +109,7 @@ class DemoView(App[None]):
             ("link", "link"),
             ("outbox", "outbox"),
             ("ledger", "the consumer's ledger"),
-            ("sensors", "sensors"),
+            ("sensors", "sensors and their readings"),
         ):
             self.query_one(f"#{name}").border_title = title
         self.set_interval(REFRESH_S, self.refresh_view)
@@ -131,7 +135,7 @@ class DemoView(App[None]):
         self.query_one("#link", Static).update(link_text(stage))
         self.query_one("#waiting", Static).update(waiting_text(depth, self._deepest))
         self.query_one("#depth", Sparkline).data = list(self._depths)
-        self.query_one("#ledger", Static).update(ledger_table(stage.ledger.report(), stage.recorded))
+        self.query_one("#ledger", Static).update(ledger_text(stage.ledger.report(), stage.recorded))
         self.query_one("#sensors", Static).update(sensors_table(stage.status.get("sensors", {})))
         if left_s is not None and left_s <= 0:
             self.exit()
@@ -156,7 +160,7 @@ def event_line(delivery: Delivery) -> Text:
     """Write an event with its stream's colour; what was recorded while the line was cut is marked."""
     late = delivery.lane == "backfill"
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(f"{printable(str(delivery.envelope.get('time')))[11:21]}  ", QUIET)
+    line.append(f"{printable(str(delivery.envelope.get('time')))[11:19]}  ", QUIET)
     line.append("● " if not late else "○ ", COLOUR_OF_STREAM[delivery.stream])
     line.append(f"{printable(delivery.subject):<10} ", COLOUR_OF_STREAM[delivery.stream])
     line.append(words_of(delivery), QUIET if late else "")
@@ -169,7 +173,7 @@ def link_text(stage: Playing) -> Text:
     """Say how the gateway is connected, and why not."""
     link: Mapping[str, Any] = stage.status.get("link", {})
     if stage.is_cut:
-        return Text.assemble(("● ", BAD), "cut; events are recorded on")
+        return Text.assemble(("● ", BAD), "cut: recording goes on")
     if stage.is_up:
         return Text.assemble(("● ", GOOD), "up", (f"   since {str(link.get('since'))[11:19]}", QUIET))
     if not stage.status:
@@ -179,43 +183,42 @@ def link_text(stage: Playing) -> Text:
 
 def waiting_text(depth: int, deepest: int) -> Text:
     colour = GOOD if depth == 0 else WAITING
-    return Text.assemble((f"{depth:>5}", f"bold {colour}"), " events wait", (f"   most so far {deepest}", QUIET))
+    return Text.assemble((f"{depth:>3}", f"bold {colour}"), " waiting", (f"   at most {deepest}", QUIET))
 
 
-def ledger_table(report: Report, recorded: int) -> Table:
+def ledger_text(report: Report, recorded: int) -> Group:
     """Show what was recorded and what came, and the verdict."""
-    table = Table.grid(padding=(0, 2), expand=True)
+    table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(ratio=1)
     table.add_column(justify="right")
     waiting = max(recorded - report.delivered - report.lost, 0)
-    gaps = 0 if waiting and report.missing <= waiting else report.missing
+    missing = max(report.missing, waiting)
     table.add_row(Text("recorded"), str(recorded))
     table.add_row(Text("delivered"), str(report.delivered))
-    table.add_row(Text("duplicates dropped"), str(report.duplicates))
-    table.add_row(Text("named as lost"), str(report.lost))
-    table.add_row(Text("missing"), Text(str(max(report.missing, waiting)), WAITING if waiting or gaps else ""))
+    table.add_row(Text("duplicates"), str(report.duplicates))
+    table.add_row(Text("named lost"), str(report.lost))
+    table.add_row(Text("missing"), Text(str(missing), WAITING if missing else ""))
     if report.missing:
         shown = [f"{s.stream} {first}..{last}" for s in report.streams for first, last in s.gaps]
-        table.add_row(Text(", ".join(shown[:GAPS_SHOWN]), QUIET), "")
+        table.add_row(Text(", ".join(shown[:GAPS_SHOWN]), QUIET, no_wrap=True, overflow="ellipsis"), "")
     if report.verdict == "nothing":
         verdict = Text("nothing yet", QUIET)
     elif report.is_complete and not waiting:
         verdict = Text("complete", f"bold {GOOD}")
     else:
         verdict = Text("not yet complete", f"bold {WAITING}")
-    table.add_row(Text("verdict"), verdict)
-    return table
+    return Group(table, verdict)
 
 
 def sensors_table(sensors: Mapping[str, Mapping[str, Any]]) -> Table:
     """Show each sensor's readings and faults."""
-    table = Table.grid(padding=(0, 2), expand=True)
+    table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(ratio=1)
     table.add_column(justify="right")
     for name, sensor in sensors.items():
         faults: Sequence[str] = list(sensor.get("faults", {}))
         table.add_row(
             Text.assemble(("● ", BAD if faults else GOOD), name, (f"  {sensor.get('kind', '')}", QUIET)),
-            Text(", ".join(faults), BAD) if faults else Text(f"{sensor.get('readings', 0)} readings"),
+            Text(", ".join(faults), BAD) if faults else Text(str(sensor.get("readings", 0))),
         )
     return table
