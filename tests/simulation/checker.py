@@ -1,0 +1,351 @@
+"""What must hold, checked from outside: what the engine was given, what left it, what the broker took, what survived.
+
+Law: an independent witness. It knows the contract, the bytes that pass by and the numbers that `positions` claims; it
+reads no field of engine, outbox or uplink beside. `Violation` says in a sentence what does not hold.
+
+While it runs: nothing leaves that is not claimed as recorded; what was claimed or has left is still recorded after
+every opening; no id or number has two events; lanes ascend; times are true; the state topic claims no acknowledgement
+that the broker did not give. At the end: every number arrived or is named as lost, with cause; door totals add up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.consumer.ledger import Ledger
+from gateway.model import NS_PER_MS, STREAMS, Stream
+from gateway.outbox import Created
+from tests.simulation.clock import SimulatedClock
+
+BATCH_EVENTS_MAX = 100
+BATCH_BYTES_MAX = 32 * 1024
+SAME = ("id", "source", "type", "subject", "bootid", "uptimems", "data", "stream", "sequence", "outbox", "epoch")
+CLOSES_TO_BLAME = 4
+
+Number = tuple[str, Stream, int]
+"""Outbox, stream, sequence: what stands for one event for ever."""
+
+
+class Violation(AssertionError):
+    """A guarantee that does not hold; the sentence says which."""
+
+
+@dataclass(slots=True)
+class Account:
+    """One stream of one outbox."""
+
+    claimed: int = 0  # recorded_through, as last told
+    given: dict[int, tuple[bytes, int]] = field(default_factory=dict)  # appended: payload, boot_ns; not yet durable
+    payloads: dict[int, bytes] = field(default_factory=dict)  # appended and durable
+    sent: dict[int, dict[str, Any]] = field(default_factory=dict)
+    arrived: set[int] = field(default_factory=set)
+    acknowledged: set[int] = field(default_factory=set)
+    owed: set[int] = field(default_factory=set)  # told as acknowledged without the broker's word: must be named losses
+    highest_of_lane: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A message as the checker read it."""
+
+    lane: str
+    events: tuple[dict[str, Any], ...] = ()
+    numbers: tuple[Number, ...] = ()
+
+
+class Checker:
+    """See the module. `may_drop` are the reasons for losses that this history gives cause for."""
+
+    def __init__(self, clock: SimulatedClock, prefix: str) -> None:
+        self.ledger = Ledger(from_one=True)
+        self.may_drop: set[str] = set()
+        self.accounts: dict[tuple[str, Stream], Account] = {}
+        self.outbox = ""
+        self.lost_cards: set[str] = set()  # outboxes whose card was taken away
+        self.hated: set[Number] = set()  # what the broker refuses for good, or closes at
+        self.closes: Counter[Number] = Counter()
+        self.forgotten: set[Number] = set()  # acknowledged, then lost by the broker
+        self._clock = clock
+        self._prefix = prefix
+        self._open: Any = None
+        self._epoch_sent = 0
+        self._anchors: dict[str, set[int]] = {}
+        self._given_up: dict[str, str] = {}
+
+    # The life of the machine.
+
+    def opened(self, outbox: Any, created: Created | None) -> None:
+        """The outbox was opened: what was recorded is recorded."""
+        self._open = outbox
+        if outbox.id != self.outbox:
+            self._require(created is not None, f"outbox {outbox.id} appeared without a word")
+            known = self.outbox and self.outbox not in self.lost_cards
+            self._require(not known, f"{self.outbox} was given up for {outbox.id} on a card that kept everything")
+            self.outbox, self._epoch_sent = outbox.id, 0
+        else:
+            self._require(created is None, "an outbox was created that was there before")
+        self._require(
+            outbox.epoch > self._epoch_sent, f"epoch {outbox.epoch} has been used: {self._epoch_sent} was sent"
+        )
+        for stream in STREAMS:
+            account = self._account(outbox.id, stream)
+            through = outbox.positions(stream).recorded_through
+            promised = max(account.claimed, *account.sent, 0)
+            self._require(
+                through >= promised, f"{stream}: {promised} was recorded, after the opening only {through} is"
+            )
+            highest = max((*account.given, account.claimed))
+            for sequence in [number for number in account.given if number <= through]:
+                account.payloads[sequence] = account.given.pop(sequence)[0]
+            account.given.clear()
+            self._require(
+                through <= highest or stream == "gateway", f"{stream}: {through} is recorded, only {highest} was given"
+            )
+            account.claimed = through
+
+    def given(self, stream: Stream, sequence: int | None, payload: bytes) -> None:
+        """The engine appended an event and got this number."""
+        if sequence is None:
+            return
+        account = self._account(self.outbox, stream)
+        last = max((*account.given, account.claimed))
+        gapless = sequence == last + 1 or stream == "gateway" or "overflow" in self.may_drop
+        self._require(sequence > last and gapless, f"{stream}: number {sequence} follows {last}")
+        account.given[sequence] = (payload, self._clock.now().boot_ns)
+
+    def stepped(self) -> None:
+        """The engine took a step: take in what it claims as recorded."""
+        outbox = self._open
+        for stream in STREAMS:
+            account = self._account(outbox.id, stream)
+            through = outbox.positions(stream).recorded_through
+            if through == account.claimed:
+                continue
+            fell = f"{stream}: recorded_through fell from {account.claimed} to {through}"
+            self._require(through > account.claimed, fell)
+            for sequence in range(account.claimed + 1, through + 1):
+                if (known := account.given.pop(sequence, None)) is not None:
+                    account.payloads[sequence] = known[0]
+            account.claimed = through
+        if self._clock.is_synced:
+            self._anchors.setdefault(self._clock.bootid, set()).add(self._clock.offset_ms)
+
+    def waiting_ns(self, stream: Stream) -> int:
+        """How long the oldest event has waited to be recorded, in nanoseconds."""
+        given = self._account(self.outbox, stream).given
+        return self._clock.now().boot_ns - next(iter(given.values()))[1] if given else 0
+
+    # What passes by.
+
+    def sent(self, topic: str, payload: bytes) -> Parsed:
+        """The engine handed a message to the link."""
+        rest = topic.removeprefix(self._prefix)
+        if rest == "/state":
+            self._told_state(orjson.loads(payload))
+            return Parsed("state")
+        if rest.startswith("/command/"):
+            return Parsed("answer")
+        document = orjson.loads(_plain(payload))
+        is_batch = rest == "/backfill"
+        self._require(is_batch == isinstance(document, list), f"a batch and an event are told apart by topic: {topic}")
+        events = tuple(document) if is_batch else (document,)
+        lane = "backfill" if is_batch else "live"
+        if is_batch:
+            self._require(len(events) <= BATCH_EVENTS_MAX, f"a batch of {len(events)} events")
+            self._require(len(_plain(payload)) <= BATCH_BYTES_MAX, f"a batch of {len(_plain(payload))} bytes")
+        else:
+            expected = f"/event/{document['type'].split('.')[1]}/{document['subject']}"
+            self._require(rest == expected, f"{document['id']} goes to {topic}")
+        return Parsed(lane, events, tuple(self._sent_event(event, lane) for event in events))
+
+    def _sent_event(self, event: dict[str, Any], lane: str) -> Number:
+        stream: Stream = event["stream"]
+        sequence, epoch = int(event["sequence"]), int(event["epoch"])
+        name = event["id"]
+        self._require(event["outbox"] == self.outbox, f"{name} is of another outbox than {self.outbox}")
+        self._require(
+            name == f"{self.outbox}-{epoch}-{stream}-{sequence:016d}", f"id {name} does not fit its attributes"
+        )
+        account = self._account(self.outbox, stream)
+        if sequence > account.claimed:
+            self.stepped()
+        self._require(sequence <= account.claimed, f"{name} leaves, recorded is {account.claimed}")
+        before = account.sent.get(sequence)
+        if before is None:
+            highest = account.highest_of_lane[lane]
+            self._require(sequence > highest, f"{name} is first sent after {highest}, in lane {lane}")
+            account.highest_of_lane[lane] = sequence
+            self._epoch_sent = max(self._epoch_sent, epoch)
+        else:
+            for key in SAME:
+                self._require(event[key] == before[key], f"{name}: {key} was {before[key]}, now is {event[key]}")
+            improves = before["clock"] == "unsynced" and event["clock"] == "estimated"
+            same = all(event[key] == before[key] for key in ("time", "clock"))
+            self._require(
+                same or improves, f"{name}: {before['time']} {before['clock']} became {event['time']} {event['clock']}"
+            )
+        if (payload := account.payloads.get(sequence)) is not None:
+            given = orjson.loads(payload)
+            for key in ("type", "subject", "bootid", "uptimems", "data"):
+                other = f"{name}: {key} was recorded as {given[key]}, sent as {event[key]}"
+                self._require(event[key] == given[key], other)
+        self._true_time(event)
+        account.sent[sequence] = event
+        return self.outbox, stream, sequence
+
+    def _true_time(self, event: dict[str, Any]) -> None:
+        """The time is what a clock of that boot showed at that moment, or what its first good setting makes of it."""
+        wall_ms = _wall_ms(event["time"])
+        offset_ms = wall_ms - int(event["uptimems"])
+        trust = event["clock"]
+        if trust == "estimated":
+            known = self._anchors.get(event["bootid"], set())
+        else:
+            known = self._clock.shown.get((event["bootid"], trust), set())
+        true = any(abs(offset_ms - offset) <= 1 for offset in known)
+        off = f"{event['id']}: {trust} time {event['time']} is {offset_ms} ms off boot, known: {sorted(known)}"
+        self._require(true, off)
+
+    def _told_state(self, state: dict[str, Any]) -> None:
+        self._require(state["outbox"] == self.outbox, f"state of outbox {state['outbox']}, it is {self.outbox}")
+        for stream, told in state.get("streams", {}).items():
+            account = self._account(self.outbox, stream)
+            through = told["acknowledged_through"]
+            recorded = told["recorded_through"]
+            if recorded > account.claimed:
+                self.stepped()
+            wrong = f"state: {stream} is {told}, recorded {account.claimed}"
+            self._require(through <= recorded <= account.claimed, wrong)
+            account.owed |= set(range(1, through + 1)) - account.acknowledged
+            backlog = recorded - through
+            self._require(told["backlog"] <= backlog, wrong)
+
+    def accepted(self, parsed: Parsed) -> None:
+        """The broker has it, and will hand it on."""
+        for outbox, stream, sequence in parsed.numbers:
+            self._account(outbox, stream).arrived.add(sequence)
+
+    def acknowledged(self, parsed: Parsed) -> None:
+        """The broker gave its word."""
+        for outbox, stream, sequence in parsed.numbers:
+            self._account(outbox, stream).acknowledged.add(sequence)
+
+    def consumed(self, topic: str, payload: bytes) -> None:
+        """The consumer's own program takes it, too."""
+        self.ledger.take(topic, payload)
+
+    def forgot(self, numbers: Iterable[Number]) -> None:
+        """The broker lost what it had acknowledged, before any consumer saw it."""
+        self.forgotten.update(numbers)
+
+    # The end.
+
+    def finish(self) -> None:
+        """Everything that was recorded has arrived, or is named as lost with a cause."""
+        dropped = self._dropped()
+        for (outbox, stream), account in self.accounts.items():
+            if outbox in self.lost_cards:
+                continue
+            named = dropped.get((outbox, stream), set())
+            missing = set(range(1, account.claimed + 1)) - account.arrived - named
+            lost = f"{stream}: {_spans(missing)} of {account.claimed} neither arrived nor are named lost"
+            self._require(not missing, lost)
+            owed = account.owed - account.acknowledged - named
+            self._require(not owed, f"{stream}: {_spans(owed)} were told as acknowledged; the broker never said so")
+            if stream == "door":
+                self._totals(account, named)
+        self._ledger_agrees()
+
+    def _dropped(self) -> dict[tuple[str, Stream], set[int]]:
+        dropped: dict[tuple[str, Stream], set[int]] = {}
+        for (outbox, stream), account in self.accounts.items():
+            if stream != "gateway":
+                continue
+            for sequence in account.arrived:
+                event = account.sent[sequence]
+                if event["type"] != "store.gateway.events_dropped":
+                    continue
+                data = event["data"]
+                self._require(data["outbox"] == outbox, f"{event['id']} names the outbox {data['outbox']}")
+                numbers = set(range(data["first_sequence"], data["last_sequence"] + 1))
+                lost = numbers - self._account(outbox, data["stream"]).arrived
+                self._require(len(lost) <= data["count"] <= len(numbers), f"{data}: {len(lost)} of them did not arrive")
+                self._has_cause(outbox, data, numbers)
+                dropped.setdefault((outbox, data["stream"]), set()).update(numbers)
+        return dropped
+
+    def _has_cause(self, outbox: str, data: dict[str, Any], numbers: set[int]) -> None:
+        if data["reason"] != "refused":
+            self._require(data["reason"] in self.may_drop, f"lost without cause: {data}")
+            return
+        for sequence in numbers:
+            number = (outbox, data["stream"], sequence)
+            blamed = number in self.hated or self.closes[number] >= CLOSES_TO_BLAME
+            self._require(blamed, f"{number} was set aside; the broker has nothing against it: {data}")
+
+    def _totals(self, account: Account, named: set[int]) -> None:
+        """What a passage says of all passages before it is what was recorded of them."""
+        seen: Counter[tuple[str, str]] = Counter()
+        for sequence in sorted(account.sent):
+            event = account.sent[sequence]
+            if event["type"] != "store.door.passed":
+                continue
+            sensor, data = event["subject"], event["data"]
+            seen[sensor, data["direction"]] += 1
+            unseen = sum(1 for number in named if number < sequence and number not in account.sent)
+            for way in ("in", "out", "unknown"):
+                told, counted = data[f"{way}_total"], seen[sensor, way]
+                self._require(
+                    counted <= told <= counted + unseen,
+                    f"{event['id']}: {way}_total of {sensor} is {told}, recorded are {counted} (and {unseen} unseen)",
+                )
+
+    def _ledger_agrees(self) -> None:
+        report = self.ledger.report()
+        self._require(report.invalid == 0, f"the consumer found invalid: {report.why_invalid}")
+        self._require(report.reissued == 0, "a number was given to two events")
+        for stream in report.streams:
+            if stream.outbox in self.lost_cards:
+                continue
+            gaps = {n for first, last in stream.gaps for n in range(first, last + 1)}
+            place = stream.outbox, stream.stream
+            excused = {number for outbox, name, number in self.forgotten if (outbox, name) == place}
+            self._require(gaps <= excused, f"the consumer misses {_spans(gaps - excused)} of {stream.stream}")
+
+    def _account(self, outbox: str, stream: Stream) -> Account:
+        found = self.accounts.get((outbox, stream))
+        if found is None:
+            found = self.accounts[outbox, stream] = Account()
+        return found
+
+    @staticmethod
+    def _require(holds: bool, sentence: str) -> None:
+        if not holds:
+            raise Violation(sentence)
+
+
+def _plain(payload: bytes) -> bytes:
+    if payload[:2] == b"\x1f\x8b":
+        import gzip
+
+        return gzip.decompress(payload)
+    return payload
+
+
+def _wall_ms(time: str) -> int:
+    from datetime import datetime
+
+    moment = datetime.fromisoformat(time)
+    return int(moment.timestamp()) * 1000 + moment.microsecond // (NS_PER_MS // 1000)
+
+
+def _spans(numbers: set[int]) -> str:
+    ordered = sorted(numbers)
+    if len(ordered) <= 4:
+        return str(ordered)
+    return f"{len(ordered)} numbers from {ordered[0]} to {ordered[-1]}"

@@ -1,0 +1,23 @@
+"""Two hundred histories, every one a shop with bad luck. What fails prints its seed; run that one aloud.
+
+`python -m tests.simulation --seed S -v`; `scripts/soak` runs others for as long as you let it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.histories import run
+
+SEEDS = 200
+GROUP = 20
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
+def test_whatever_happens_nothing_recorded_is_lost(first: int) -> None:
+    for seed in range(first, first + GROUP):
+        run(seed)
+
+
+def test_equal_seeds_give_equal_histories() -> None:
+    assert run(4) == run(4)
