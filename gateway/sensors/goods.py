@@ -31,6 +31,8 @@ STRANGE_SHARE = 0.03
 """Of changes, about so many are none of the products: bags laid down, other shelves' goods, a rearranged fixture."""
 EXTRA_PRODUCT, EXTRA_ITEM, BOTH_WAYS, TOO_MANY = 0.08, 0.75, 0.02, 0.05
 SHARE_MIN = 0.8
+CONFIDENCE_MIN = 0.6
+"""The best combination must have four fifths of what all combinations have, and be likelier than anything strange."""
 COMBINED_ITEMS_MAX = 3
 COMBINED_PRODUCTS_MAX = 3
 SINGLE_ITEMS_MAX = 500
@@ -123,7 +125,7 @@ def explain(
         return None
     smallest = min(product.unit_grams for product in products)
     share = best[0] / (total + STRANGE_SHARE / smallest)
-    if best[0] / total < SHARE_MIN:
+    if best[0] / total < SHARE_MIN or share < CONFIDENCE_MIN:
         return None
     return Explanation(best[1], round(share, 3))
 

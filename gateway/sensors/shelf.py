@@ -24,8 +24,9 @@ PICKED_NS = 1_200 * NS_PER_S // 1000
 MANY = 3
 MANY_NS = 2_500 * NS_PER_S // 1000
 """Some placed, or many picked: also what a hand on the shelf could look like, and nobody waits for it."""
+MANY_PLACED_NS = 3_400 * NS_PER_S // 1000
+"""A hand that leans weighs kilogrammes, and those are some number of items as well; staff bring an armful every 4 s."""
 UNEXPLAINED_NS = 5 * NS_PER_S
-"""Unexplained, or many placed: a hand that leans weighs kilogrammes, and those are some number of items as well."""
 SPI_PINS: Mapping[int, Mapping[str, int]] = {
     0: {"bus 0 (MISO)": 9, "bus 0 (MOSI)": 10, "bus 0 (SCLK)": 11, "bus 0 (CE0)": 8},
 }
@@ -269,7 +270,7 @@ class ShelfInterpreter:
         is_many = sum(abs(n) for n in found.counts) > MANY
         if all(n <= 0 for n in found.counts):
             return MANY_NS if is_many else PICKED_NS
-        return UNEXPLAINED_NS if is_many else MANY_NS
+        return MANY_PLACED_NS if is_many else MANY_NS
 
     def _changed(self, change: Change, *, is_last: bool = False) -> Iterator[Event]:
         calibration, products = self.settings.calibration, self.settings.products
