@@ -34,7 +34,7 @@ WINDOW_NS = 5 * NS_PER_S
 WINDOW_SAMPLES = 9
 """The smoothed RSSI is the median of the last 9 samples within 5 s: four outliers of nine change nothing."""
 SAMPLES_MIN = 3
-DWELL_NS = 3 * NS_PER_S
+DWELL_NS = 2 * NS_PER_S
 SLACK_DB_MIN = 1.0
 THRESHOLD_DB_MIN = 6.0
 THRESHOLD_SPREADS = 8.0
@@ -45,7 +45,7 @@ UNREST_SLACK_DB = 1.5
 UNREST_MAX = 4.0
 """Shadowing (people who stand between) lasts for seconds to minutes and is no noise to a CUSUM. So a tag that has
 changed its zone more than twice in the last ten minutes is given more slack and twice the dwell for each change more,
-up to 6 dB and 48 s: what moves for good is believed all the same, a little later."""
+up to 6 dB and 32 s: what moves for good is believed all the same, a little later."""
 SPREAD_DB_FIRST = 2.0
 SPREAD_SHARE = 1 / 8
 """The spread is learnt from differences of neighbouring samples, the winsorized mean of about the last 8."""

@@ -2,8 +2,8 @@
 
     python tests/bench/advertisements.py [--quick] [--json]
 
-Scenes: a shop (30 tags by UUID, address and namespace, 300 strangers, each heard once a second), nothing but tags,
-5,000 random addresses a minute with payloads never heard before, and decoding alone without the memory of payloads.
+Scenes: a shop (30 tags by UUID, address and namespace, 300 strangers, each heard once a second), 3,000 tags, 30 tags
+alone, 5,000 random addresses a minute with payloads never heard before, and decoding alone without the memory of payloads.
 `pipeline_us` has the engine's `Interpretation.read` around it.
 """
 
@@ -128,6 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     dice = random.Random(1)
     scenes = {
         "shop: 30 tags, 300 strangers": list(heard(tags() + strangers(dice, 300), count, dice)),
+        "3,000 tags present": list(heard([(f"{n:012x}", ibeacon(2, n)) for n in range(3000)], count, dice)),
         "30 tags only": list(heard(tags(), count, dice)),
         "5,000 new addresses a minute": list(new_addresses(count, dice)),
     }

@@ -173,6 +173,9 @@ class HelperRun:
     def close(self) -> None:
         """End the helper: politely, by SIGTERM, by SIGKILL. No process and no pipe is left. Never raises."""
         process, self._process = self._process, None
+        scanner, self._scanner = self._scanner, None
+        if scanner is not None and scanner._stderr is not None:
+            scanner._stderr.close()
         if process is None:
             return
         # A helper that is killed while it scans leaves the controller scanning: the scan is ended first.
@@ -186,7 +189,7 @@ class HelperRun:
                 process.kill()
                 if not _ended(process, self.patience.kill_s):
                     self.counts.helpers_stuck += 1  # in the kernel (state D); subprocess reaps it when it comes out
-        for stream in (process.stdin, process.stdout, self._scanner._stderr):
+        for stream in (process.stdin, process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
