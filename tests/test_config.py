@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +55,6 @@ def test_the_example_passes_and_is_what_the_contract_shows() -> None:
 
 
 def test_the_commented_defaults_of_the_example_are_the_defaults() -> None:
-    import re
-
     def uncommented(line: str) -> str:
         found = re.match(r"# ([a-z_]+ = .*)$", line)
         is_own = found and not re.search(r"/etc/gateway|gw-0042|client_id", line)
@@ -327,3 +328,39 @@ def test_every_file_is_read_before_the_mistakes_are_told(tmp_path: Path) -> None
     first, second = write(tmp_path, first="[site\n", second="x\n")
     files = [mistake.origin.file for mistake in mistakes_of([first, tmp_path / "absent", second])]
     assert files == [str(first), str(tmp_path / "absent"), str(second)]
+
+
+VALUES = (
+    *("true", "-1", "0", "1.5", "nan", "inf", '""', '"x"', '"17"', "[]", "[1]", "[[]]", "{}", "{ a = 1 }", "[{}]"),
+    *('"15 min"', '"-5 s"', '"1e400 s"', f'"{"9" * 400} d"', "4611686018427387904", "{ door = 1e300 }", '["x"]'),
+    *("2026-11-22", "07:30:00", "'''\n'''", '[{ tag = "a" }]', '[{ tag = "a", ibeacon = 5 }]', "0x" + "f" * 40),
+)
+
+
+def test_whatever_a_key_is_given_the_answer_is_a_configuration_or_sentences() -> None:
+    chance = random.Random(42)
+    lines = [re.sub(r"^# ([a-z_]+ = )", r"\1", line) for line in EXAMPLE.splitlines()]
+    keys = [number for number, line in enumerate(lines) if re.match(r"[a-z_]+ = ", line) and "[" not in line[-2:]]
+    refused = 0
+    for _ in range(400):
+        changed = list(lines)
+        for number in chance.sample(keys, 2):
+            changed[number] = re.sub(r" = .*", lambda found: f" = {chance.choice(VALUES)}", changed[number])
+        try:
+            loads("\n".join(changed))
+        except ConfigurationError:
+            refused += 1
+    assert refused > 300
+
+
+def test_torn_and_garbled_files_are_told_in_sentences() -> None:
+    chance = random.Random(43)
+    for _ in range(300):
+        raw = bytearray(EXAMPLE.encode())
+        for _ in range(chance.randint(1, 5)):
+            at = chance.randrange(len(raw))
+            raw[at : at + chance.randrange(9)] = bytes(
+                chance.choices(b"[]{}=\"'\n.,#0a-\x00\xff", k=chance.randrange(6))
+            )
+        with contextlib.suppress(ConfigurationError):
+            loads(raw.decode("utf-8", "replace"))
