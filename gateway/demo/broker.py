@@ -11,12 +11,12 @@ import logging
 import os
 import shutil
 import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal, Protocol
 
+from gateway.demo.child import spawn, stop
 from gateway.demo.loop import LoopThread
 from gateway.errors import Unavailable
 
@@ -103,14 +103,7 @@ class Mosquitto:
         configuration = directory / "mosquitto.conf"
         user = "user root" if os.geteuid() == 0 else ""  # else it gives up its rights to a user who may not read this
         configuration.write_text(MOSQUITTO_CONF.format(port=port, host=HOST, user=user), encoding="utf-8")
-        with (directory / "mosquitto.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [program, "-c", str(configuration)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the demonstration, which then stops it in order
-            )
+        self._process = spawn([program, "-c", str(configuration)], directory / "mosquitto.log")
         pause = Event()
         for _ in range(int(START_WITHIN_S / LOOKED_EVERY_S)):
             if _answers(port) or self._process.poll() is not None:
@@ -122,12 +115,7 @@ class Mosquitto:
             raise Unavailable(f"mosquitto did not start: {why or 'it says nothing'}", "try --broker amqtt")
 
     def close(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        stop(self._process, STOP_WITHIN_S)
 
 
 class Amqtt:

@@ -7,7 +7,6 @@ folder that is gone afterwards. Law: `pump` is called from one thread only; only
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from gateway.consumer.messages import Delivery
 from gateway.consumer.subscription import Subscription, topics_of
 from gateway.control import ask
 from gateway.demo.broker import BrokerName, EmbeddedBroker, open_broker
+from gateway.demo.child import spawn, stop
 from gateway.demo.line import Line
 from gateway.errors import GatewayError, Unavailable
 from gateway.model import NS_PER_S
@@ -146,15 +146,7 @@ class Stage:
         }
         environment.pop("NOTIFY_SOCKET", None)
         command = [sys.executable, "-m", "gateway", "run", "--simulated", "--config", str(self._configuration_path)]
-        with self._log_path.open("wb") as log:
-            self._daemon = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the demonstration, which then stops it in order
-            )
+        self._daemon = spawn(command, self._log_path, environment)
 
     def _ask(self) -> None:
         while not self._ended.wait(STATUS_EVERY_S):
@@ -240,12 +232,7 @@ class Stage:
         self._ended.set()
         if self._daemon is None or not self._is_running():
             return
-        self._daemon.send_signal(signal.SIGTERM)
-        try:
-            self.is_clean = self._daemon.wait(STOP_WITHIN_S) == 0
-        except subprocess.TimeoutExpired:
-            self._daemon.kill()
-            self._daemon.wait()
+        self.is_clean = stop(self._daemon, STOP_WITHIN_S) == 0
 
     def finish(self) -> tuple[Summary, list[Delivery]]:
         """Mend the line, let the backlog drain, stop the daemon, take in its last words, and sum up."""
