@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -22,7 +21,6 @@ from gateway.interpretation import Interpretation
 from gateway.model import (
     NS_PER_MS,
     NS_PER_S,
-    STREAMS,
     Acknowledged,
     CommandReceived,
     Event,
@@ -32,7 +30,6 @@ from gateway.model import (
     LinkUp,
     Order,
     Reading,
-    Stream,
     data_of,
 )
 from gateway.outbox import Outbox
@@ -151,9 +148,6 @@ class Engine:
     _discarded: dict[tuple[str, DiscardReason], int] = field(default_factory=dict)
     _discarding: threading.Lock = field(default_factory=threading.Lock)
     _discards_told_ns: int | None = None
-    _unsettled: dict[Stream, deque[tuple[int, str, Fact]]] = field(
-        default_factory=lambda: {stream: deque() for stream in STREAMS}
-    )
     _last: Instant | None = None
     _sensed_boot_ns: int | None = None
 
@@ -196,7 +190,6 @@ class Engine:
     def carry(self, now: Instant) -> None:
         """Let the outbox commit what is due and the uplink send what may be sent."""
         self.outbox.step(now)
-        self._settle()
         for order in self.uplink.step(now):
             self.link.obey(order)
 
@@ -217,7 +210,7 @@ class Engine:
             self.counters["events_recorded"] += 1
             if isinstance(event.fact, SensorFailed | SensorRecovered):
                 log.warning("%s sensor=%s reason=%s", event.fact.detail, event.subject, event.fact.reason)
-            self._unsettled[event.fact.stream].append((sequence, event.subject, event.fact))
+            self._fold(event.subject, event.fact)
 
     def due_in_s(self, now: Instant) -> float:
         """Return how long nothing falls due by itself, in seconds, `WAIT_MAX_S` at most."""
@@ -298,18 +291,12 @@ class Engine:
 
     # What must be known after a restart, and what was never recorded.
 
-    def _settle(self) -> None:
-        """Fold into the memory what has become durable: never more than was recorded."""
+    def _fold(self, subject: str, fact: Fact) -> None:
+        """Fold an appended event into the memory. The outbox saves the memory only when what it knows of is durable."""
         sensors: dict[str, Any] = self.outbox.memory.setdefault("sensors", {})
-        for stream, waiting in self._unsettled.items():
-            if not waiting:
-                continue
-            through = self.outbox.positions(stream).recorded_through
-            while waiting and waiting[0][0] <= through:
-                _, subject, fact = waiting.popleft()
-                known = sensors.get(subject, {})
-                if (knows := self.remember(subject, known, fact.type, data_of(fact))) is not known:
-                    sensors[subject] = dict(knows)
+        known = sensors.get(subject, {})
+        if (knows := self.remember(subject, known, fact.type, data_of(fact))) is not known:
+            sensors[subject] = dict(knows)
 
     def _discard(self, sensor: str, reason: DiscardReason, count: int = 1) -> None:
         with self._discarding:
