@@ -270,21 +270,28 @@ def _unfit(value: Any, at: Location) -> Iterator[tuple[Location, str, str]]:
         yield at, f"found a number of {len(f'{value:x}')} hexadecimal digits", "a whole number of 64 bits"
 
 
+_TUPLE = re.compile(r"\('[^()]*\)")
+_UNQUOTED = re.compile(r"([A-Za-z0-9_-]+)\s*=\s*([^\"'\[{#\s][^\"'#]*)")
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
 def _syntax_mistake(text: str, file: str, message: str) -> Mistake:
     place = _PLACE.search(message)
     what = _PLACE.sub("", message)
-    what = what[:1].lower() + what[1:]
+    what = _TUPLE.sub(
+        lambda found: "[" + ".".join(re.findall(r"'([^']*)'", found[0])) + "]", what[:1].lower() + what[1:]
+    )
     text_lines = text.splitlines() or [""]
     if place is None:
         return Mistake(Origin(file), "", f"this is not TOML: {what}")
     line = int(place[1]) if place[1] else len(text_lines)
     column = f", column {place[2]}" if place[2] else ", at its end"
     written = text_lines[line - 1].strip()[:60] if line <= len(text_lines) else ""
-    # Only what looks like a key's line is repeated: a password file given by mistake must not reach a log.
-    advice = f"the line reads: {written}" if re.match(r"\s*(\[|[A-Za-z0-9_-]+\s*[= ])", written) else ""
+    if bare := _UNQUOTED.fullmatch(written):
+        advice = f'texts stand in quotation marks: {bare[1]} = "{bare[2].strip()}"'
+    else:
+        # Only what looks like a key's line is repeated: a password file given by mistake must not reach a log.
+        advice = f"the line reads: {written}" if re.match(r"\s*(\[|[A-Za-z0-9_-]+\s*[= ])", written) else ""
     return Mistake(Origin(file, line), "", f"this is not TOML: {what} (line {line}{column})", "", advice)
 
 

@@ -235,6 +235,8 @@ MESSAGES = [
     ),
     (SITE + "[outbox]\ndirectory = 2026-11-22\n", ":4: outbox.directory: found the date 2026-11-22; allowed is"),
     ("[site]\nstore = \n", ":2: this is not TOML: invalid value (line 2, column 9). The line reads: store ="),
+    ("[site]\nstore = 0042\n", '(line 2, column 10). Texts stand in quotation marks: store = "0042"'),
+    (SITE + "[site]\n", ":3: this is not TOML: cannot declare [site] twice (line 3, column 6)"),
     ("[site\n", ":1: this is not TOML: expected ']' at the end of a table declaration (line 1, column 6)"),
 ]
 

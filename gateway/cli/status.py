@@ -47,7 +47,8 @@ def at_rest(configuration: Configuration) -> dict[str, Any]:
     try:
         outbox, streams = outbox_at_rest(configuration)
     except GatewayError as error:
-        outbox, streams = {"error": str(error)}, {}
+        unknown = dict.fromkeys(("entries", "bytes", "oldest_entry_ms", "degraded"))
+        outbox, streams = {**unknown, "error": str(error)}, {}
     return {
         "running": False,
         "state": "not running",
