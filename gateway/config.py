@@ -25,7 +25,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from gateway.broker import BrokerSettings
 from gateway.config_file import Document, Location, Mistake, Origin, parse, read, shown
-from gateway.config_mistakes import broker_mistakes, repeated_ids, shared_pins, too_deep, translated
+from gateway.config_mistakes import broker_mistakes, pins_as_written, repeated_ids, shared_pins, too_deep, translated
 from gateway.config_words import annotation_at, did_you_mean, stand_in
 from gateway.errors import ConfigurationError
 from gateway.outbox.settings import OutboxSettings
@@ -199,10 +199,13 @@ def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]
     sections = {name: _section(document, name, settings, mistakes) for name, settings in SECTIONS.items()}
     for kind in by_table.values():
         mistakes += _not_a_list(document, kind.table)
-    sensors = [
-        (by_table[table], _checked(document, (table, index), by_table[table].settings, entry, mistakes))
-        for table, index, entry in document.entries(by_table)
-    ]
+    sensors: list[tuple[Kind[Any], Any]] = []
+    pins: list[tuple[str, int, Mapping[str, int]]] = []
+    for table, index, entry in document.entries(by_table):
+        kind = by_table[table]
+        settings = _checked(document, (table, index), kind.settings, entry, mistakes)
+        sensors.append((kind, settings))
+        pins.append((table, index, pins_as_written(entry) if settings is None else kind.pins(settings)))
     if in_detail := list(broker_mistakes(document)):
         # The settings check themselves as well, but only up to their first mistake and without its key.
         told = {"broker", *(mistake.key for mistake in in_detail)}
@@ -212,7 +215,7 @@ def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]
         if slashes_max is not None:
             mistakes += too_deep(document, broker.topic_prefix, slashes_max + 1, broker.profile)
     mistakes += repeated_ids(document, by_table)
-    mistakes += shared_pins(document, by_table)
+    mistakes += shared_pins(document, pins)
     if mistakes:
         return None, tuple(
             sorted(dict.fromkeys(mistakes), key=lambda mistake: (mistake.origin.file, mistake.origin.line or 0))

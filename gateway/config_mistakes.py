@@ -72,7 +72,8 @@ def _mistake(
         named = words.split(maxsplit=1)[0] if words else ""
         if named in keys and named in value:
             inside, here = (*inside, named), (*here, named)
-            words = words.removeprefix(named).strip()
+            if words.startswith(f"{named} must"):
+                words = words.removeprefix(named).strip()
             words = words if "found" in words else f"found {shown(value[named])}: {words}"
         return inside, document.mistake(here, words)
     words = allowed(annotation)
@@ -106,22 +107,23 @@ def repeated_ids(document: Document, tables: Iterable[str]) -> Iterator[Mistake]
             first[sensor] = at
 
 
-def shared_pins(document: Document, tables: Iterable[str]) -> Iterator[Mistake]:
-    """Yield a mistake for each pin that has a user already.
-
-    From the keys as they stand (`..._pin`), not from settings: a table with another mistake takes part all the same.
-    """
+def shared_pins(document: Document, users: Iterable[tuple[str, int, Mapping[str, int]]]) -> Iterator[Mistake]:
+    """Yield a mistake for each pin that has a user already; `users` are tables, their index, and their pins by key."""
     first: dict[int, Location] = {}
-    for table, index, entry in document.entries(tables):
-        for key, pin in entry.items():
-            if not key.endswith("_pin") or not isinstance(pin, int) or isinstance(pin, bool):
-                continue
+    for table, index, pins in users:
+        for key, pin in pins.items():
             at = (table, index, key)
             if pin in first:
                 user = f"{document.key_of(first[pin])}, {document.origin_of(first[pin])}"
                 yield document.mistake(at, f"found {pin}, which is used already ({user})", "a pin used once")
             else:
                 first[pin] = at
+
+
+def pins_as_written(entry: Mapping[str, Any]) -> dict[str, int]:
+    """Return the pins of a table that is wrong otherwise, so that it takes part in the search for shared ones."""
+    pins = ((key, value) for key, value in entry.items() if key.endswith("_pin"))
+    return {key: value for key, value in pins if isinstance(value, int) and not isinstance(value, bool)}
 
 
 SCHEMES = ("mqtts", "mqtt", "wss", "ws")

@@ -197,6 +197,14 @@ MESSAGES = [
         ':9: [[door]] "back".beam_pin: found 27, which is used already ([[door]] "entrance".inner_pin, c.toml:6)',
     ),
     (
+        SITE + '[[shelf]]\nid = "a"\ndriver = "hx711-spi"\n[[door]]\nid = "back"\nbeam_pin = 10\n',
+        ':8: [[door]] "back".beam_pin: found 10, which is used already ([[shelf]] "a"',
+    ),
+    (
+        SITE + '[[shelf]]\nid = "a"\ndriver = "hx711-spi"\ndata_pin = 5\n',
+        ':6: [[shelf]] "a".data_pin: found 5: data_pin and clock_pin belong to driver "hx711"',
+    ),
+    (
         SITE + '[[scanner]]\nid = "gateway"\n',
         ':4: [[scanner]] "gateway".id: found "gateway", which names the gateway itself',
     ),

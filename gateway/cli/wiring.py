@@ -21,8 +21,6 @@ HEADER: tuple[str | int, ...] = (
 )
 """Pins 1 to 40 of every Pi since the B+: a supply, or a BCM number. `hardware/header.toml` has the whole table."""
 
-SPI0 = {10: "SPI0 MOSI", 9: "SPI0 MISO", 11: "SPI0 SCLK", 8: "SPI0 CE0"}
-
 
 @click.command(cls=Verb, example="gateway wiring --config gateway.toml")
 @configured
@@ -44,12 +42,11 @@ def wiring(config: tuple[Path, ...], as_json: bool) -> int:
 
 def users_of(configuration: Configuration) -> dict[Any, str]:
     """Return who uses each BCM number: `entrance.outer_pin`."""
-    users: dict[Any, str] = {}
-    for kind, settings in configuration.sensors:
-        users |= {pin: f"{settings.id}.{key}" for key, pin in kind.pins(settings).items()}
-        if getattr(settings, "driver", "") == "hx711-spi":
-            users |= {pin: f"{settings.id} ({use})" for pin, use in SPI0.items()}
-    return users
+    return {
+        pin: f"{settings.id}.{key}"
+        for kind, settings in configuration.sensors
+        for key, pin in kind.pins(settings).items()
+    }
 
 
 def _draw(users: dict[Any, str]) -> None:
