@@ -13,6 +13,18 @@ from gateway.checks import Check, Examination, broker, daemon, examined, machine
 from gateway.config import Configuration
 
 
+WHY = {
+    "configuration": "it decides what is counted, and where it goes",
+    "outbox": "what happens is recorded there before it is sent",
+    "clock": "events get their time from it",
+    "machine": "a weak supply or heat makes cards break and readings spoil",
+    "sensors": "doors, scales and beacons are read through it",
+    "broker": "events are delivered through it",
+    "daemon": "it counts, records and sends",
+}
+"""Why a group matters, where a check does not say it better."""
+
+
 def examinations(configuration: Configuration) -> Iterator[Examination]:
     """Yield every examination, in the order in which they help: what is near first, the daemon's own word last."""
     yield from machine.examinations(configuration)
@@ -24,7 +36,8 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
 def checks(configuration: Configuration) -> Iterator[Check]:
     """Yield each finding as soon as it is found."""
     for examination in examinations(configuration):
-        yield from examined(examination)
+        for check in examined(examination):
+            yield check if check.why else dataclasses.replace(check, why=WHY[check.group])
 
 
 def examine(configuration: Configuration) -> dict[str, Any]:

@@ -245,6 +245,7 @@ def test_every_finding_that_is_not_well_says_why_and_what_to_do(write_configurat
         if check.result in ("warning", "failed"):
             assert_helps(check)
         assert check.code
+        assert check.why
     assert document(tuple(found))["result"] in ("failed", "warning", "ok")
 
 
