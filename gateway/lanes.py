@@ -173,8 +173,10 @@ class Lanes:
         if self._next_live is None:
             for _ in range(len(self._live)):
                 stream = STREAMS[self._live_turn % len(STREAMS)]
-                self._live_turn += 1
-                entry = self._pop(stream, self._live[stream])
+                track = self._live[stream]
+                entry = self._pop(stream, track)
+                if not track.ahead:
+                    self._live_turn += 1  # the next stream's turn, when what was read of this one is sent
                 if entry is not None:
                     self._next_live = self.single(entry, "live")
                     break

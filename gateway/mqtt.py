@@ -131,6 +131,7 @@ class _Connection:
         self._commands_second = 0
         self._commands = 0
         self._tokens: dict[int, int] = {}
+        self._acknowledged: list[Acknowledged] = []
         self._up = False
         self._had_connack = False
         self._connack: int | None = None
@@ -153,6 +154,9 @@ class _Connection:
             self._ended = True
         self._orders.append(order)
         if self._asleep:
+            self._asleep = (
+                False  # one write wakes it; set before the write, so that no later sleep is taken for this one
+            )
             with self._lock:
                 if not self._over:
                     os.eventfd_write(self._wake, 1)
@@ -268,6 +272,7 @@ class _Connection:
             if readable:
                 self._heard = now
                 client.loop_read()
+                self._tell_acknowledged()
             self._take_orders(client)
             if client.want_write():
                 client.loop_write()
@@ -279,6 +284,12 @@ class _Connection:
             if self._leaving_until is not None and now >= self._leaving_until:
                 return
         self._say_why()
+
+    def _tell_acknowledged(self) -> None:
+        """Tell what one reading brought in one go: each word between two system calls would wake the engine alone."""
+        acknowledged, self._acknowledged = self._acknowledged, []
+        for word in acknowledged:
+            self._emit(word)
 
     def _can_take(self, client: Client) -> bool:
         """True if an order may be handed to paho now: what it was given before is written, and the link is up."""
@@ -404,7 +415,7 @@ class _Connection:
     def _on_publish(self, client: Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         token = self._tokens.pop(mid, None)
         if token is not None:
-            self._emit(Acknowledged(self.link, token, reason.value))
+            self._acknowledged.append(Acknowledged(self.link, token, reason.value))
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
         try:

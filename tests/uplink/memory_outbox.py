@@ -37,12 +37,13 @@ class MemoryOutbox:
     refused: list[tuple[Entry, str]] = field(default_factory=list)
     saves: int = 0
     _entries: dict[Stream, list[Entry]] = field(default_factory=lambda: defaultdict(list))
-    _pending: dict[Stream, dict[int, None]] = field(default_factory=lambda: defaultdict(dict))
+    _pending: dict[Stream, set[int]] = field(default_factory=lambda: defaultdict(set))
+    _through: dict[Stream, int] = field(default_factory=lambda: defaultdict(int))
 
     def append(self, stream: Stream, payload: bytes) -> int:
         sequence = len(self._entries[stream]) + 1
         self._entries[stream].append(Entry(stream, sequence, self.epoch, payload))
-        self._pending[stream][sequence] = None
+        self._pending[stream].add(sequence)
         return sequence
 
     def passed(self, now: Instant, subject: str = "entrance", stream: Stream = "door", note: str | None = None) -> int:
@@ -52,13 +53,18 @@ class MemoryOutbox:
     def positions(self, stream: Stream) -> MemoryPositions:
         pending = self._pending[stream]
         recorded = len(self._entries[stream])
-        return MemoryPositions(recorded, next(iter(pending)) - 1 if pending else recorded, len(pending))
+        while self._through[stream] < recorded and self._through[stream] + 1 not in pending:
+            self._through[stream] += 1
+        return MemoryPositions(recorded, self._through[stream], len(pending))
 
     def read(self, stream: Stream, after: int, limit: int, bytes_max: int, through: int | None = None) -> list[Entry]:
         found: list[Entry] = []
         size = 0
-        for entry in self._entries[stream][after : through if through is not None else None]:
-            if entry.sequence not in self._pending[stream]:
+        entries, pending = self._entries[stream], self._pending[stream]
+        start = max(after, self._through[stream])
+        for index in range(start, len(entries) if through is None else min(through, len(entries))):
+            entry = entries[index]
+            if entry.sequence not in pending:
                 continue
             if len(found) == limit or (found and size + len(entry.payload) > bytes_max):
                 break
@@ -69,7 +75,7 @@ class MemoryOutbox:
     def acknowledge(self, stream: Stream, first: int, last: int) -> None:
         for sequence in range(first, last + 1):
             assert self._entries[stream][sequence - 1]
-            self._pending[stream].pop(sequence, None)
+            self._pending[stream].discard(sequence)
 
     def refuse(self, entry: Entry, why: str) -> None:
         self.refused.append((entry, why))
