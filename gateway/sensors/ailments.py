@@ -38,7 +38,7 @@ RATE_LOW, RATE_HIGH = 0.5, 2.0
 NOISY_WINDOWS, CALM_WINDOWS = 10, 3
 ALTERNATING = -0.25
 """Successive steps of noise are correlated by -0.5; those of a hand, which moves below 3 Hz, are not."""
-BROKEN_REASONS = ("driver_missing", "pin_in_use", "pin_unavailable", "driver_died", "driver_hung")
+UNHEARD_REASONS = ("silent", "driver_missing", "pin_in_use", "pin_unavailable", "driver_died", "driver_hung")
 
 DETAILS = {
     "saturated": "the converter is at its end of scale: overloaded, or a load cell wire is loose or swapped",
@@ -79,7 +79,7 @@ class Ailments:
     def __init__(self, rate_hz: int, faults: Faults) -> None:
         self.faults = faults
         self.rate_hz = rate_hz
-        self.last: Instant | None = None  # of the last sample, or the first tick
+        self.last: Instant | None = None  # of the last sample
         self._run: Run | None = None
         self._frozen: str | None = None  # saturated, unplugged or stuck
         self._frozen_value = 0
@@ -101,7 +101,8 @@ class Ailments:
 
     def sample(self, at: Instant, counts: int) -> Iterator[Event]:
         """Judge one sample."""
-        yield from self.faults.recover(at, "silent", detail="samples come again")
+        if "silent" in self.faults.active:
+            yield from self.faults.recover(at, "silent", detail="samples come again")
         if self.last is None or at.boot_ns - self.last.boot_ns >= SILENT_NS:
             self._rate_from, self._rate_count = at, 0
             self._run = None
@@ -132,17 +133,16 @@ class Ailments:
                 yield from self.faults.fail(self._judged[0].at, "noisy", DETAILS["noisy"])
 
     def tick(self, now: Instant) -> Iterator[Event]:
-        """Tell silence."""
-        if self.last is None:
-            self.last = now
+        """Tell silence after samples; of a scale that never gave one, the driver tells it."""
         due_ns = self.due_ns()
-        if due_ns is not None and due_ns <= now.boot_ns:
+        if self.last is not None and due_ns is not None and due_ns <= now.boot_ns:
             self._points.clear()
             yield from self.faults.fail(self.last, "silent", DETAILS["silent"])
 
     def due_ns(self) -> int | None:
         """Return when silence is a fault; None while it is one, or while the driver has told a worse one."""
-        if self.last is None or any(reason in self.faults.active for reason in (*BROKEN_REASONS, "silent")):
+        active = self.faults.active
+        if self.last is None or (active and not active.keys().isdisjoint(UNHEARD_REASONS)):
             return None
         return self.last.boot_ns + SILENT_NS
 

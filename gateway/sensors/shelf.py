@@ -196,6 +196,7 @@ class ShelfInterpreter:
         self._ailments = Ailments(settings.rate_hz, surroundings.faults)
         self._blocks = Blocks(settings.rate_hz)
         self._standings = [Standing() for _ in settings.products]
+        self._is_waiting = False  # a state differs from what was told
         self._dwell_ns = int(settings.level_dwell_s * NS_PER_S)
         self._latest_ns = 0
         per_gram = abs(settings.calibration.counts_per_gram) if settings.calibration is not None else 1.0
@@ -206,12 +207,15 @@ class ShelfInterpreter:
 
     def read(self, reading: Reading) -> Iterator[Event]:
         """Take one sample."""
-        at = reading.at.later(max(0, self._latest_ns - reading.at.boot_ns))
+        behind_ns = self._latest_ns - reading.at.boot_ns
+        at = reading.at.later(behind_ns) if behind_ns > 0 else reading.at
         yield from self.tick(at)
         if not isinstance(reading, ScaleSampled):
             return
         yield from self._ailments.sample(at, reading.counts)
         if self.settings.calibration is None:
+            detail = "the scale is not calibrated: run gateway calibrate, or give calibration in the configuration"
+            yield from self.faults.fail(at, "not_calibrated", detail)
             return
         if reading.counts in (WORD_MAX, WORD_MIN) or self._ailments.is_frozen:
             if self._ailments.is_frozen:
@@ -233,9 +237,6 @@ class ShelfInterpreter:
     def tick(self, now: Instant) -> Iterator[Event]:
         """Tell silence, and levels that have lasted."""
         self._latest_ns = max(self._latest_ns, now.boot_ns)
-        if self.settings.calibration is None:
-            detail = "the scale is not calibrated: run gateway calibrate, or give calibration in the configuration"
-            yield from self.faults.fail(now, "not_calibrated", detail)
         if (due_ns := self._level_due_ns()) is not None and due_ns <= now.boot_ns:
             yield from self._tell_levels(now)
         was_silent = "silent" in self.faults.active
@@ -309,9 +310,10 @@ class ShelfInterpreter:
             if state != standing.now:
                 standing.now, standing.since = state, since
                 standing.fact = ShelfLevel(state, product.sku, count, product.capacity, _rounded(grams))
+        self._is_waiting = any(standing.now != standing.told for standing in self._standings)
 
     def _level_due_ns(self) -> int | None:
-        if self._balance.is_moving or not self._ailments.is_sound:
+        if not self._is_waiting or self._balance.is_moving or not self._ailments.is_sound:
             return None
         waiting = (s for s in self._standings if s.now != s.told and s.since is not None)
         return min((self._told_at_ns(standing) for standing in waiting), default=None)
@@ -321,7 +323,7 @@ class ShelfInterpreter:
         return standing.since.boot_ns + (self._dwell_ns if standing.told is not None else 0)
 
     def _tell_levels(self, now: Instant) -> Iterator[Event]:
-        if self._balance.is_moving or not self._ailments.is_sound:
+        if not self._is_waiting or self._balance.is_moving or not self._ailments.is_sound:
             return
         for standing in self._standings:
             if standing.now == standing.told or standing.since is None or standing.fact is None:
@@ -329,6 +331,7 @@ class ShelfInterpreter:
             if self._told_at_ns(standing) <= now.boot_ns:
                 standing.told = standing.now
                 yield Event(self.settings.id, standing.since, standing.fact)
+        self._is_waiting = any(standing.now != standing.told for standing in self._standings)
 
 
 def interpreter(settings: ShelfSettings, surroundings: Surroundings) -> ShelfInterpreter:

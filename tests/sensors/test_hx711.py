@@ -12,7 +12,7 @@ import pytest
 from gpiozero.devices import Device
 
 from gateway.clock import SystemClock
-from gateway.model import DriverFailed, DriverRecovered, Reading
+from gateway.model import DriverFailed, DriverRecovered, Instant, Reading
 from gateway.sensors.drivers.hx711 import Converter, Hx711Driver, driver_for, read_frame, signed_24
 from gateway.sensors.drivers.hx711_iio import Hx711IioDriver
 from gateway.sensors.drivers.hx711_spi import Hx711SpiDriver, word_of
@@ -42,6 +42,18 @@ class Heard:
 
     def _of(self, kind: type[Reading]) -> list[Reading]:
         return [reading for reading in self.readings if isinstance(reading, kind)]
+
+
+class QuickClock(SystemClock):
+    """A clock that runs `times` as fast, so that no test waits for seconds."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def now(self) -> Instant:
+        now = super().now()
+        return Instant(now.boot_ns * self.times, now.wall_ns, now.clock)
 
 
 class Bench:
@@ -158,7 +170,7 @@ def test_a_missing_converter_is_reset_and_waited_for_not_read() -> None:
     chip = Chip(lambda n: 1, time.monotonic_ns, period_ns=10**15)
     heard = Heard()
     factory = wired(chip)
-    driver = Hx711Driver(ShelfSettings("s", data_pin=5, clock_pin=6, rate_hz=80), SystemClock(), factory)
+    driver = Hx711Driver(ShelfSettings("s", data_pin=5, clock_pin=6, rate_hz=80), QuickClock(4), factory)
     driver.start(heard)
     until_ns = time.monotonic_ns() + int(WITHIN_S * 1e9)
     while not driver.counters()["ready_timeouts"] and time.monotonic_ns() < until_ns:
@@ -166,6 +178,17 @@ def test_a_missing_converter_is_reset_and_waited_for_not_read() -> None:
     driver.close()
     assert driver.counters()["ready_timeouts"] >= 1
     assert not heard.readings
+
+
+def test_a_converter_that_never_answers_is_told_silent_once_in_five_seconds() -> None:
+    chip = Chip(lambda n: 1, time.monotonic_ns, period_ns=10**15)
+    heard = Heard()
+    driver = Hx711Driver(ShelfSettings("s", data_pin=5, clock_pin=6, rate_hz=80), QuickClock(20), wired(chip))
+    driver.start(heard)
+    failed = heard.wait(1, DriverFailed)
+    driver.close()
+    assert failed[0].reason == "silent"
+    assert not [reading for reading in heard.readings if isinstance(reading, ScaleSampled)]
 
 
 def test_two_shelves_on_one_pin_the_second_fails_by_name() -> None:

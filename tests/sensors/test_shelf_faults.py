@@ -48,7 +48,12 @@ def test_a_fault_is_told_within_15_s(reason: str) -> None:
     assert [data["reason"] for data in told(shelf.plays(FROM + 15), "failed")] == [reason]
 
 
-@pytest.mark.parametrize("reason", BROKEN)
+def test_a_scale_that_never_spoke_says_nothing_here() -> None:
+    shelf = Shelf(3300, calibration=None).reads(0, 100, BROKEN["silent"])
+    assert not shelf.plays(60), "its driver tells silence from the start; a recording without it tells nothing"
+
+
+@pytest.mark.parametrize("reason", [reason for reason in BROKEN if reason != "silent"])
 def test_a_scale_broken_from_the_start_never_tells_grams(reason: str) -> None:
     events = Shelf(3300).reads(0, 1000, BROKEN[reason]).plays(60)
     assert [event.fact.type for event in events] == ["store.sensor.failed"]

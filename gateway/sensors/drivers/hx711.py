@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.clock import Clock
-from gateway.model import NS_PER_S, Reading
+from gateway.model import NS_PER_S, DriverFailed, Instant, Reading
 from gateway.sensors import Driver
 from gateway.sensors.drivers import SupervisedThread
 from gateway.sensors.drivers.pins import Claim, reader, writer
@@ -30,6 +30,15 @@ READY_MAX_NS = NS_PER_S
 ASLEEP_SHARE = 0.7
 POLLS_A_PERIOD = 40
 OUT_OF_STEP_MAX = 3
+
+
+SILENT_NS = 5 * NS_PER_S
+
+
+def silent(sensor: str, at: Instant) -> DriverFailed:
+    """Return the failure of a converter that does not answer; the sample that ends it needs no other word."""
+    detail = "the converter gives no sample: it is not powered, or its clock or data wire is broken"
+    return DriverFailed(sensor, at, "silent", detail)
 
 
 def signed_24(word: int) -> int:
@@ -123,7 +132,7 @@ class Hx711Driver:
             thread.stopping.wait(converter.reset_begin())
             converter.reset_end()
             period_s = 1 / self.settings.rate_hz
-            waited_from_ns = self.clock.now().boot_ns
+            waited_from_ns = heard_ns = self.clock.now().boot_ns
             while not thread.stopping.is_set():
                 thread.alive()
                 at = self.clock.now()
@@ -131,6 +140,9 @@ class Hx711Driver:
                     if at.boot_ns - waited_from_ns >= READY_MAX_NS:
                         waited_from_ns = at.boot_ns
                         self._counters["ready_timeouts"] += 1
+                        if at.boot_ns - heard_ns >= SILENT_NS:
+                            heard_ns = at.boot_ns
+                            self.emit(silent(self.settings.id, at))
                         thread.stopping.wait(converter.reset_begin())
                         converter.reset_end()
                     thread.stopping.wait(period_s / POLLS_A_PERIOD)
@@ -138,6 +150,7 @@ class Hx711Driver:
                 waited_from_ns = at.boot_ns
                 counts = converter.take()
                 if counts is not None:
+                    heard_ns = at.boot_ns
                     self.emit(ScaleSampled(self.settings.id, at, counts))
                     # After the sample, so that the recovery it tells never comes before its own proof.
                     thread.good()

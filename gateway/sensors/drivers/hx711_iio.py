@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.clock import Clock
 from gateway.model import Reading
 from gateway.sensors.drivers import DriverError, SupervisedThread
-from gateway.sensors.drivers.hx711 import signed_24
+from gateway.sensors.drivers.hx711 import SILENT_NS, signed_24, silent
 from gateway.sensors.shelf import ScaleSampled, ShelfSettings
 
 DEVICES = Path("/sys/bus/iio/devices")
@@ -57,11 +57,17 @@ class Hx711IioDriver:
             detail = f"{self.folder} is a {name or 'nameless device'}, not an hx711; check device in the configuration"
             raise DriverError("driver_missing", detail)
         period_s = 1 / self.settings.rate_hz
+        heard_ns = self.clock.now().boot_ns
         while not thread.stopping.is_set():
             thread.alive()
             began_ns = self.clock.now().boot_ns
             counts = self._read()
-            if counts is not None:
+            if counts is None:
+                if began_ns - heard_ns >= SILENT_NS:
+                    heard_ns = began_ns
+                    self.emit(silent(self.settings.id, self.clock.now()))
+            else:
+                heard_ns = began_ns
                 self.emit(ScaleSampled(self.settings.id, self.clock.now(), counts))
                 # After the sample, so that the recovery it tells never comes before its own proof.
                 thread.good()

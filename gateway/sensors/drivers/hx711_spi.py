@@ -13,7 +13,7 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.model import NS_PER_S, Reading
 from gateway.sensors.drivers import DriverError, SupervisedThread
-from gateway.sensors.drivers.hx711 import SETTLING_FRAMES, signed_24
+from gateway.sensors.drivers.hx711 import SETTLING_FRAMES, SILENT_NS, signed_24, silent
 from gateway.sensors.drivers.pins import shared_factory
 from gateway.sensors.shelf import ScaleSampled, ShelfSettings
 
@@ -88,7 +88,7 @@ class Hx711SpiDriver:
         try:
             period_s = 1 / self.settings.rate_hz
             settling = SETTLING_FRAMES
-            waited_from_ns = self.clock.now().boot_ns
+            waited_from_ns = heard_ns = self.clock.now().boot_ns
             while not thread.stopping.is_set():
                 thread.alive()
                 at = self.clock.now()
@@ -96,6 +96,9 @@ class Hx711SpiDriver:
                     if at.boot_ns - waited_from_ns >= READY_MAX_NS:
                         waited_from_ns = at.boot_ns
                         self._counters["ready_timeouts"] += 1
+                        if at.boot_ns - heard_ns >= SILENT_NS:
+                            heard_ns = at.boot_ns
+                            self.emit(silent(self.settings.id, at))
                     thread.stopping.wait(period_s / POLLS_A_PERIOD)
                     continue
                 waited_from_ns = at.boot_ns
@@ -108,6 +111,7 @@ class Hx711SpiDriver:
                     settling -= 1
                     self._counters["frames_settling"] += 1
                 else:
+                    heard_ns = at.boot_ns
                     self.emit(ScaleSampled(self.settings.id, at, counts))
                     # After the sample, so that the recovery it tells never comes before its own proof.
                     thread.good()
