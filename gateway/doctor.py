@@ -12,7 +12,6 @@ from typing import Any
 from gateway.checks import Check, Examination, broker, daemon, examined, machine, sensors
 from gateway.config import Configuration
 
-
 WHY = {
     "configuration": "it decides what is counted, and where it goes",
     "outbox": "what happens is recorded there before it is sent",
