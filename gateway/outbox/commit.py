@@ -59,7 +59,7 @@ class Committer:
         self._flights: dict[Stream, Flight] = {}
         self._wants_file: set[Stream] = set()
         self._stuck: set[Stream] = set()  # streams that wait for room
-        self._victims: list[tuple[StreamLog, int]] = []
+        self._victims: list[tuple[StreamLog, Segment]] = []
         self._into_reserve = False
 
     @property
@@ -91,8 +91,8 @@ class Committer:
         """Let the stream have a file before it has entries."""
         self._wants_file.add(log.name)
 
-    def take_victims(self) -> list[tuple[StreamLog, int]]:
-        """Return the files (stream, index) that must leave for what was asked of `next_job`."""
+    def take_victims(self) -> list[tuple[StreamLog, Segment]]:
+        """Return the files that must leave for what was asked of `next_job`."""
         victims, self._victims = self._victims, []
         return victims
 
@@ -130,6 +130,9 @@ class Committer:
             size = min(size, GATEWAY_LAST_RESORT_BYTES)
         size = max(size, needed)
         if not log.naming and not self._retention.has_room(log.name, size):
+            if not log.pending and log.name != "gateway":
+                self._wants_file.discard(log.name)  # nothing is shed for an empty file
+                return None
             self._make_room(log, size, now, floors=True)
             return None
         path = os.path.join(log.directory, segment_name(base, self.epoch))
@@ -158,6 +161,7 @@ class Committer:
     def _make_room(self, log: StreamLog, size_bytes: int, now: Instant, floors: bool) -> bool:
         victims = self._retention.victims(log.name, size_bytes, floors)
         if victims is None:
+            self._retention.full_at_bytes = None  # what filled the disk may be gone by the next try
             if floors:
                 self.fail("record", OSError(errno.ENOSPC, "no room, and nothing is left that may go"), now)
             return False
@@ -194,7 +198,7 @@ class Committer:
     def _take_back(self, log: StreamLog, job: Append, error: OSError, now: Instant) -> Seal | None:
         seal = None
         log.take_back(now.boot_ns)
-        if not log.pending:
+        if not log.pending and log.name == "gateway":
             self._wants_file.add(log.name)
         if job.create is None or not isinstance(error, NotCreated):
             if job.create is not None and log.active is not None:
@@ -216,6 +220,8 @@ class Committer:
 
     def _sheds_for(self, log: StreamLog, create: Create, now: Instant) -> bool:
         """Look for what may leave where the disk is full; tell whether there is hope without waiting."""
+        if not log.pending and log.name != "gateway":
+            return True
         self._retention.full_at_bytes = self._retention.used_bytes()
         if not create.keep_reserve:
             return log.name != "gateway" and self._make_room(log, create.size_bytes, now, floors=False)

@@ -35,7 +35,7 @@ from gateway.outbox.retention import Retention
 from gateway.outbox.saving import Remembered, Saver
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME, memory_text
-from gateway.outbox.stream import StreamLog
+from gateway.outbox.stream import Segment, StreamLog
 from gateway.outbox.table import EntryDatabase, OutboxSource
 from gateway.outbox.writing import Append, Begin, Done, Job, Remove, Save, Seal, SetAside, Trim, Writer
 
@@ -302,19 +302,20 @@ class Outbox:
 
     def due_ns(self) -> int | None:
         """Return the `boot_ns` at which `step` has something to do by the clock alone."""
-        times: list[int | None] = [self._retained_ns + RETAIN_EVERY_NS]
+        times: list[int | None] = []
         retry_record_ns = self._committer.retry_ns("record", self._now)
         retry_state_ns = self._committer.retry_ns("state", self._now)
         if self._found is not None:
-            times.append(retry_state_ns)
+            times.append(retry_state_ns)  # until the opening is durable nothing else is done
         else:
+            times.append(self._retained_ns + RETAIN_EVERY_NS)
             commits = [self._committer.due_ns(log) for log in self._logs.values()]
             times += commits if retry_record_ns is None else [retry_record_ns]
             save_ns = self._saver.waiting_until_ns() or self._saver.due_ns()
             times.append(save_ns if retry_state_ns is None else retry_state_ns)
             if any(loss.reason != "overflow" for loss in self._owed) and not self._committer.has_trouble("record"):
                 times.append(0)
-        return min(time for time in times if time is not None)
+        return min((time for time in times if time is not None), default=None)
 
     def step(self, now: Instant) -> None:
         """Take in what the writer finished; hand it what is due. Returns without waiting for the disk."""
@@ -406,8 +407,9 @@ class Outbox:
         if synced is None or (synced and self._opening):
             return
         if synced and not self._saver.snapshot(self.memory, now.boot_ns):
+            can_record = self._committer.retry_ns("record", now) is None
             for log in self._logs.values():
-                if log.pending and not log.busy and not log.urgent:
+                if log.pending and not log.busy and not log.urgent and can_record:
                     log.urgent = True
                     self._commit_due(log, now)
             return
@@ -451,8 +453,10 @@ class Outbox:
             self._losing.append((log.push(payload, now.boot_ns), loss))
             log.urgent = log.naming = True
 
-    def _evict(self, log: StreamLog, index: int, reason: Literal["full", "expired"]) -> None:
-        segment, last = log.segments[index], log.last_of(index)
+    def _evict(self, log: StreamLog, segment: Segment, reason: Literal["full", "expired"]) -> None:
+        if all(segment is not other for other in log.segments):
+            return  # it left meanwhile
+        last = log.last_of(next(index for index, other in enumerate(log.segments) if other is segment))
         segment.leaving = segment.forced = True
         self._saver.wanted = True
         lost = list(log.open_within(segment.base, last))
@@ -523,7 +527,10 @@ class Outbox:
         self._remove([(path, False) for path in found.void] + [(path, True) for path in found.aside])
         for torn in found.torn:
             self._submit(Trim(torn.segment.path, torn.end, torn.solid_end, torn.clean))
-        self._committer.want_file(self._logs["gateway"])  # so that a loss can be named on a full disk
+        for (
+            log
+        ) in self._logs.values():  # `gateway`: a loss can be named on a full disk; all: the files prove the outbox
+            self._committer.want_file(log)
 
     def _take_in_save(self, job: Save, error: OSError | None, now: Instant) -> None:
         saver = self._saver
@@ -540,7 +547,7 @@ class Outbox:
         going, saver.going = saver.going, []
         if going:
             for log, segment in going:
-                log.segments.remove(segment)
+                log.segments = [other for other in log.segments if other is not segment]
             self._remove([(segment.path, segment.damaged) for _, segment in going])
 
     def _remove(self, paths: list[tuple[str, bool]]) -> None:

@@ -56,32 +56,31 @@ class Retention:
         """Tell whether a new file of the stream fits now."""
         return self.used_bytes() + size_bytes <= self.limit_bytes(stream)
 
-    def victims(self, stream: Stream, size_bytes: int, floors: bool) -> list[tuple[StreamLog, int]] | None:
-        """Return the files (stream, index) that must leave before a new one fits; None where even all would not do.
+    def victims(self, stream: Stream, size_bytes: int, floors: bool) -> list[tuple[StreamLog, Segment]] | None:
+        """Return the files that must leave before a new one fits; None where even all would not do.
 
         With `floors` no stream falls below its floor.
         """
         leaving = sum(segment.size_bytes for log in self._logs.values() for segment in log.segments if segment.leaving)
         excess = self.used_bytes() - leaving + size_bytes - self.limit_bytes(stream)
-        chosen: list[tuple[StreamLog, int]] = []
+        chosen: list[tuple[StreamLog, Segment]] = []
         for candidates in (self._acknowledged(), self._by_worth(self._floor_bytes if floors else 0)):
-            for log, index in candidates:
+            for log, segment in candidates:
                 if excess <= 0:
                     return chosen
-                segment = log.segments[index]
-                if not segment.leaving and (log, index) not in chosen:
-                    chosen.append((log, index))
+                if not segment.leaving and all(segment is not other for _, other in chosen):
+                    chosen.append((log, segment))
                     excess -= segment.size_bytes
         return chosen if excess <= 0 else None
 
-    def _acknowledged(self) -> Iterable[tuple[StreamLog, int]]:
+    def _acknowledged(self) -> Iterable[tuple[StreamLog, Segment]]:
         for name in SHED_ORDER:
             log = self._logs[name]
             for index in range(len(log.segments) - 1):
                 if log.settled.covers(log.segments[index].base, log.last_of(index)):
-                    yield log, index
+                    yield log, log.segments[index]
 
-    def _by_worth(self, floor_bytes: int) -> Iterable[tuple[StreamLog, int]]:
+    def _by_worth(self, floor_bytes: int) -> Iterable[tuple[StreamLog, Segment]]:
         for name in SHED_ORDER:
             log = self._logs[name]
             left = log.bytes()
@@ -89,7 +88,7 @@ class Retention:
                 left -= log.segments[index].size_bytes
                 if left < floor_bytes:
                     break
-                yield log, index
+                yield log, log.segments[index]
 
     def after_grace(self, now: Instant) -> None:
         """Let the files leave whose entries were all acknowledged `keep_acknowledged` ago."""
@@ -101,7 +100,7 @@ class Retention:
                 elif now.boot_ns - segment.settled_ns >= self._keep_ns:
                     segment.leaving = True
 
-    def expired(self, now: Instant) -> tuple[StreamLog, int] | None:
+    def expired(self, now: Instant) -> tuple[StreamLog, Segment] | None:
         """Return a file whose newest entry is older than `age_max`: one a minute, and only by a trusted clock."""
         if now.clock != "synced" or (self._expired_ns is not None and now.boot_ns - self._expired_ns < EXPIRE_EVERY_NS):
             return None
@@ -114,7 +113,7 @@ class Retention:
                     continue
                 ended_ms = self._created_ms(log.segments[index + 1])
                 if ended_ms and now_ms - ended_ms > self._settings.age_max * 1000:
-                    return log, index
+                    return log, log.segments[index]
                 break
         return None
 

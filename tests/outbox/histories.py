@@ -17,6 +17,7 @@ from random import Random
 from gateway.disk import Disk
 from gateway.model import STREAMS, Entry, Instant, Loss, Stream
 from gateway.outbox import InlineWriter, Outbox, OutboxSettings
+from gateway.outbox.state import STATE_NAME, read_slots
 from tests.simulation.disk import ModelDisk, PowerCut
 
 DIRECTORY = "/outbox"
@@ -51,6 +52,7 @@ class Troubles:
     bytes_max: int = 256 << 10
     payload_bytes: int = 700
     calls_max: int = 120  # until the power cut
+    hurried: bool = False  # time flies and acknowledgements come: many saves of the state
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class Ledger:
     delivered: set[tuple[Stream, int]] = field(default_factory=set)
     acked: set[tuple[Stream, int]] = field(default_factory=set)
     final: set[tuple[Stream, int]] = field(default_factory=set)
-    named: dict[tuple[Stream, int], str] = field(default_factory=dict)
+    named: dict[tuple[Stream, int], tuple[str, int]] = field(default_factory=dict)
 
     def deliver(self, outbox: Outbox, entries: list[Entry], after: int, described: set[bytes]) -> None:
         for entry in entries:
@@ -82,7 +84,13 @@ class Ledger:
             if entry.stream == "gateway" and b"events_dropped" in entry.payload:
                 said = json.loads(entry.payload)["data"]
                 for number in range(said["first_sequence"], said["last_sequence"] + 1):
-                    self.named[said["stream"], number] = said["reason"]
+                    lost = (said["stream"], number)
+                    before = self.named.get(lost)
+                    twice = (
+                        before is not None and before[0] == said["reason"] == "corrupt" and before[1] != entry.sequence
+                    )
+                    demand(not twice, f"D5: {lost} was named twice")
+                    self.named[lost] = (said["reason"], entry.sequence)
 
 
 class History:
@@ -101,6 +109,7 @@ class History:
         self.after: dict[Stream, int] = {}
         self.volatile: dict[tuple[Stream, int], bytes] = {}
         self.described: set[bytes] = set()
+        self.epoch = 0
         self.count = 0
 
     def run(self) -> None:
@@ -123,9 +132,13 @@ class History:
     def open(self) -> Outbox:
         writer = InlineWriter(self.disk)
         outbox = Outbox.open(DIRECTORY, self.settings, self.disk, writer, self.now, self.describe)
+        demand(outbox.epoch > self.epoch, f"D6: epoch {outbox.epoch} after {self.epoch}")
+        if outbox.status().trouble is None:
+            self.epoch = outbox.epoch
         if self.ledger.outbox != outbox.id:
             demand(not self.ledger.durable, f"D3: the outbox was given up: {outbox.created}")
             self.ledger = Ledger(outbox.id)
+            self.epoch = 0
         self.after = dict.fromkeys(STREAMS, 0)
         self.volatile = {}
         self.ledger.acked = set(self.ledger.final)
@@ -154,12 +167,15 @@ class History:
 
     def act(self, outbox: Outbox) -> None:
         dice = self.random.random()
+        if self.troubles.hurried and self.random.random() < 0.5:
+            dice = self.random.choice((0.55, 0.8, 0.8, 0.96))
         stream: Stream = self.random.choice(STREAMS)
         if dice < 0.5:
             for _ in range(self.random.choice((1, 1, 2, 5))):
                 self.append(outbox, stream)
         elif dice < 0.62:
-            self.now = self.now.later(self.random.choice((10, 60, 300, 1100, 12_000)) * 1_000_000)
+            steps_ms = (1100,) if self.troubles.hurried else (10, 60, 300, 1100, 12_000)
+            self.now = self.now.later(self.random.choice(steps_ms) * 1_000_000)
             outbox.step(self.now)
         elif dice < 0.74:
             outbox.commit(self.now)
@@ -185,10 +201,17 @@ class History:
             self.note_durable(outbox)
             raise PowerCut
         self.note_durable(outbox)
+        self.check_state(outbox)
         demand(
             self.model.used_bytes() <= self.settings.bytes_max,
             f"D8: {self.model.used_bytes()} bytes of {self.settings.bytes_max}",
         )
+
+    def check_state(self, outbox: Outbox) -> None:
+        state = read_slots(self.model, f"{DIRECTORY}/{STATE_NAME}").state
+        for name, place in state.streams.items() if state is not None and self.random.random() < 0.2 else ():
+            recorded = outbox.positions(name).recorded_through
+            demand(place.next <= recorded + 1, f"D10: the state skips {name} {recorded + 1} to {place.next - 1}")
 
     def append(self, outbox: Outbox, stream: Stream) -> None:
         self.count += 1
@@ -240,7 +263,7 @@ class History:
                     key in self.ledger.delivered or key in self.ledger.named,
                     f"D10: {key} is neither delivered nor named",
                 )
-        for key, reason in self.ledger.named.items():
+        for key, (reason, _) in self.ledger.named.items():
             if reason == "corrupt":
                 demand(key not in self.ledger.durable, f"D1: durable {key} was lost")
         for key in self.ledger.durable:
@@ -251,7 +274,8 @@ POLITE = Troubles(bytes_max=1 << 20, payload_bytes=3000)
 BOUNDED = Troubles(payload_bytes=9000, calls_max=300)
 FAILING = Troubles(sync_error_chance=0.1, write_error_chance=0.02, bytes_max=1 << 20)
 FULL = Troubles(capacity_bytes=80 << 10, payload_bytes=3000)
-ALL = (POLITE, BOUNDED, FAILING, FULL)
+HURRIED = Troubles(bytes_max=1 << 20, calls_max=80, hurried=True)
+ALL = (POLITE, BOUNDED, FAILING, FULL, HURRIED)
 
 
 def run_history(
