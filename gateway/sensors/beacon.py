@@ -51,7 +51,7 @@ class ScannerSettings:
     left_after_s: Annotated[Seconds, Ge(1), Le(86_400)] = 30.0
     counted_every: Annotated[Seconds, Ge(1), Le(86_400)] = 900.0
     telemetry_every: Annotated[Seconds, Ge(0), Le(86_400)] = 300.0
-    arrive_rssi_dbm: Annotated[float, Ge(RSSI_DBM_MIN), Le(RSSI_DBM_MAX)] = -90.0
+    arrive_rssi_dbm: Annotated[int, Ge(RSSI_DBM_MIN), Le(RSSI_DBM_MAX)] = -90
     path_loss_exponent: Annotated[float, Gt(0), Le(10)] = 2.5
     tags: tuple[TagRule, ...] = ()
 

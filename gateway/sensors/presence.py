@@ -91,11 +91,12 @@ class ZoneModel:
     """The log-distance model: `loss_db = 10 n log10(metres)` relative to 1 m."""
 
     def __init__(self, path_loss_exponent: float) -> None:
-        self.limits_db = tuple(10 * path_loss_exponent * math.log10(limit_m) for limit_m in ZONE_LIMITS_M)
+        near_db, far_db = (10 * path_loss_exponent * math.log10(limit_m) for limit_m in ZONE_LIMITS_M)
+        self.bounds_db = ((-math.inf, near_db), (near_db, far_db), (far_db, math.inf))
 
     def zone_of(self, loss_db: float) -> int:
         """Return the index in ZONES of a path loss."""
-        near_db, far_db = self.limits_db
+        near_db, far_db = self.bounds_db[1]
         return 0 if loss_db < near_db else 1 if loss_db < far_db else 2
 
 
@@ -155,16 +156,20 @@ class _Visit:
         self.next_sample_ns = at.boot_ns + SAMPLE_NS
         self.spread_db += SPREAD_SHARE * (min(difference_db, 2 * self.spread_db + 3) - self.spread_db)
         sigma_db = self.spread_db / DIFFERENCE_OF_SPREAD
+        left = self.zone
+        inner_db, outer_db = model.bounds_db[left]
+        inward, outward = self.inward, self.outward
+        if inner_db <= loss_db <= outer_db and not inward.db and not outward.db:
+            return None  # well inside, as nearly always: nothing speaks against the zone
         unrest = min(UNREST_MAX, max(0.0, self._unrest(at) - UNREST_FREE))
         slack_db = max(SLACK_DB_MIN, sigma_db / 2) + unrest * UNREST_SLACK_DB
         dwell_ns = DWELL_NS * 2**unrest
         threshold_db = max(THRESHOLD_DB_MIN, THRESHOLD_SPREADS * sigma_db)
-        left = self.zone
-        if left < 2 and self.outward.add(loss_db - model.limits_db[left] - slack_db, at, threshold_db, dwell_ns):
-            since = self.outward.since or at
+        if outward.add(loss_db - outer_db - slack_db, at, threshold_db, dwell_ns):
+            since = outward.since or at
             self.zone = max(left + 1, model.zone_of(self._median_since(since.boot_ns, 2)))
-        elif left > 0 and self.inward.add(model.limits_db[left - 1] - loss_db - slack_db, at, threshold_db, dwell_ns):
-            since = self.inward.since or at
+        elif inward.add(inner_db - loss_db - slack_db, at, threshold_db, dwell_ns):
+            since = inward.since or at
             self.zone = min(left - 1, model.zone_of(self._median_since(since.boot_ns, 2)))
         else:
             return None

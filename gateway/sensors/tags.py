@@ -28,7 +28,7 @@ from gateway.sensors.advertisement import (
 from gateway.sensors.telemetry import BtHome, Telemetry
 from gateway.units import Address, Identifier, Pattern
 
-CONTENTS_MAX = 4096
+CONTENTS_MAX = 8192
 """Payloads whose reading is remembered: most devices repeat theirs for minutes. At most 0.5 KB each."""
 CONTENT_BYTES_MAX = 64
 """A legacy advertisement with its scan response is 62 bytes; longer ones are read anew each time."""

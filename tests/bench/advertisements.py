@@ -3,7 +3,7 @@
     python tests/bench/advertisements.py [--quick] [--json]
 
 Scenes: a shop (30 tags by UUID, address and namespace, 300 strangers, each heard once a second), 3,000 tags, 30 tags
-alone, 5,000 random addresses a minute with payloads never heard before, and decoding alone without the memory of payloads.
+alone, 5,000 random addresses a minute with payloads never heard before, and decoding without the memory of payloads.
 `pipeline_us` has the engine's `Interpretation.read` around it.
 """
 
