@@ -142,7 +142,7 @@ def test_status_of_a_running_daemon(write_configuration: Any, tmp_path: Path, mo
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     path = write_configuration(DOOR)
     (tmp_path / "outbox").mkdir()
-    told = {
+    told: dict[str, Any] = {
         "running": True,
         "state": "online",
         "link": {"up": True, "since": "2026-11-22T09:00:00.000Z", "reason": None},
@@ -158,6 +158,14 @@ def test_status_of_a_running_daemon(write_configuration: Any, tmp_path: Path, mo
         assert json.loads(call("status", "--config", path, "--json").stdout) == told
         text = call("status", "--config", path).stdout
         assert "online" in text
+        told["link"] = {
+            "up": False,
+            "since": None,
+            "reason": {"code": "tcp.refused", "detail": "nothing listens", "advice": "look"},
+        }
+        down = call("status", "--config", path).stdout
+        assert "nothing listens (tcp.refused)" in down
+        assert "what to do: look" in down
         assert "2 not acknowledged, 4.0 KiB, oldest 2 s" in text
         sensors = call("sensors", "--config", path)
         assert sensors.exit_code == 0
