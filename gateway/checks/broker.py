@@ -54,6 +54,11 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
     yield Examination("broker", "tcp", way.tcp, TCP_WITHIN_S * 2 + 1)
     if way.endpoint.is_tls:
         yield Examination("broker", "tls", way.tls, TCP_WITHIN_S * 2 + 1)
+    elif not _is_this_machine(way.endpoint.host):
+        why = "everybody on the way can read, and change, what is sent, the password too"
+        advice = "write mqtts:// (port 8883) where the broker offers it"
+        bare = Check("broker", "tls", "warning", "the connection is not encrypted", why, advice, "tls.none")
+        yield Examination("broker", "tls", lambda: bare)
     yield Examination("broker", "connect", way.connect, 2 * LINK_WITHIN_S + 5)
 
 
@@ -175,6 +180,10 @@ class Way:
             return [_failed("connect", link_reasons.CONNACK_TIMEOUT), _skipped("publish"), _skipped("subscribe")]
         silent = Cause("publish.timeout", f"no acknowledgement within {LINK_WITHIN_S:g} s", "look at the broker's log")
         return [connect, publish or _failed("publish", silent), subscribe or _skipped("subscribe")]
+
+
+def _is_this_machine(host: str) -> bool:
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def _words(result: str) -> bytes:

@@ -99,6 +99,8 @@ def test_nothing_listens_and_no_such_host() -> None:
     assert nowhere["name"].result == "failed"
     assert nowhere["name"].code.startswith("dns.")
     assert nowhere["tcp"].result == "skipped"
+    assert nowhere["tls"].code == "tls.none"
+    assert "tls" not in nothing
 
 
 def test_the_running_gateways_connection_is_left_alone(tmp_path: Path) -> None:
