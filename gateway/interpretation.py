@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.model import DriverFailed, DriverRecovered, Event, Instant, Reading
 from gateway.sensors import Faults, Interpreter
 
 log = logging.getLogger(__name__)
 
+DRIVER_REASONS = frozenset(
+    (
+        *("driver_missing", "pin_in_use", "pin_unavailable", "driver_died", "driver_hung"),
+        *("adapter_missing", "adapter_off", "no_permission", "scan_refused"),
+    )
+)
+"""Faults of drivers (contract section 4): they last until the driver reads again, whoever interprets."""
 DUE_TICKS_MAX = 10_000
 """Ticks for one step at most: a broken `due_ns` that does not move must not hang the daemon."""
 
@@ -35,6 +42,7 @@ class Sense:
     spoiled: int = 0
     last: Reading | None = None
     broken: bool = False
+    driver_faults: set[str] = field(default_factory=set)
     due_ns: int | None = None
 
 
@@ -54,10 +62,14 @@ class Interpretation:
         if sense is None:
             return
         if isinstance(reading, DriverFailed):
+            sense.driver_faults.add(reading.reason)
             yield from sense.faults.fail(reading.at, reading.reason, reading.detail)
             return
         if isinstance(reading, DriverRecovered):
-            yield from sense.faults.recover(reading.at)
+            # What the interpreter found wrong by itself is not over because the driver reads again.
+            reasons, sense.driver_faults = sense.driver_faults, set()
+            if reasons:
+                yield from sense.faults.recover(reading.at, *sorted(reasons))
             return
         sense.readings += 1
         sense.last = reading
@@ -91,6 +103,22 @@ class Interpretation:
         yield from self.advance(now)
         for sense in self.senses.values():
             yield from self._guarded(sense, now, lambda i=sense.interpreter: i.finish(now))  # type: ignore[misc]
+
+    def replace(self, sensor: str, interpreter: Interpreter, now: Instant, why: str) -> Iterator[Event]:
+        """Put another interpreter in a sensor's place: what is pending in the old one is decided first.
+
+        The faults that the old one told are over, `why` as their sentence; what a driver told stays. Other sensors are
+        not touched.
+        """
+        yield from self.advance(now)
+        sense = self.senses[sensor]
+        yield from self._guarded(sense, now, lambda: sense.interpreter.finish(now))
+        told = [reason for reason in sense.faults.active if reason not in DRIVER_REASONS]
+        for reason in told:
+            yield from sense.faults.recover(now, reason, detail=why)
+        sense.interpreter, sense.broken = interpreter, False
+        self._ask(sense)
+        yield from self._tick(sense, now)
 
     def due_ns(self) -> int | None:
         """`boot_ns` of the earliest moment at which an interpreter has something to decide, or None."""
