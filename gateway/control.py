@@ -25,7 +25,7 @@ from typing import Any
 
 from gateway.clock import Clock, SystemClock
 from gateway.config import Configuration
-from gateway.errors import Unavailable
+from gateway.errors import NoDaemon, Unavailable
 from gateway.model import NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -154,12 +154,19 @@ class ControlServer:
 def ask(configuration: Configuration, verb: str, **arguments: Any) -> dict[str, Any]:
     """Ask the running daemon and return its answer.
 
-    Raises Unavailable where no daemon runs with this outbox, where it may not be asked, or where it refuses.
+    Raises NoDaemon where no daemon runs with this outbox, Unavailable where it may not be asked or refuses.
     """
     directory = Path(configuration.outbox.directory)
     line = json.dumps({**arguments, "verb": verb}).encode() + b"\n"
     refused: OSError | None = None
-    for path in _known_paths(directory):
+    paths = list(socket_paths(directory))
+    try:
+        paths.insert(0, _noted(directory))
+    except PermissionError as error:
+        refused = error  # there may well be a daemon, whose socket this user cannot find
+    except (OSError, UnicodeDecodeError):
+        pass  # no daemon has noted a path here
+    for path in paths:
         try:
             answer = _asked(path, line)
         except (FileNotFoundError, ConnectionRefusedError):
@@ -182,7 +189,7 @@ def ask(configuration: Configuration, verb: str, **arguments: Any) -> dict[str, 
         )
     if refused is not None:
         raise Unavailable(f"the daemon of {directory} could not be asked: {refused.strerror or refused}")
-    raise Unavailable(
+    raise NoDaemon(
         f"no daemon runs with the outbox {directory}",
         "start it: systemctl start gateway, or in the foreground: gateway run",
     )
@@ -202,17 +209,13 @@ def socket_paths(directory: Path) -> Iterator[Path]:
             yield folder / name
 
 
-def _known_paths(directory: Path) -> Iterator[Path]:
-    with suppress(OSError, UnicodeDecodeError):
-        noted = _noted(directory)
-        if len(os.fsencode(noted)) <= PATH_BYTES_MAX:
-            yield noted
-    yield from socket_paths(directory)
-
-
 def _noted(directory: Path) -> Path:
+    """Return the path that the daemon noted; OSError where there is none that could be one."""
     with (directory / POINTER).open("rb") as file:
-        return Path(os.fsdecode(file.read(4 * PATH_BYTES_MAX).strip().replace(b"\0", b"?")))
+        raw = file.read(PATH_BYTES_MAX + 2).strip()
+    if not raw or len(raw) > PATH_BYTES_MAX or b"\0" in raw:
+        raise FileNotFoundError(f"{directory / POINTER} does not name a socket")
+    return Path(os.fsdecode(raw))
 
 
 def _listening(path: Path) -> socket.socket:

@@ -153,6 +153,18 @@ def test_a_client_that_says_nothing_holds_nobody_up(
         client.close()
 
 
+def test_who_may_not_look_into_the_outbox_is_not_told_that_nothing_runs(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(directory: Path) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("gateway.control._noted", forbidden)
+    with pytest.raises(Unavailable, match="may not ask the daemon") as caught:
+        ask(configuration, "status")
+    assert "join the group" in caught.value.advice
+
+
 def test_a_refusal_is_the_daemons_sentence(configuration: Configuration, server: ControlServer) -> None:
     with pytest.raises(Unavailable, match="broken on purpose"):
         ask(configuration, "break")
