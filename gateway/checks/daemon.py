@@ -34,17 +34,12 @@ def _daemon(configuration: Configuration) -> Iterator[Check]:
         why = "what you see in the files is not what is in force"
         yield Check("daemon", "configuration", "warning", found, why, advice, "daemon.other_configuration")
     yield _link(status.get("link", {}), status.get("outbox", {}))
-    if (trouble := status.get("outbox", {}).get("degraded")) and trouble is not False:
+    outbox = status.get("outbox", {})
+    if outbox.get("degraded"):
+        found = f"the disk does not take events: {outbox.get('trouble') or 'its log says why'}"
         why = "events wait in memory, and a power cut would lose them"
-        yield Check(
-            "daemon",
-            "outbox",
-            "failed",
-            f"the disk does not take events: {trouble}",
-            why,
-            "look at dmesg",
-            "outbox.degraded",
-        )
+        advice = "look at dmesg and at the free room: df -h; the card may be worn out"
+        yield Check("daemon", "outbox", "failed", found, why, advice, "outbox.degraded")
     for sensor, known in status.get("sensors", {}).items():
         yield _sensor(sensor, known)
 

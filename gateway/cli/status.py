@@ -96,7 +96,8 @@ def outbox_words(outbox: dict[str, Any]) -> str:
     oldest = outbox.get("oldest_entry_ms")
     words = f"{outbox.get('entries', 0)} not acknowledged, {size(outbox.get('bytes'))}"
     words += f", oldest {ago(oldest)}" if oldest is not None else ""
-    return words + (f"; DEGRADED: {outbox['degraded']}" if outbox.get("degraded") else "")
+    trouble = f"; the disk does not take events: {outbox.get('trouble') or 'gateway doctor'}"
+    return words + (trouble if outbox.get("degraded") else "")
 
 
 def sensor_table(sensors: dict[str, dict[str, Any]]) -> Any:
