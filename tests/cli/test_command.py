@@ -60,8 +60,11 @@ def test_every_verb_takes_config_and_names_a_missing_one(words: list[str], tmp_p
     assert any("--config" in parameter.opts for parameter in command.params)
     if words in (["config", "example"], ["config", "schema"]):
         return
-    given = {"--output": ["--output", "out.jsonl"], "file": ["x"], "entry": ["door", "1"], "expression": ["type"]}
-    needed = [part for parameter in command.params if parameter.required for part in given[parameter.opts[0]]]
+    needed: list[str] = []
+    for parameter in command.params:
+        if parameter.required:
+            needed += [parameter.opts[0]] if isinstance(parameter, click.Option) else []
+            needed += ["door", "1"] if parameter.nargs == -1 else ["1"]
     result = call(*words, *needed, "--config", tmp_path / "absent.toml")
     assert result.exit_code == 78, result.output
     assert f"{tmp_path}/absent.toml: there is no such file" in result.output + result.stderr
