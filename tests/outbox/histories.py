@@ -1,9 +1,10 @@
 """Random histories of an outbox on the model disk, judged against a ledger. Run as a program to soak: SEED COUNT.
 
-The ledger knows every event that was appended, which of them were told to be durable, delivered, acknowledged, and every
-loss that was named. Invariants (storage notes 4.2): D1 durable is kept, D2 exact, D3 always opens, D4 ascending, D5 and D10
-every number delivered or named, D6 an id names one event and nothing un-synced is handed out, D7 a synced acknowledgement is
-final, D8 bounded; and the engine's memory + what was recorded since is exactly what was recorded.
+The ledger knows every event that was appended, which of them were told to be durable, delivered, acknowledged, and
+every loss that was named. Invariants (storage notes 4.2): D1 durable is kept, D2 exact, D3 always opens, D4
+ascending, D5 and D10 every number delivered or named, D6 an id names one event and nothing un-synced is handed out,
+D7 a synced acknowledgement is final, D8 bounded; and the engine's memory + what was recorded since is exactly what
+was recorded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Any byte of any file truncated, flipped or zeroed: it opens, salvages what its checksum covers, and names the rest."""
+"""Any byte of any file truncated, flipped or zeroed: it opens, salvages what a checksum covers, names the rest."""
 
 from __future__ import annotations
 

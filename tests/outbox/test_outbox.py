@@ -39,7 +39,7 @@ def test_a_commit_comes_when_its_interval_is_over_and_not_before(bench: Bench) -
 
 def test_much_that_waits_is_committed_early(bench: Bench) -> None:
     bench.open(bytes_max=1 << 30)
-    for number in range(1, 80):
+    for _ in range(1, 80):
         bench.outbox.append("beacon", b'{"x":"%b"}' % (b"y" * 1000), bench.now)
     bench.outbox.step(bench.now)
     assert bench.outbox.positions("beacon").recorded_through == 79

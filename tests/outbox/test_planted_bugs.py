@@ -9,6 +9,7 @@ import pytest
 
 from gateway.disk import Disk
 from gateway.outbox import commit, outbox, recovery, retention, saving, state, stream, writing
+from gateway.outbox import reading as reading_module
 from gateway.outbox import record as record_module
 from gateway.outbox.intervals import Intervals
 from gateway.outbox.saving import Saver
@@ -117,7 +118,7 @@ def intervals_are_forgotten(patch: Patch) -> None:
     patch.setattr(state, "INTERVALS_MAX", 0)
     text = state._text
     patch.setattr(state, "_text", lambda about, keep: text(about, 0))
-    patch.setattr(Intervals, "forget_smallest", lambda self, keep, pinned: self.__init__(self.through))  # type: ignore[misc]
+    patch.setattr(Intervals, "forget_smallest", lambda self, keep, pinned: self.__init__(self.through))
 
 
 def memory_without_its_numbers(patch: Patch) -> None:
@@ -133,7 +134,7 @@ def the_old_file_is_written_after_a_failed_sync(patch: Patch) -> None:
     take_back = commit.Committer._take_back
 
     def going_on(self: Any, log: Any, job: Any, error: OSError, now: Any) -> Any:
-        active, epoch = log.active, self.epoch
+        epoch = self.epoch
         if job.create is not None:
             return take_back(self, log, job, error, now)
         log.durable = log.inflight[-1][0] if log.inflight else log.durable  # "fsync failed, but surely it is written"
@@ -158,7 +159,7 @@ def files_are_not_bounded(patch: Patch) -> None:
 
 def holes_are_not_named(patch: Patch) -> None:
     patch.setattr(recovery, "_name_missing", lambda *_: None)
-    read = outbox.read_entries
+    read = reading_module.read_entries
 
     def reading(*about: Any) -> Any:
         got = read(*about)
@@ -189,7 +190,7 @@ def same(disk: ModelDisk) -> Disk:
 
 
 def without(*calls: str) -> Callable[[ModelDisk], Disk]:
-    return lambda disk: Skipping(disk, *calls)  # type: ignore[return-value]
+    return lambda disk: Skipping(disk, *calls)
 
 
 def nothing(patch: Patch) -> None:
@@ -212,18 +213,17 @@ BUGS: list[tuple[str, Callable[[Patch], None], Callable[[ModelDisk], Disk], Trou
     ("name of a failed file comes back", the_name_of_a_failed_file_may_come_back, same, FULL),
     ("not bounded", files_are_not_bounded, same, BOUNDED),
     ("holes are not named", holes_are_not_named, same, POLITE),
-    ("losses are named twice", losses_are_not_replayed, same, POLITE),
+    ("losses are named twice", losses_are_not_replayed, same, FAILING),
     ("numbers start at the state", numbers_start_at_the_state, same, POLITE),
 ]
 
 
 # The rare ones are sought from a seed that found them, to be quick; any other start finds them too, later.
 FIRST_SEEDS = {
-    "slots_alternate": 270,
-    "unlink_before_the_state": 80,
-    "the_name_of_a_failed_file_may_come_back": 280,
-    "holes_are_not_named": 60,
-    "losses_are_not_replayed": 130,
+    "slots_alternate": 30,
+    "unlink_before_the_state": 370,
+    "the_name_of_a_failed_file_may_come_back": 1940,
+    "losses_are_not_replayed": 40,
 }
 
 
@@ -236,6 +236,6 @@ def test_a_planted_bug_is_caught(
     for seed in range(start, start + 600):
         try:
             run_history(seed, troubles, wrap)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever a planted bug breaks is a catch
             return
     pytest.fail("no history noticed")

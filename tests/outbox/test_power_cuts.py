@@ -6,7 +6,7 @@ import pytest
 
 from tests.outbox.histories import BOUNDED, FAILING, FULL, HURRIED, POLITE, Troubles, run_history
 
-LIVES = {"polite": (POLITE, 120), "bounded": (BOUNDED, 60), "failing": (FAILING, 80), "full": (FULL, 250)}
+LIVES = {"polite": (POLITE, 120), "bounded": (BOUNDED, 60), "failing": (FAILING, 80), "full": (FULL, 150)}
 
 
 @pytest.mark.parametrize(("troubles", "seeds"), [*LIVES.values(), (HURRIED, 100)], ids=[*LIVES, "hurried"])

@@ -42,9 +42,9 @@ while True:
 """
 
 
-def open_real(directory: Path, **settings: int) -> Outbox:
+def open_real(directory: Path, bytes_max: int = 1 << 30) -> Outbox:
     disk = RealDisk()
-    chosen = OutboxSettings(**settings) if settings else OutboxSettings()
+    chosen = OutboxSettings(bytes_max=bytes_max)
     return Outbox.open(str(directory), chosen, disk, InlineWriter(disk), SystemClock().now(), describe_loss)
 
 

@@ -1,10 +1,11 @@
 """A disk that keeps only what was synced, and is otherwise as impolite as a cheap SD card in a power cut.
 
 Every file has two images: what the program sees, and what the card holds. Writes and sizes wait in a list until `sync`;
-names (created, renamed, unlinked, directories too) wait until `sync_directory`. At a power cut each file keeps none, all, a
-prefix or a random choice of the sectors written since, some of them as random bytes; each waiting name is kept or lost.
-On top: the n-th mutating call is the last (the cut comes before it, inside it or after it), any call fails with EIO,
-a failed sync forgets what it did not write although reads still show it, the disk is full, or read-only. All from a seed.
+names (created, renamed, unlinked, directories too) wait until `sync_directory`. At a power cut each file keeps none,
+all, a prefix or a random choice of the sectors written since, some of them as random bytes; each waiting name is
+kept or lost. On top: the n-th mutating call is the last (the cut comes before it, inside it or after it), any call
+fails with EIO, a failed sync forgets what it did not write although reads still show it, the disk is full, or
+read-only. All from a seed.
 """
 
 from __future__ import annotations
