@@ -69,6 +69,7 @@ def test_insects_and_interference_below_40_ms_are_nobody() -> None:
 def test_a_spike_before_the_torso_does_not_turn_the_direction() -> None:
     door = Door().walks_in(1000, torso_ms=200, shift_ms=60)
     assert door.breaks("inner", 1000 - 5, 5).passages() == ["in"]
+    assert told(door.events, "passed")[0]["duration_ms"] == 260
 
 
 def test_chatter_at_the_edges_of_a_torso_is_part_of_it() -> None:

@@ -64,14 +64,15 @@ def test_the_lower_end_of_scale_is_saturated_too() -> None:
     assert [data["reason"] for data in told(shelf.plays(60), "failed")] == ["saturated"]
 
 
-def test_bit_errors_do_not_hide_a_fault() -> None:
+@pytest.mark.parametrize("reason", ["saturated", "unplugged", "stuck"])
+def test_bit_errors_do_not_hide_a_fault(reason: str) -> None:
     chance = random.Random(8)
 
-    def mostly_ones(t: float, true: int) -> int:
-        return chance.randint(-0x800000, 0x7FFFFF) if chance.random() < 0.05 else -1
+    def mostly(t: float, true: int) -> int | None:
+        return chance.randint(-0x800000, 0x7FFFFF) if chance.random() < 0.05 else BROKEN[reason](t, true)
 
-    events = Shelf(3300).reads(FROM, UNTIL, mostly_ones).plays(48)
-    assert [data["reason"] for data in told(events, "failed")] == ["unplugged"]
+    events = Shelf(3300).reads(FROM, UNTIL, mostly).plays(48)
+    assert [data["reason"] for data in told(events, "failed")] == [reason]
     assert grams_told(events) == ["store.shelf.level"]
 
 
