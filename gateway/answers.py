@@ -18,6 +18,8 @@ from gateway.commands import CommandRefused, resend_of, resent, understood
 from gateway.config import Configuration
 from gateway.engine import Engine, Question, Say
 from gateway.model import NS_PER_MS, CommandReceived, Instant
+from gateway.scales import VERB as CALIBRATION
+from gateway.scales import Scales
 from gateway.sensors import Driver
 from gateway.status import status_of
 from gateway.tap import Tap
@@ -38,10 +40,13 @@ class Answers:
     tap: Tap
     drivers: Mapping[str, Driver]
     stop: Callable[[str], None]
+    scales: Scales
     _examining: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Put a question to the engine from another thread and wait for its answer, `ANSWER_WITHIN_S` at most."""
+        if verb == CALIBRATION:
+            return self.scales.ask(arguments)  # in this thread: it writes files
         answered = threading.Event()
         answers: list[dict[str, Any]] = []
 
@@ -112,6 +117,9 @@ class Answers:
             case "restart":
                 self.stop("restart_command")
                 return {}
+            case "tare":
+                self.scales.begin_tare(arguments, lambda outcome: self._tell_later(command, outcome))
+                return None
             case "doctor":
                 if not self._examining.acquire(blocking=False):
                     raise CommandRefused("busy", "the doctor is at work already; ask again in half a minute")
@@ -129,6 +137,11 @@ class Answers:
             answer = CommandRefused("failed", f"the doctor stopped on {type(error).__name__}: {error}").answer()
         finally:
             self._examining.release()
+        self.engine.offer(Say(self._topic(command), orjson.dumps(answer, default=str), command.correlation))
+
+    def _tell_later(self, command: CommandReceived, outcome: Mapping[str, Any] | CommandRefused) -> None:
+        """Answer a command, from any thread, whose work went on beside the engine."""
+        answer = outcome.answer() if isinstance(outcome, CommandRefused) else {"ok": True, "result": outcome}
         self.engine.offer(Say(self._topic(command), orjson.dumps(answer, default=str), command.correlation))
 
     def _reply(self, command: CommandReceived, answer: Mapping[str, Any]) -> None:

@@ -46,15 +46,22 @@ def interpretation_of(
     senses = []
     for kind, settings in configuration.sensors:
         faults = Faults(settings.id)
-        surroundings = Surroundings(
-            faults=faults,
-            timezone=configuration.site.zone,
-            anonymous_min=configuration.privacy.anonymous_min,
-            identify=identify,
-            remembered=remembered.get(settings.id, {}),
-        )
+        surroundings = surroundings_of(configuration, identify, remembered.get(settings.id, {}), faults)
         senses.append(Sense(settings.id, kind.interpreter(settings, surroundings), faults))
     return Interpretation(senses)
+
+
+def surroundings_of(
+    configuration: Configuration, identify: Identify, remembered: Mapping[str, Any], faults: Faults
+) -> Surroundings:
+    """Return what one sensor's interpreter may know of the site."""
+    return Surroundings(
+        faults=faults,
+        timezone=configuration.site.zone,
+        anonymous_min=configuration.privacy.anonymous_min,
+        identify=identify,
+        remembered=remembered,
+    )
 
 
 def kinds_of(configuration: Configuration) -> dict[str, Kind[Any]]:

@@ -42,5 +42,9 @@ class Unavailable(GatewayError):
     exit_code = EXIT_UNAVAILABLE
 
 
+class NoDaemon(Unavailable):
+    """No daemon runs with this outbox, as opposed to one that does not answer."""
+
+
 class RecordingError(GatewayError):
     """A recording cannot be read; the message names the file and the line."""

@@ -35,6 +35,7 @@ from gateway.outbox import ThreadWriter
 from gateway.privacy import DayKeys, Pseudonyms
 from gateway.process import Notify, Signals
 from gateway.recording import Recording
+from gateway.scales import Scales
 from gateway.scheduler import Scheduler
 from gateway.sensing import Player
 from gateway.sensors import Driver
@@ -122,6 +123,8 @@ class Service:
         self._stop_reason: str | None = None
         self._notify = Notify()
         self._pseudonyms = pseudonyms_of(configuration)
+        self._scales = Scales(configuration, world.disk, self._pseudonyms.identify)
+        self.configuration = self._scales.configuration
 
     def play(self, recording: Recording, speed: float | None, stay: bool) -> None:
         """Put a recording in the hardware's place."""
@@ -141,7 +144,7 @@ class Service:
         with Signals(self._on_signal, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self.engine = engine = assemble(self.configuration, self.world, self._pseudonyms.identify, self.player)
             tap = Tap(kinds_of(self.configuration))
-            self.answers = Answers(engine, self.configuration, tap, self._drivers, self.stop)
+            self.answers = Answers(engine, self.configuration, tap, self._drivers, self.stop, self._scales)
             scheduler = Scheduler(engine.offer, self.configuration.site.zone)
             self._wire(scheduler)
             beside = (
@@ -185,6 +188,7 @@ class Service:
         engine.command = self.answers.command
         engine.clock_stepped = scheduler.rearm
         engine.listeners.append(self.answers.tap.take)
+        self._scales.begin(engine)
         for every_s in intervals_of(self.configuration):
             scheduler.every("interval", every_s)
         scheduler.every("health", self.configuration.health.every)

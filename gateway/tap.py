@@ -26,10 +26,12 @@ class Tap:
         self._kinds = kinds
         self._lines: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT_MAX)
         self._number = 0
-        self._asked_ns: int | None = None
+        self._asked_ns: int | None = None  # in the sensors' time, which a recording may run ahead of the machine's
+        self._latest_ns = 0
 
     def take(self, reading: Reading) -> None:
-        """Keep a reading, if somebody asked in the last 10 s."""
+        """Keep a reading, if somebody asked in the last 10 s of the sensors' time."""
+        self._latest_ns = max(self._latest_ns, reading.at.boot_ns)
         if self._asked_ns is None or isinstance(reading, DriverFailed | DriverRecovered):
             return
         if reading.at.boot_ns - self._asked_ns > CLOSED_AFTER_NS:
@@ -44,7 +46,7 @@ class Tap:
 
     def since(self, after: int | None, now: Instant) -> dict[str, Any]:
         """Return the readings after number `after` (None: begin here), the last number, and how many were missed."""
-        self._asked_ns = now.boot_ns
+        self._asked_ns = max(now.boot_ns, self._latest_ns)
         if after is None:
             return {"after": self._number, "boot_ns": now.boot_ns, "wall_ns": now.wall_ns, "lines": [], "missed": 0}
         found = [(number, line) for number, line in self._lines if number > after][:ANSWER_MAX]

@@ -1,0 +1,74 @@
+"""What the verbs at a shelf share: its settings, who is asking, questions to a person, and the scale's sentences."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.verb import console
+from gateway.units import duration_s
+
+if TYPE_CHECKING:
+    from gateway.config import Configuration
+    from gateway.scales import Held
+    from gateway.sensors.shelf import ShelfSettings
+
+
+def seconds(text: str, option: str = "--for") -> float:
+    """Read the option's length of time; a usage error where it is none."""
+    try:
+        return duration_s(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def shelf_named(configuration: Configuration, shelf: str) -> ShelfSettings:
+    """Return the shelf's settings; a usage error where the configuration has none of this id."""
+    from gateway.calibration import CalibrationRefused
+    from gateway.scales import shelf_of
+
+    try:
+        return shelf_of(configuration, shelf)
+    except CalibrationRefused as error:
+        raise click.BadParameter(str(error), param_hint="SHELF") from None
+
+
+def whoever() -> str:
+    """Return the name of the user, for what is written down."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def say(text: str) -> None:
+    """Say something to the person at the shelf; standard output is for results."""
+    click.echo(text, err=True)
+
+
+def ready(text: str, yes: bool) -> None:
+    """Ask for a deed and wait for Enter; with `--yes` the deed itself is waited for."""
+    if yes:
+        say(text)
+    else:
+        click.prompt(f"{text}, then press Enter", default="", show_default=False, prompt_suffix=" ", err=True)
+
+
+def confirmed(question: str, yes: bool) -> bool:
+    """Ask whether to go on."""
+    return yes or click.confirm(question, default=False, err=True)
+
+
+def show(heading: str, held: Held) -> None:
+    """Print what is in force for a shelf."""
+    calibration = held.calibration
+    if calibration is None:
+        words = f"not usable: {held.damaged}" if held.damaged else "none"
+    else:
+        words = f"offset_counts {calibration.offset_counts:.10g}, counts_per_gram {calibration.counts_per_gram:.10g}"
+        stored: Any = held.stored
+        if stored is not None and stored.calibration == calibration:
+            words += f" ({stored.kind}d {stored.when[:10]} by {stored.who})"
+    console().print(f"{heading}: {words}", markup=False)
