@@ -12,6 +12,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gateway.broker import BrokerSettings, Endpoint
 from gateway.link_reasons import Cause, of_file
@@ -92,3 +93,9 @@ def tune(descriptor: int, times: LinkTimes) -> None:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def pending(sock: Any) -> int:
+    """Bytes that TLS or the WebSocket hold already, of which poll knows nothing."""
+    tell = getattr(sock, "pending", None)
+    return int(tell()) if tell is not None else 0

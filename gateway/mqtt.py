@@ -28,7 +28,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway import link_reasons
 from gateway.broker import BrokerSettings, Endpoint
-from gateway.dial import AS_SHIPPED, DialRefused, KeptErrors, LinkTimes, password, tls_context, tune
+from gateway.dial import AS_SHIPPED, DialRefused, KeptErrors, LinkTimes, password, pending, tls_context, tune
 from gateway.link_reasons import Cause
 from gateway.model import Acknowledged, CommandReceived, Connect, Disconnect, LinkDown, LinkUp, Message, Order, Signal
 
@@ -173,8 +173,7 @@ class _Connection:
         except DialRefused as refused:
             self._down = refused.cause
         except Exception as error:  # the supervisor of this thread: whatever breaks a connection ends only this one
-            if self._down is None:
-                self._down = link_reasons.of_connect(error, self._endpoint.host)
+            self._down = self._down or link_reasons.of_connect(error, self._endpoint.host)
             if not isinstance(error, OSError | ValueError):
                 log.exception("connection broke link=%d", self.link)
         finally:
@@ -257,7 +256,7 @@ class _Connection:
                 poll.register(descriptor, wanted)
                 interest = wanted
             self._asleep = True
-            buffered = _pending(sock) > 0
+            buffered = pending(sock) > 0
             events = poll.poll(0 if buffered or self._can_take(client) else POLL_MS)
             self._asleep = False
             now = time.monotonic()
@@ -449,9 +448,3 @@ class _Connection:
 
 def _on_register_write(client: Client, userdata: Any, sock: Any) -> None:
     """paho only queues where this exists; the loop writes."""
-
-
-def _pending(sock: Any) -> int:
-    """Bytes that TLS or the WebSocket hold already, of which poll knows nothing."""
-    pending = getattr(sock, "pending", None)
-    return pending() if pending is not None else 0
