@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Protocol
 
 from rich.console import Group
@@ -15,6 +16,7 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.css.query import NoMatches
 from textual.widgets import Footer, RichLog, Sparkline, Static
 
 from gateway.consumer.ledger import Ledger, Report
@@ -124,8 +126,13 @@ class DemoView(App[None]):
             self.error = error
             self.exit()
             return
+        with suppress(NoMatches):  # the last turn of the timer may find the screen half taken down
+            self._show(stage.pump())
+
+    def _show(self, deliveries: Sequence[Delivery]) -> None:
+        stage = self.stage
         log = self.query_one("#events", RichLog)
-        for delivery in stage.pump():
+        for delivery in deliveries:
             log.write(event_line(delivery))
         depth = stage.backlog
         self._deepest = max(self._deepest, depth)
