@@ -217,7 +217,7 @@ class Outbox:
         that are found missing are named as lost with reason `corrupt`.
         """
         log = self._logs[stream]
-        end = log.durable if through is None else min(through, log.durable)
+        end = self._recorded_through(log) if through is None else min(through, self._recorded_through(log))
         got = read_entries(self._disk, self.id, log, after + 1, end, limit, bytes_max, log.next_open)
         for unreadable in got.unreadable:
             unreadable.damaged = unreadable.leaving = True
@@ -257,7 +257,7 @@ class Outbox:
         log = self._logs[stream]
         runs: list[Run] = []
         for index, segment in enumerate(log.segments):
-            start, end = max(first, segment.base), min(last, log.last_of(index), log.durable)
+            start, end = max(first, segment.base), min(last, log.last_of(index), self._recorded_through(log))
             for begin, finish in log.gone.open_within(start, end):
                 if runs and runs[-1][1] + 1 == begin:
                     runs[-1] = (runs[-1][0], finish)
@@ -273,7 +273,12 @@ class Outbox:
     def positions(self, stream: Stream) -> Positions:
         """Return where the stream stands."""
         log = self._logs[stream]
-        return Positions(log.durable, log.settled.through, log.backlog())
+        through = self._recorded_through(log)
+        return Positions(through, min(log.settled.through, through), through - log.settled.count(1, through))
+
+    def _recorded_through(self, log: StreamLog) -> int:
+        """Return the last durable sequence: while the opening is not, not what the last run may have left unsynced."""
+        return log.durable if self._found is None else self._found.certain.get(log.name, log.durable)
 
     def next_sequence(self, stream: Stream) -> int:
         """Return the number that the stream's next event will get."""
@@ -396,11 +401,12 @@ class Outbox:
 
     def _begin(self, now: Instant) -> None:
         """Make the new epoch durable; before that nothing is recorded and nothing leaves."""
-        slot, text = self._saver.compose(self.id, self.epoch, self._counters, clean=False)
+        assert self._found is not None
+        slot, text = self._saver.compose(self.id, self.epoch, self._counters, False, self._found.certain)
         path = os.path.join(self._directory, STATE_NAME)
         directories = tuple(log.directory for log in self._logs.values())
         self._saver.saving = True
-        self._submit(Begin(self._directory, directories, path, slot, text))
+        self._submit(Begin(self._directory, directories, path, slot, text, tuple(self._found.tails)))
 
     def _save_due(self, now: Instant) -> None:
         synced = self._saver.due(now.boot_ns)
@@ -505,6 +511,8 @@ class Outbox:
             self._saver.saving = False
             if error is not None:
                 self._committer.fail("state", error, now)
+                if error.errno == errno.EROFS and self._found is not None:
+                    self._found.certain.clear()  # a card that is read-only for good is drained of all
             else:
                 self._begun(job)
         elif isinstance(job, Save):

@@ -61,6 +61,9 @@ class Found:
     void: list[str] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
     torn: list[Torn] = field(default_factory=list)
+    tails: list[str] = field(default_factory=list)
+    certain: dict[Stream, int] = field(default_factory=dict)
+    """Newest files with records that may be in memory only; and of their streams, the last number that is durable."""
 
 
 def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool = True) -> Found:
@@ -198,6 +201,7 @@ def _newest(disk: Disk, outbox: str, log: StreamLog, found: Found, scan: bool) -
     if not log.segments:
         return log.next, present
     segment = log.segments[-1]
+    certain = log.next - 1
     log.next = max(log.next, segment.base)
     if not scan:
         return log.next, present
@@ -221,6 +225,9 @@ def _newest(disk: Disk, outbox: str, log: StreamLog, found: Found, scan: bool) -
         found.aside.append(segment.path)
         log.segments.pop()
         return segment.base, present
+    if present.highest > certain:
+        found.tails.append(segment.path)
+        found.certain[log.name] = certain
     if present.highest:
         log.next = max(log.next, present.highest + 1)
         found.torn.append(Torn(segment, records.end, records.solid_end, records.clean))

@@ -83,14 +83,22 @@ class Saver:
         """Return when a save stops waiting for its snapshot's events, and goes with the memory of before."""
         return None if self._waiting is None or self._late else self._waiting_since_ns + SNAPSHOT_WAIT_NS
 
-    def compose(self, outbox: str, epoch: int, counters: Mapping[str, int], clean: bool) -> tuple[int, bytes]:
-        """Return the slot and the text of the next save."""
+    def compose(
+        self,
+        outbox: str,
+        epoch: int,
+        counters: Mapping[str, int],
+        clean: bool,
+        certain: Mapping[Stream, int] | None = None,
+    ) -> tuple[int, bytes]:
+        """Return the slot and the text of the next save; `certain` is where less than `durable` may be said."""
         self.generation += 1
         streams: dict[Stream, StreamState] = {}
         for name, log in self.logs.items():
             mark = self.remembered.marks.get(name, 0)
             acked, gone = tuple(log.settled.runs), tuple(log.gone.runs)
-            streams[name] = StreamState(log.durable + 1, log.settled.through, acked, gone, mark)
+            durable = log.durable if certain is None else certain.get(name, log.durable)
+            streams[name] = StreamState(durable + 1, log.settled.through, acked, gone, mark)
         memory = json.loads(self.remembered.text)
         text = encode_state(State(self.generation, outbox, epoch, clean, streams, memory, counters))
         return 1 - self.synced_slot, text

@@ -128,7 +128,9 @@ class Save:
 class Begin:
     """The first save of an opening: directories, the state file with both slots allocated, and the new epoch in it.
 
-    What was read may still be only in memory (after a kill), so it is synced before the other slot is written.
+    What was read may still be only in memory (after a kill), so it is synced before the other slot is written: `tails`
+    are the newest files that hold records of which no state says that they are durable. (What a failed sync of the last
+    run, in the same boot, has left in memory alone cannot be told from what is on the card.)
     """
 
     directory: str
@@ -136,12 +138,15 @@ class Begin:
     path: str
     slot: int
     text: bytes
+    tails: tuple[str, ...] = ()
 
     def run(self, disk: Disk) -> None:
         for path in self.directories:
             disk.make_directory(path)
         with contextlib.suppress(PermissionError):  # not ours to open; then whoever made the directory has synced it
             disk.sync_directory(os.path.dirname(self.directory) or ".")
+        for path in self.tails:
+            self._sync(disk, path)
         try:
             fd = disk.open(self.path)
         except FileNotFoundError:
@@ -155,6 +160,15 @@ class Begin:
         finally:
             disk.close(fd)
         disk.sync_directory(self.directory)
+
+    @staticmethod
+    def _sync(disk: Disk, path: str) -> None:
+        fd = disk.open(path)
+        try:
+            disk.sync(fd)
+        finally:
+            disk.close(fd)
+        disk.sync_directory(os.path.dirname(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ class History:
             since[entry.stream].append(entry.sequence)
         for name in STREAMS:
             known = outbox.memory.get(name, 0)
-            recorded = outbox.positions(name).recorded_through
+            recorded = max([outbox.positions(name).recorded_through, *since[name]])
             demand(known <= recorded, f"memory knows of {name} {known}, recorded are {recorded}")
             there = [n for n in range(known + 1, recorded + 1) if (name, n) in self.ledger.durable]
             shed = [n for n in there if n not in since[name]]
