@@ -26,8 +26,10 @@ from tests.simulation.world import Machine, Pace, plain_configuration
 
 ACTS_MAX = 60
 FAIR_NS = 7200 * NS_PER_S
+BYTES_MAX_AMPLE = 8 << 20
 BYTES_MAX_LEAST = 320 * 1024
 """Below what can be configured, so that the bound is met with few events."""
+ILL_MAX_NS = 300 * NS_PER_S
 TAIL = 60
 
 
@@ -125,7 +127,7 @@ class History:
             commit_interval_ms=intervals_ms,
             keep_acknowledged=random.choice((0.0, 60.0, 7200.0)),
         )
-        bytes_max = random.choice((1 << 30, 1 << 30, 1 << 20, BYTES_MAX_LEAST))
+        bytes_max = random.choice((BYTES_MAX_AMPLE, BYTES_MAX_AMPLE, 1 << 20, BYTES_MAX_LEAST))
         object.__setattr__(outbox, "bytes_max", bytes_max)
         if bytes_max <= 1 << 20:
             self.checker.may_drop.add("full")
@@ -137,7 +139,7 @@ class History:
             inflight_bytes_max=random.choice(("adaptive", "adaptive", 2000, 100_000)),
             resync=random.choice(("live-first", "live-first", "in-order")),
             backfill_compression=random.choice(("none", "gzip")),
-            reconnect_max_s=random.choice((5.0, 300.0)),
+            reconnect_max_s=random.choice((min(30.0, self.pause_s), 300.0)),
         )
         return dataclasses.replace(plain, outbox=outbox, broker=broker)
 
@@ -271,6 +273,7 @@ class History:
 
     def _ill_disk(self) -> None:
         disk, chance = self.disk_now, self.random.choice((0.05, 0.3, 1.0))
+        self.agenda.after(self.random.randint(NS_PER_S, ILL_MAX_NS), self._well_disk)
         self.checker.may_drop.add("overflow")
         kind = self.random.choice(("sync", "write", "read-only"))
         self.trace.say(f"disk is ill: {kind} {chance}")

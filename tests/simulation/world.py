@@ -107,6 +107,7 @@ class Machine:
         self._writer: Writer | None = None
         self._link: BrokerLink | None = None
         self._life = 0
+        self._sync_has_failed = False  # in this boot, as far as anybody can tell
         self._awake_ns: int | None = None
         self._spins = 0
         self._agenda.after(COUNTED_EVERY_NS, self._quarter)
@@ -134,7 +135,7 @@ class Machine:
             self._agenda.after(RESTART_NS, self._wake, self._life, False)
             return
         outbox = engine.outbox
-        self._checker.opened(outbox, outbox.created)
+        self._checker.opened(outbox, outbox.created, self.disk.read_only)
         self._trace.say(f"outbox {outbox.id} epoch {outbox.epoch} {'clean' if outbox.clean else 'unclean'}")
         engine.outbox = Witnessed(outbox, self._checker)  # type: ignore[assignment]
         engine.command = self._command
@@ -154,6 +155,8 @@ class Machine:
 
     def die(self, death: Death) -> None:
         """The process is killed, or the power cut: what is not on the card is lost. It starts again after a while."""
+        if self.disk.history[-1:] == ["sync"]:
+            death = "power cut"  # the model's sync that is cut off forgets, as only a power cut does
         self._trace.say(f"{death} at call {self.disk.calls}")
         self._end()
         self.disk.cut_at = None
@@ -162,7 +165,14 @@ class Machine:
         self.rest(is_boot=death == "power cut")
 
     def rest(self, is_boot: bool) -> None:
-        """Start again after a while, with the machine's own boot where it was off."""
+        """Start again after a while, with the machine's own boot where it was off.
+
+        What a failed sync left in memory alone, a process that starts again in the same boot cannot tell from what is
+        on the card; nor can the gateway. So such a machine is switched off.
+        """
+        if self._sync_has_failed:
+            self.disk.power_cut()
+            self._sync_has_failed, is_boot = False, True
         self._agenda.after(self._random.choice((1, 5, 60, 1800)) * NS_PER_S, self._wake, self._life, is_boot)
 
     def _wake(self, life: int, is_boot: bool) -> None:
@@ -274,6 +284,7 @@ class Machine:
         if used > settings.bytes_max:
             raise Violation(f"{used} bytes on the disk, bytes_max is {settings.bytes_max}")
         if self._disk_is_troubled():
+            self._sync_has_failed = True
             self.disk_trouble_ns = self._agenda.now_ns
         if self._agenda.now_ns - self.disk_trouble_ns < 60 * NS_PER_S:
             return
