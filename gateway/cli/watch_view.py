@@ -1,0 +1,136 @@
+"""The full-screen view of `gateway watch`: a panel a sensor, the events it would make, the daemon's state below.
+
+It only shows what `watching.Watch` knows and what the feed brings. `q` ends it, `p` holds the picture still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import Footer, Static
+
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.model import NS_PER_S, Reading
+from gateway.watching import Gauge, Watch, bar, daemon_words, event_words, plot
+
+REFRESH_S = 0.2
+PLOT_HEIGHT, PLOT_HEIGHT_ALONE = 5, 14
+EVENTS_SHOWN = 6
+BAR_WIDTH = 24
+LEAST_GRAMS, LEAST_COUNTS = 20.0, 400.0
+"""The least range a plot shows: a scale's noise stays a thin line."""
+GOOD, WAITING, BAD, QUIET = "#9ece6a", "#e0af68", "#f7768e", "#737aa2"
+
+
+class Feeding(Protocol):
+    """What the view needs of a feed."""
+
+    origin: str
+    status: Mapping[str, Any] | None
+    error: GatewayError | None
+
+    def drain(self) -> list[tuple[int, Reading]]: ...
+
+
+class WatchView(App[None]):
+    """Shows a watch until `q`, for `for_s`, or until the feed fails."""
+
+    CSS = """
+    Screen { background: #16161e; color: #c0caf5; }
+    #title { height: 1; padding: 0 2; background: #1f2335; color: #a9b1d6; }
+    .panel { border: round #2f3549; border-title-color: #7aa2f7; padding: 0 1; height: auto; }
+    #panels { height: 1fr; scrollbar-size-vertical: 1; }
+    #events { border: round #2f3549; border-title-color: #7aa2f7; padding: 0 1; height: 8;
+              text-wrap: nowrap; text-overflow: ellipsis; }
+    Footer { background: #1f2335; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [("p", "hold", "hold still / go on"), ("q", "quit", "end")]
+    ENABLE_COMMAND_PALETTE = False
+
+    def __init__(self, watch: Watch, feed: Feeding, clock: Clock, for_s: float | None = None) -> None:
+        super().__init__()
+        self.watch_ = watch
+        self.feed = feed
+        self.clock = clock
+        self.is_held = False
+        self._for_s = for_s
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="title")
+        with VerticalScroll(id="panels"):
+            for sensor in self.watch_.gauges:
+                yield Static(id=f"gauge-{sensor}", classes="panel")
+        yield Static(id="events")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        for sensor, gauge in self.watch_.gauges.items():
+            self.query_one(f"#gauge-{sensor}", Static).border_title = f"{sensor} ({gauge.kind})"
+        self.query_one("#events", Static).border_title = "what these readings would tell"
+        self.set_interval(REFRESH_S, self.refresh_view)
+        self.call_after_refresh(self.refresh_view)
+
+    def refresh_view(self) -> None:
+        """Take in what has come, and show everything as it is now."""
+        for arrived_ns, reading in self.feed.drain():
+            self.watch_.take(reading, arrived_ns)
+        now_ns = self.clock.now().boot_ns
+        watched_s = (now_ns - self.watch_.began_ns) / NS_PER_S
+        if self.feed.error is not None or (self._for_s is not None and watched_s >= self._for_s):
+            self.exit()
+            return
+        if self.is_held:
+            return
+        self.query_one("#title", Static).update(title_line(self.feed.status, self.feed.origin))
+        alone = len(self.watch_.gauges) == 1
+        for sensor, gauge in self.watch_.gauges.items():
+            panel = self.query_one(f"#gauge-{sensor}", Static)
+            width = max(30, (panel.content_size.width or self.size.width - 4))
+            height = PLOT_HEIGHT_ALONE if alone else PLOT_HEIGHT
+            panel.update(gauge_text(gauge, self.watch_.rate_hz(gauge, now_ns), now_ns, width, height))
+        told = list(self.watch_.events)[-EVENTS_SHOWN:]
+        words = "\n".join(event_words(event) for event in told) or "nothing yet"
+        self.query_one("#events", Static).update(Text(words, "" if told else QUIET, no_wrap=True, overflow="ellipsis"))
+
+    def action_hold(self) -> None:
+        """Hold the picture still, or go on; readings are taken in all the same."""
+        self.is_held = not self.is_held
+
+
+def title_line(status: Mapping[str, Any] | None, origin: str) -> Text:
+    """Say where the readings come from, and how the daemon stands."""
+    line = Text(f"readings of the {origin}   ", no_wrap=True, overflow="ellipsis")
+    if status is None:
+        return line.append("no daemon runs", WAITING)
+    is_well = status["link"]["up"] and not status["outbox"].get("degraded")
+    return line.append(daemon_words(status), GOOD if is_well else BAD)
+
+
+def gauge_text(gauge: Gauge, rate_hz: float, now_ns: int, width: int, height: int) -> Text:
+    """Return one sensor's panel: its words, its rate, its plot."""
+    age_s = gauge.age_s(now_ns)
+    text = Text(no_wrap=True, overflow="crop")
+    text.append(f"{rate_hz:6.1f}/s  ", GOOD if rate_hz else QUIET)
+    text.append("never   " if age_s is None else f"{age_s:.0f} s ago  ", QUIET)
+    text.append(gauge.words(now_ns), "bold")
+    if gauge.kind == "shelf":
+        least = LEAST_GRAMS if gauge.calibration is not None else LEAST_COUNTS
+        text.append(f"  ({gauge.unit}, the last minute)", QUIET)
+        for line in plot(gauge.points, now_ns, width, height, least):
+            text.append("\n" + line, "#e0af68")
+    for beam in gauge.known_beams():
+        is_broken = gauge.is_broken(beam)
+        text.append(f"\n{beam:>6} ", BAD if is_broken else QUIET)
+        text.append(gauge.strip(beam, now_ns, width - 8), "#7dcfff")
+    for tag, signal in gauge.present(now_ns):
+        text.append(f"\n{tag[:20]:>20} ", "#bb9af7")
+        text.append(f"{bar(signal.rssi_dbm, BAR_WIDTH)} ", "#bb9af7")
+        heard_s = (now_ns - signal.heard_ns) / NS_PER_S
+        text.append(f"{signal.rssi_dbm if signal.rssi_dbm is not None else '?'} dBm, {heard_s:.0f} s ago", QUIET)
+    return text
