@@ -10,19 +10,18 @@ from __future__ import annotations
 import json
 import queue
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from gateway import link_reasons
-from gateway.broker import BrokerSettings, Endpoint
 from gateway.checks import Check, Examination
 from gateway.clock import SystemClock
 from gateway.config import Configuration
-from gateway.link_reasons import Cause
 from gateway.model import NS_PER_S, Acknowledged, Connect, Disconnect, LinkDown, LinkUp, Message
-from gateway.mqtt import PahoLink
-from gateway.profiles import PROFILES
+from gateway.mqtt import PahoLink, reasons
+from gateway.mqtt.dial import DialRefused, tls_context
+from gateway.mqtt.reasons import Cause
+from gateway.uplink import Endpoint
+from gateway.uplink.refusals import refusal_sentence
 
 DNS_WITHIN_S = 6.0
 TCP_WITHIN_S = 5.0
@@ -82,7 +81,7 @@ class Way:
         try:
             found = socket.getaddrinfo(host, self.endpoint.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            return _failed("name", link_reasons.of_connect(error, host))
+            return _failed("name", reasons.of_connect(error, host))
         self.reached = True
         addresses = list(dict.fromkeys(str(address[4][0]) for address in found))
         return Check("broker", "name", "ok", f"{host}: {', '.join(addresses)}", code="dns.found")
@@ -102,7 +101,7 @@ class Way:
         try:
             check = look()
         except (OSError, ValueError) as error:
-            return _failed(name, link_reasons.of_connect(error, self.endpoint.host))
+            return _failed(name, reasons.of_connect(error, self.endpoint.host))
         self.reached = check.result != "failed"
         return check
 
@@ -115,11 +114,9 @@ class Way:
 
     def _tls(self) -> Check:
         try:
-            context = _context(self.settings, self.endpoint)
-        except (OSError, ValueError) as error:  # SSLError is an OSError
-            key = "ca_file" if self.settings.cert_file is None else "cert_file"
-            path = getattr(self.settings, key)
-            return _failed("tls", link_reasons.of_file(key, path, error))
+            context = tls_context(self.settings, self.endpoint)
+        except DialRefused as refused:
+            return _failed("tls", refused.cause)
         with (
             socket.create_connection((self.endpoint.host, self.endpoint.port), TCP_WITHIN_S) as plain,
             context.wrap_socket(plain, server_hostname=self.endpoint.host) as sock,
@@ -177,7 +174,7 @@ class Way:
                 publish = publish or _failed("publish", _closed(cause))
                 break
         if connect is None:
-            return [_failed("connect", link_reasons.CONNACK_TIMEOUT), _skipped("publish"), _skipped("subscribe")]
+            return [_failed("connect", reasons.CONNACK_TIMEOUT), _skipped("publish"), _skipped("subscribe")]
         silent = Cause("publish.timeout", f"no acknowledgement within {LINK_WITHIN_S:g} s", "look at the broker's log")
         return [connect, publish or _failed("publish", silent), subscribe or _skipped("subscribe")]
 
@@ -188,17 +185,6 @@ def _is_this_machine(host: str) -> bool:
 
 def _words(result: str) -> bytes:
     return json.dumps({"ok": True, "result": result}).encode()
-
-
-def _context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if settings.cert_file is not None:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
-    alpn = PROFILES[settings.profile].alpn_on_443
-    if alpn is not None and endpoint.port == 443:
-        context.set_alpn_protocols([alpn])
-    return context
 
 
 def _refuses_version(check: Check) -> bool:
@@ -215,7 +201,7 @@ def _published(topic: str, code: int) -> Check:
         heard = " (nobody is subscribed to it)" if code == NO_SUBSCRIBERS else ""
         return Check("broker", "publish", "ok", f"{topic} is acknowledged{heard}", code="publish.granted")
     advice = "give this gateway's user the right to publish below its prefix (the broker's access list)"
-    found = f"{topic}: {link_reasons.refusal_sentence(code)}"
+    found = f"{topic}: {refusal_sentence(code)}"
     return Check("broker", "publish", "failed", found, WHY["publish"], advice, "publish.refused")
 
 

@@ -93,7 +93,7 @@ def schema(config: tuple[Path, ...], as_json: bool) -> int:
 def in_force(configuration: Configuration) -> Iterator[tuple[str, str, str]]:
     """Yield each key as `[[door]] "entrance".outer_pin`, its value as in TOML, and where it came from."""
     from gateway.config import SECTIONS
-    from gateway.config_file import Document
+    from gateway.config.file import Document
 
     document = Document(dict(configuration.document), dict(configuration.origins))
     for section in SECTIONS:

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gateway.broker import BrokerSettings, Endpoint
 from gateway.errors import ConfigurationError, Unavailable
+from gateway.uplink import BrokerSettings, Endpoint
 
 Protocol = Literal["5", "3.1.1"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from gateway.broker import BrokerSettings
+from gateway.uplink import BrokerSettings
 from tests.uplink.brokers import Mosquitto, mosquitto
 from tests.uplink.memory_outbox import MemoryOutbox
 from tests.uplink.shop import Shop

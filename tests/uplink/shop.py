@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from gateway.broker import BrokerSettings
 from gateway.clock import SystemClock
 from gateway.model import NS_PER_S, Acknowledged, CommandReceived, LinkDown, LinkUp, Signal
 from gateway.mqtt import LinkTimes, PahoLink
-from gateway.uplink import Pace, Uplink
+from gateway.uplink import BrokerSettings, Pace, Uplink
 from gateway.wire import Wire
 from tests.uplink.memory_outbox import MemoryOutbox
 

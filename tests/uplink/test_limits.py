@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.backoff import Backoff
-from gateway.broker import BrokerSettings, Endpoint
-from gateway.fallback import RETRY_MS, ProtocolChoice
 from gateway.model import NS_PER_MS, NS_PER_S, LinkDown
-from gateway.window import BYTES_FLOOR, BYTES_START, ByteWindow, TokenBucket
+from gateway.uplink import BrokerSettings, Endpoint
+from gateway.uplink.backoff import Backoff
+from gateway.uplink.fallback import RETRY_MS, ProtocolChoice
+from gateway.uplink.window import BYTES_FLOOR, BYTES_START, ByteWindow, TokenBucket
 
 URL = "mqtts://mqtt.example.com:8883"
 

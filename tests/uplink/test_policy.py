@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from gateway.broker import BrokerSettings
-from gateway.lanes import runs
 from gateway.model import NS_PER_S, STREAMS, Entry, LinkDown, Message, Stream
+from gateway.uplink import BrokerSettings
+from gateway.uplink.lanes import runs
 from tests.uplink.weather import Sky, Weather, events_of
 
 LIVE_FIRST = BrokerSettings(url="mqtt://broker.test")

@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from gateway.broker import BrokerSettings
 from gateway.mqtt import LinkTimes
-from gateway.uplink import Pace
+from gateway.uplink import BrokerSettings, Pace
 from tests.uplink.memory_outbox import MemoryOutbox
 from tests.uplink.scripted_broker import (
     CONNECT,

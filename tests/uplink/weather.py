@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from gateway.broker import BrokerSettings
 from gateway.model import (
     NS_PER_MS,
     NS_PER_S,
@@ -28,7 +27,7 @@ from gateway.model import (
     Message,
     Stream,
 )
-from gateway.uplink import Uplink
+from gateway.uplink import BrokerSettings, Uplink
 from gateway.wire import Wire
 from tests.uplink.memory_outbox import MemoryOutbox
 

@@ -16,11 +16,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from gateway.backoff import Backoff
-from gateway.broker import BrokerSettings
-from gateway.conversation import Conversation
-from gateway.fallback import Protocol, ProtocolChoice
-from gateway.lanes import Backlog, Parcel
 from gateway.model import (
     NS_PER_MS,
     NS_PER_S,
@@ -35,10 +30,15 @@ from gateway.model import (
     Order,
     Stream,
 )
-from gateway.presence import Presence
-from gateway.profiles import PROFILES
-from gateway.traffic import Traffic
-from gateway.uplink_status import Counters, Phase, Reason, UplinkStatus
+from gateway.uplink.backoff import Backoff
+from gateway.uplink.conversation import Conversation
+from gateway.uplink.fallback import Protocol, ProtocolChoice
+from gateway.uplink.lanes import Backlog, Parcel
+from gateway.uplink.presence import Presence
+from gateway.uplink.profiles import PROFILES
+from gateway.uplink.settings import BrokerSettings
+from gateway.uplink.status import Counters, Phase, Reason, UplinkStatus
+from gateway.uplink.traffic import Traffic
 from gateway.wire import STATE_CONTENT_TYPE, Wire
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.lanes import Backlog, Parcel
 from gateway.model import NS_PER_S, STREAMS, Instant, Message, Stream, rfc3339
+from gateway.uplink.lanes import Backlog, Parcel
 from gateway.wire import STATE_CONTENT_TYPE
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.lanes import Parcel
-from gateway.suspects import Suspect
+from gateway.uplink.lanes import Parcel
+from gateway.uplink.suspects import Suspect
 
 PATIENT_FROM = 3  # times unanswered
 PATIENCE_DOUBLINGS_MAX = 5

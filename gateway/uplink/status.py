@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from gateway.fallback import Protocol
+from gateway.uplink.fallback import Protocol
 
 Phase = Literal["off", "down", "connecting", "up", "stopped"]
 

@@ -10,14 +10,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from gateway.flights import Flight, Flights
-from gateway.lanes import Backlog, Parcel, runs
-from gateway.link_reasons import is_final_refusal, refusal_sentence
 from gateway.model import NS_PER_S, Acknowledged, Disconnect, Entry, Instant, LinkDown, Message, Order
-from gateway.presence import Presence
-from gateway.suspects import Suspect
-from gateway.traffic import Traffic
-from gateway.uplink_status import Counters
+from gateway.uplink.flights import Flight, Flights
+from gateway.uplink.lanes import Backlog, Parcel, runs
+from gateway.uplink.presence import Presence
+from gateway.uplink.refusals import is_final_refusal, refusal_sentence
+from gateway.uplink.status import Counters
+from gateway.uplink.suspects import Suspect
+from gateway.uplink.traffic import Traffic
 
 log = logging.getLogger(__name__)
 

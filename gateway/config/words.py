@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from gateway.config_file import Location
+from gateway.config.file import Location
 from gateway.outbox.settings import PerStream
 from gateway.units import Pattern, Quantity
 

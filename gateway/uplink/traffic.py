@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from random import Random
 
-from gateway.broker import BrokerSettings
-from gateway.flights import Flights
-from gateway.lanes import BATCH_BYTES_MAX, PACKET_SPARE, Backlog, Lanes, Parcel
 from gateway.model import Entry, Instant, LinkUp
-from gateway.profiles import PROFILES, RATE_SHARE
-from gateway.suspects import Suspect, Suspects, key_of
-from gateway.window import ByteWindow, TokenBucket
+from gateway.uplink.flights import Flights
+from gateway.uplink.lanes import BATCH_BYTES_MAX, PACKET_SPARE, Backlog, Lanes, Parcel
+from gateway.uplink.profiles import PROFILES, RATE_SHARE
+from gateway.uplink.settings import BrokerSettings
+from gateway.uplink.suspects import Suspect, Suspects, key_of
+from gateway.uplink.window import ByteWindow, TokenBucket
 from gateway.wire import Wire
 
 BACKFILL_EVERY = 10

@@ -23,16 +23,16 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from gateway.broker import BrokerSettings
-from gateway.config_file import Document, Location, Mistake, Origin, parse, read, shown
-from gateway.config_mistakes import broker_mistakes, pins_as_written, repeated_ids, shared_pins, too_deep, translated
-from gateway.config_words import annotation_at, did_you_mean, stand_in
+from gateway.config.file import Document, Location, Mistake, Origin, parse, read, shown
+from gateway.config.mistakes import broker_mistakes, pins_as_written, repeated_ids, shared_pins, too_deep, translated
+from gateway.config.words import annotation_at, did_you_mean, stand_in
 from gateway.errors import ConfigurationError
 from gateway.outbox.settings import OutboxSettings
 from gateway.privacy import PrivacySettings
-from gateway.profiles import PROFILES
 from gateway.sensors import Kind, kinds
 from gateway.units import Identifier, Quantity
+from gateway.uplink import BrokerSettings
+from gateway.uplink.profiles import PROFILES
 
 DEFAULT_PATH = Path("/etc/gateway/gateway.toml")
 ZONE_LINK = Path("/etc/localtime")

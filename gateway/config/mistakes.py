@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.config_file import Document, Location, Mistake, shown
-from gateway.config_words import allowed, annotation_at, did_you_mean, keys_of, nearest_choice
+from gateway.config.file import Document, Location, Mistake, shown
+from gateway.config.words import allowed, annotation_at, did_you_mean, keys_of, nearest_choice
 
 _MISSING = frozenset({"missing", "missing_argument"})
 _UNKNOWN_KEY = frozenset({"unexpected_keyword_argument", "extra_forbidden"})

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.broker import BrokerSettings, Endpoint
-from gateway.link_reasons import Cause, of_file
-from gateway.profiles import PROFILES
+from gateway.mqtt.reasons import Cause, of_file
+from gateway.uplink import BrokerSettings, Endpoint
+from gateway.uplink.profiles import PROFILES
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gateway import link_reasons
-from gateway.broker import BrokerSettings, Endpoint
-from gateway.dial import AS_SHIPPED, DialRefused, KeptErrors, LinkTimes, password, pending, tls_context, tune
-from gateway.link_reasons import Cause
 from gateway.model import Acknowledged, CommandReceived, Connect, Disconnect, LinkDown, LinkUp, Message, Order, Signal
+from gateway.mqtt import reasons
+from gateway.mqtt.dial import AS_SHIPPED, DialRefused, KeptErrors, LinkTimes, password, pending, tls_context, tune
+from gateway.mqtt.reasons import Cause
+from gateway.uplink import BrokerSettings, Endpoint
 
 __all__ = ["LinkTimes", "PahoLink"]
 
@@ -173,7 +173,7 @@ class _Connection:
         except DialRefused as refused:
             self._down = refused.cause
         except Exception as error:  # the supervisor of this thread: whatever breaks a connection ends only this one
-            self._down = self._down or link_reasons.of_connect(error, self._endpoint.host)
+            self._down = self._down or reasons.of_connect(error, self._endpoint.host)
             if not isinstance(error, OSError | ValueError):
                 log.exception("connection broke link=%d", self.link)
         finally:
@@ -187,7 +187,7 @@ class _Connection:
         if sock is not None:
             sock.close()
         if not self._ended:
-            cause = self._down or link_reasons.LINK_RESET
+            cause = self._down or reasons.LINK_RESET
             self._emit(
                 LinkDown(
                     self.link, cause.code, cause.detail, cause.advice, self._connack, self._had_connack, self._in_order
@@ -324,7 +324,7 @@ class _Connection:
         if said.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._tokens[said.mid] = message.token
         elif self._down is None:  # packet id still in use, after 65,535 messages with one unanswered
-            self._down = link_reasons.OVERRUN
+            self._down = reasons.OVERRUN
 
     def _properties(self, message: Message, is_will: bool = False) -> Properties | None:
         if not self._v5 or not (message.content_type or message.properties or message.correlation):
@@ -348,13 +348,13 @@ class _Connection:
     def _tend(self, client: Client, now: float, started: float) -> None:
         """What passes with time: CONNACK that does not come, silence that paho does not watch."""
         if not self._had_connack and now - started >= self._times.connack_s:
-            self._down = self._down or link_reasons.CONNACK_TIMEOUT
+            self._down = self._down or reasons.CONNACK_TIMEOUT
         if self._up and self._probe_s is not None and self._leaving_until is None:
             if self._probe_sent is None and now - self._heard >= self._probe_s:
                 self._probe_sent = now
                 self._subscribe(client)
             elif self._probe_sent is not None and now - self._probe_sent >= self._times.ping_s:
-                self._down = self._down or link_reasons.LINK_SILENT
+                self._down = self._down or reasons.LINK_SILENT
 
     def _subscribe(self, client: Client) -> None:
         if self._order.subscribe is None:
@@ -366,8 +366,8 @@ class _Connection:
 
     def _say_why(self) -> None:
         """Find the cause of an end that paho told without one."""
-        if not self._ended and (self._down is None or self._down is link_reasons.LINK_RESET):
-            self._down, self._in_order = link_reasons.of_end(self._errors.last, self._hung_up, self._had_connack)
+        if not self._ended and (self._down is None or self._down is reasons.LINK_RESET):
+            self._down, self._in_order = reasons.of_end(self._errors.last, self._hung_up, self._had_connack)
 
     # paho's callbacks: they note what they are told. paho itself swallows and logs what they might raise.
 
@@ -380,7 +380,7 @@ class _Connection:
         self._had_connack = True
         if reason.is_failure:
             self._connack = reason.value
-            self._down = link_reasons.of_connack(reason.value)
+            self._down = reasons.of_connack(reason.value)
             return
         self._up = True
         keepalive_s = getattr(properties, "ServerKeepAlive", None)
@@ -403,13 +403,13 @@ class _Connection:
             return
         if flags.is_disconnect_packet_from_server:
             self._in_order = True
-            self._down = link_reasons.of_disconnect(reason.value)
+            self._down = reasons.of_disconnect(reason.value)
         elif reason.value == 0x8D:  # paho's word for a PINGRESP that did not come
-            self._down = link_reasons.LINK_SILENT
+            self._down = reasons.LINK_SILENT
         elif reason.value == 0x82:
-            self._down = link_reasons.NOT_MQTT
+            self._down = reasons.NOT_MQTT
         elif reason.value != 0:
-            self._down = link_reasons.LINK_RESET  # the loop finds the true cause
+            self._down = reasons.LINK_RESET  # the loop finds the true cause
 
     def _on_publish(self, client: Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         token = self._tokens.pop(mid, None)

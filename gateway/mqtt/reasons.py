@@ -82,24 +82,6 @@ DISCONNECT_CAUSES: Mapping[int, Cause] = {
     0x9F: Cause("broker.rate_exceeded", "the broker admits no more connects now", "it is tried again later"),
 }
 
-_FINAL_REFUSALS: Mapping[int, str] = {
-    0x87: "not authorized for this topic",
-    0x90: "topic name invalid",
-    0x95: "packet too large",
-    0x99: "payload format invalid",
-}
-"""PUBACK codes after which a message is never sent again; all others pass (quota, busy, unspecified, unknown ones)."""
-
-
-def is_final_refusal(code: int) -> bool:
-    """True if a PUBACK with this code will be the same however often the message is sent."""
-    return code in _FINAL_REFUSALS
-
-
-def refusal_sentence(code: int) -> str:
-    """Say why the broker refused a message."""
-    return f"the broker refused it: {_FINAL_REFUSALS.get(code, 'for now')} (0x{code:02x})"
-
 
 def of_connack(code: int) -> Cause:
     """The broker refused the connection with this MQTT 5 code."""

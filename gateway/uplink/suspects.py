@@ -11,8 +11,8 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 
-from gateway.lanes import Parcel
 from gateway.model import Entry, Stream
+from gateway.uplink.lanes import Parcel
 
 CLOSES_MAX = 3
 SUSPECTS_MAX = 512
