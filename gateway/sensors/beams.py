@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.model import NS_PER_MS, NS_PER_S, Instant
 
@@ -37,7 +37,7 @@ class Blockage:
     """A beam was interrupted from `broke` to `cleared`; the torso within it from `begin_ns` to `end_ns` (boot).
 
     An arm that swings ahead of or behind the torso belongs to the blockage, but the two beams see different arms: only
-    the torso's ends can be compared between them.
+    the torso's ends can be compared between them. `is_arm`: a short one beside a long one; nobody by itself.
     """
 
     beam: str
@@ -45,6 +45,7 @@ class Blockage:
     cleared: Instant
     begin_ns: int
     end_ns: int
+    is_arm: bool = False
 
     @property
     def ns(self) -> int:
@@ -260,6 +261,7 @@ class Beam:
         if whole.ns < ARM_NS:
             torso = self._torso
             if torso is not None and 2 * torso.ns >= 3 * whole.ns and _gap_ns(torso, whole) <= ARM_REACH_NS:
+                yield replace(whole, is_arm=True)
                 return
             yield from self._give_arm()
             self._arm = whole
@@ -267,7 +269,7 @@ class Beam:
         self._torso = whole
         arm = self._arm
         if arm is not None and 2 * whole.ns >= 3 * arm.ns and _gap_ns(arm, whole) <= ARM_REACH_NS:
-            self._arm = None
+            self._arm = replace(arm, is_arm=True)
         yield from self._give_arm()
         yield whole
 

@@ -27,6 +27,10 @@ PAIR_GAP_NS = 1_200 * NS_PER_MS
 """The longest way between the beams with neither broken: 0.35 m at 0.3 m/s."""
 JITTER_NS = 10 * NS_PER_MS
 """Shifts below are none: 5 cm between the beams at 2.5 m/s are 20 ms."""
+ALIKE = 0.4
+"""One person's speed between the beams and away from them differs by less than this factor."""
+LONG_ARM_NS = 120 * NS_PER_MS
+"""A hand that swings back as the body goes on stands nearly still in a beam; people behind each other leave 0.2 m."""
 TAILGATE_GAP_NS = 150 * NS_PER_MS
 """One beam may see two people pressed together as one blockage while the other still sees a gap, up to this."""
 WAITING_MAX = 12
@@ -40,6 +44,7 @@ PENDING_COST = 1.0
 TURNED_COST = 3.0
 SPLIT_COST = 0.7
 APART_COST = 0.3
+ARM_COST = 0.2
 """In units of a factor e of disagreement. A pair that goes through (at most 3.5) beats two that stay alone, also where
 the second may still find another partner."""
 
@@ -61,10 +66,12 @@ class Group:
     inner: tuple[Blockage, ...]
     direction: Literal["in", "out"] | None
     ratio: float | None = None
+    people: int = 1
 
     @property
-    def is_pair(self) -> bool:
-        return bool(self.outer and self.inner)
+    def is_settled(self) -> bool:
+        """A pair, or an arm that needs none."""
+        return bool(self.outer and self.inner) or all(blockage.is_arm for blockage in self.outer + self.inner)
 
     @property
     def end_ns(self) -> int:
@@ -73,6 +80,26 @@ class Group:
 
 def _shifts(outer: Blockage, inner: Blockage) -> tuple[int, int]:
     return inner.begin_ns - outer.begin_ns, inner.end_ns - outer.end_ns
+
+
+def _whole_shifts(outer: Blockage, inner: Blockage) -> tuple[int, int]:
+    begin_ns = inner.broke.boot_ns - outer.broke.boot_ns
+    return begin_ns, inner.cleared.boot_ns - outer.cleared.boot_ns
+
+
+def order_of(outer: Blockage, inner: Blockage) -> tuple[Literal["in", "out"] | None, tuple[int, int]]:
+    """Return the direction of one person who made both blockages (None: turned back), and the shifts that tell it.
+
+    Whoever goes through, with whatever swings at beam height, comes to the first beam first and leaves it first: so the
+    order of the whole blockages decides. It fails where one beam sees an arm that the other does not (a sleeve, a bag
+    on a strap): there the trunks' own ends decide, where they are shifted alike.
+    """
+    whole, trunks = _whole_shifts(outer, inner), _shifts(outer, inner)
+    way, own = direction_of(*whole), direction_of(*trunks)
+    if way is None and own is not None:
+        less, more = sorted(map(abs, trunks))
+        return (own, trunks) if less >= ALIKE * more else (None, whole)
+    return way, trunks if own == way else whole
 
 
 def _sign(shift_ns: int) -> int:
@@ -94,11 +121,10 @@ def direction_of(begin_shift_ns: int, end_shift_ns: int) -> Literal["in", "out"]
 
 def pair(outer: Blockage, inner: Blockage, known_ratio: float | None) -> tuple[float, Group] | None:
     """Return the cost and meaning of one person making both blockages; None where they lie too far apart."""
-    begin_ns, end_ns = _shifts(outer, inner)
     gap_ns = max(inner.broke.boot_ns - outer.cleared.boot_ns, outer.broke.boot_ns - inner.cleared.boot_ns)
     if gap_ns > PAIR_GAP_NS:
         return None
-    direction = direction_of(begin_ns, end_ns)
+    direction, (begin_ns, end_ns) = order_of(outer, inner)
     if direction is None:
         return TURNED_COST, Group((outer,), (inner,), None)
     ratio = max(min(abs(begin_ns), abs(end_ns)), NS_PER_MS) / min(outer.ns, inner.ns)
@@ -115,6 +141,8 @@ def pair(outer: Blockage, inner: Blockage, known_ratio: float | None) -> tuple[f
 def tailgaters(two: tuple[Blockage, Blockage], one: Blockage) -> Literal["in", "out"] | None:
     """Tell whether `one` is what a beam saw of two people whom the other beam saw apart; as if `two` were outer."""
     first, second = two
+    if first.is_arm or second.is_arm or one.is_arm:
+        return None
     if second.broke.boot_ns - first.cleared.boot_ns > TAILGATE_GAP_NS:
         return None
     both = Blockage(first.beam, first.broke, second.cleared, first.begin_ns, second.end_ns)
@@ -123,10 +151,31 @@ def tailgaters(two: tuple[Blockage, Blockage], one: Blockage) -> Literal["in", "
     return direction_of(*_shifts(both, one))
 
 
+def joined(first: Blockage, second: Blockage) -> Blockage | None:
+    """Return both as one person's, where one of them is an arm or may be one; the longer is the trunk."""
+    arm, trunk = sorted((first, second), key=lambda blockage: (not blockage.is_arm, blockage.ns))
+    gap_ns = second.broke.boot_ns - first.cleared.boot_ns
+    if trunk.is_arm or not (arm.is_arm or (arm.ns <= LONG_ARM_NS and 2 * arm.ns <= trunk.ns and gap_ns <= LONG_ARM_NS)):
+        return None
+    return Blockage(first.beam, first.broke, second.cleared, trunk.begin_ns, trunk.end_ns)
+
+
+def persons(blockages: Sequence[Blockage], at: int) -> Iterator[tuple[float, tuple[Blockage, ...], Blockage]]:
+    """Yield what one person may have made of the blockages from `at` on: (cost, blockages, as one)."""
+    if at < len(blockages) and not blockages[at].is_arm:
+        yield 0.0, (blockages[at],), blockages[at]
+    if at + 1 < len(blockages):
+        two = (blockages[at], blockages[at + 1])
+        if (whole := joined(*two)) is not None:
+            yield 0.0 if two[0].is_arm or two[1].is_arm else ARM_COST, two, whole
+
+
 def align(outer: Sequence[Blockage], inner: Sequence[Blockage], known_ratio: float | None, now_ns: int) -> list[Group]:
     """Return all blockages in groups, in order, at the least cost. What may still find a partner costs little alone."""
 
     def alone(blockage: Blockage) -> float:
+        if blockage.is_arm:
+            return 0.0
         return PENDING_COST if now_ns < blockage.cleared.boot_ns + PAIR_GAP_NS else ALONE_COST
 
     @cache
@@ -137,17 +186,21 @@ def align(outer: Sequence[Blockage], inner: Sequence[Blockage], known_ratio: flo
         if j < len(inner):
             choices.append((alone(inner[j]), Group((), (inner[j],), None), i, j + 1))
         if i < len(outer) and j < len(inner):
-            if (paired := pair(outer[i], inner[j], known_ratio)) is not None:
-                choices.append((*paired, i + 1, j + 1))
+            for outer_cost, outers, outer_whole in persons(outer, i):
+                for inner_cost, inners, inner_whole in persons(inner, j):
+                    if (paired := pair(outer_whole, inner_whole, known_ratio)) is not None:
+                        cost, one = paired
+                        group = Group(outers, inners, one.direction, one.ratio)
+                        choices.append((outer_cost + inner_cost + cost, group, i + len(outers), j + len(inners)))
             if i + 1 < len(outer):
                 two = (outer[i], outer[i + 1])
                 if (way := tailgaters(two, inner[j])) is not None:
-                    choices.append((SPLIT_COST, Group(two, (inner[j],), way), i + 2, j + 1))
+                    choices.append((SPLIT_COST, Group(two, (inner[j],), way, people=2), i + 2, j + 1))
             if j + 1 < len(inner):
                 two = (inner[j], inner[j + 1])
                 if (way := tailgaters(two, outer[i])) is not None:
                     turned: Literal["in", "out"] = "out" if way == "in" else "in"
-                    choices.append((SPLIT_COST, Group((outer[i],), two, turned), i + 1, j + 2))
+                    choices.append((SPLIT_COST, Group((outer[i],), two, turned, people=2), i + 1, j + 2))
         if not choices:
             return 0.0, ()
         found: tuple[float, tuple[Group, ...]] | None = None
@@ -166,8 +219,10 @@ def passages_of(group: Group) -> Iterator[Passage]:
     if group.direction is None:
         return
     firsts, lasts = (group.outer, group.inner) if group.direction == "in" else (group.inner, group.outer)
-    if len(firsts) == len(lasts):
-        yield Passage(group.direction, firsts[0].broke, lasts[-1].cleared)
+    if group.people == 1:
+        first = next((one for one in firsts if not one.is_arm), firsts[0])
+        last = next((one for one in reversed(lasts) if not one.is_arm), lasts[-1])
+        yield Passage(group.direction, first.broke, last.cleared)
     elif len(firsts) == 2:
         # The second beam saw no gap: the first of the two left it as long before its end as at the first beam.
         apart_ns = firsts[1].cleared.boot_ns - firsts[0].cleared.boot_ns
@@ -221,7 +276,8 @@ class Doorway:
 
     def undecided_ns(self) -> int | None:
         """Return the earliest clearing that may still become a passage's."""
-        ends = [blockage.cleared.boot_ns for blockages in self._waiting.values() for blockage in blockages]
+        waiting = (blockage for blockages in self._waiting.values() for blockage in blockages)
+        ends = [blockage.cleared.boot_ns for blockage in waiting if not blockage.is_arm]
         ends += [end for beam in self.beams.values() if (end := beam.undecided_ns()) is not None]
         return min(ends, default=None)
 
@@ -229,6 +285,8 @@ class Doorway:
         for found in findings:
             if isinstance(found, Blockage):
                 if self._counts_alone(found):
+                    if found.is_arm:
+                        continue
                     yield Passage("unknown", found.broke, found.cleared)
                 else:
                     self._waiting[found.beam].append(found)
@@ -257,7 +315,7 @@ class Doorway:
         known = statistics.median(self._ratios) if len(self._ratios) >= RATIOS_KNOWN else None
         groups = align(outer, inner, known, now_ns if not is_last else now_ns + PAIR_GAP_NS)
         is_crowded = max(len(outer), len(inner)) > WAITING_MAX
-        if is_last or is_crowded or (self._is_quiet() and all(group.is_pair for group in groups)):
+        if is_last or is_crowded or (self._is_quiet() and all(group.is_settled for group in groups)):
             final = len(groups)
         else:
             final = 0
@@ -266,8 +324,9 @@ class Doorway:
             for index in range(final, len(groups)):
                 if self._is_plain(groups[index], groups, known):
                     final = index + 1
+        are_alone = all(sum(not b.is_arm for b in waiting) == 1 for waiting in (outer, inner))
         for group in groups[:final]:
-            if group.ratio is not None and len(outer) == len(inner) == 1:
+            if group.ratio is not None and are_alone:
                 self._ratios.append(group.ratio)
             del outer[: len(group.outer)], inner[: len(group.inner)]
             yield from passages_of(group)
