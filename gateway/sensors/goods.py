@@ -149,7 +149,7 @@ def _combinations(grams: float, noise_grams: float, products: Sequence[Product])
         for n in range(max(-SINGLE_ITEMS_MAX, nearest - 1), min(SINGLE_ITEMS_MAX, nearest + 1) + 1):
             if n:
                 yield tuple(n if at == place else 0 for at in range(places))
-    if places == 1:
+    if places < 2:
         return
     reach = 4 * (noise_grams + (UNIT_SPREAD + GAIN_ERROR) * max(p.unit_grams for p in products) * 3)
     units = tuple(product.unit_grams for product in products)
