@@ -322,7 +322,7 @@ class Doorway:
             while final < len(groups) and self._is_over(groups[final], now_ns):
                 final += 1
             for index in range(final, len(groups)):
-                if self._is_plain(groups[index], groups, known):
+                if self._is_plain(groups[index], groups, known) and not self._may_have_arms(groups, index):
                     final = index + 1
         are_alone = all(sum(not b.is_arm for b in waiting) == 1 for waiting in (outer, inner))
         for group in groups[:final]:
@@ -345,6 +345,19 @@ class Doorway:
             beam.broke is not None and beam.out_of_service is None and beam.broke.boot_ns <= until_ns
             for beam in self.beams.values()
         )
+
+    def _may_have_arms(self, groups: list[Group], index: int) -> bool:
+        """Tell whether a beam says, or has just said, what may yet turn out to be this person's arm."""
+        for name, own in (("outer", groups[index].outer), ("inner", groups[index].inner)):
+            beam = self.beams[name]
+            if beam.out_of_service is None and beam.broke is not None and own:
+                if beam.broke.boot_ns - own[-1].cleared.boot_ns <= LONG_ARM_NS:
+                    return True
+        if index == 0 or groups[index - 1].is_settled:
+            return False
+        before, group = groups[index - 1], groups[index]
+        sides = ((before.outer, group.outer), (before.inner, group.inner))
+        return any(a and b and joined(a[-1], b[0]) is not None for a, b in sides)
 
     def _is_plain(self, group: Group, groups: list[Group], known: float | None) -> bool:
         """Tell whether a pair goes through just as everybody does here; nothing to come can then fit better."""
