@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -175,8 +176,11 @@ def _drift(evidence: Evidence, steady: Sequence[int], noise: float) -> Finding:
     fifth = max(3, len(steady) // 5)
     begin, end = statistics.median(steady[:fifth]), statistics.median(steady[-fifth:])
     blocks = [statistics.median(steady[at : at + fifth]) for at in range(0, len(steady) - fifth + 1, fifth)]
-    if max(blocks) - min(blocks) > MOVED_SIGMAS * max(noise, 5.0):
-        found = f"the level moved by {max(blocks) - min(blocks):.0f} counts"
+    jump = max((abs(after - before) for before, after in itertools.pairwise(blocks)), default=0.0)
+    moved = max(blocks) - min(blocks)
+    # A load comes or goes in one step, creep goes in many.
+    if moved > MOVED_SIGMAS * max(noise, 5.0) and jump > moved / 2:
+        found = f"the level moved by {moved:.0f} counts"
         why = "something was put on or taken off, or the shelf touches something"
         return Finding("drift", "warning", found, why, "leave the shelf alone and diagnose again")
     minutes = 0.8 * span_s(evidence.readings) / 60

@@ -1,0 +1,243 @@
+"""`gateway commission`: walks through every sensor, and writes the acceptance report."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.at_shelf import say, seconds, whoever
+from gateway.cli.verb import Verb, configured, load, printing, say_json
+from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError, Unavailable
+
+if TYPE_CHECKING:
+    from gateway.clock import Clock
+    from gateway.commissioning import Accepted, Done, Report, Trial, Verdict
+    from gateway.config import Configuration
+    from gateway.sources import Source
+
+REPORT_BYTES_MAX = 4 * 1024 * 1024
+
+
+@click.command(
+    cls=Verb,
+    example="""
+    gateway commission
+    gateway commission aisle-3 entrance --mass 500
+    gateway commission --yes --for 30s --output acceptance.json
+    """,
+)
+@configured
+@printing
+@click.argument("sensors", nargs=-1, metavar="[SENSOR]...")
+@click.option("--mass", type=float, default=1000.0, show_default=True, metavar="GRAMS", help="The mass for shelves.")
+@click.option("--for", "for_text", default="60s", show_default=True, metavar="TIME", help="Wait so long for each deed.")
+@click.option("--yes", is_flag=True, help="Ask nothing: each deed is waited for.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="The report; a text is put beside it.")
+@click.option("--again", is_flag=True, help="Do again what an earlier report has accepted.")
+@click.option("--who", default=None, help="Who commissions. Default: this user.")
+def commission(
+    config: tuple[Path, ...],
+    as_json: bool,
+    sensors: tuple[str, ...],
+    mass: float,
+    for_text: str,
+    yes: bool,
+    output: Path | None,
+    again: bool,
+    who: str | None,
+) -> int:
+    """Do at each sensor what customers do, see that it is told rightly, and write an acceptance report.
+
+    Without names all sensors. The report is written after each sensor; run again, what it has accepted under the same
+    configuration is not asked for again. Exit status 0 only where everything is accepted.
+    """
+    configuration = load(config)
+    known = [settings.id for _, settings in configuration.sensors]
+    if unknown := [sensor for sensor in sensors if sensor not in known]:
+        names = ", ".join(known) or "none is configured"
+        raise click.BadParameter(f"there is no sensor {unknown[0]!r}; sensors: {names}", param_hint="SENSOR")
+    if not 0 < mass < 1e6:
+        raise click.BadParameter("a mass is a number of grams above 0", param_hint="--mass")
+    if not known:
+        raise GatewayError("no sensor is configured, so there is nothing to commission")
+    site = configuration.site
+    path = output or Path(f"commission-{site.store}-{site.gateway}.json")
+    path = path.with_suffix(".json") if path.suffix == ".md" else path  # the text stands there
+    round_ = Round(configuration, path, who or whoever(), mass, seconds(for_text), yes)
+    report = round_.walk(sensors or tuple(known), again)
+    if as_json:
+        say_json(report.to_json())
+    else:
+        click.echo(f"{report.result}: {path} and {path.with_suffix('.md')}")
+    return EXIT_GOOD if report.result == "accepted" else EXIT_FAILED
+
+
+class Round:
+    """One walk through the store."""
+
+    def __init__(
+        self, configuration: Configuration, path: Path, who: str, mass_grams: float, within_s: float, yes: bool
+    ) -> None:
+        from gateway.clock import SystemClock
+
+        self.configuration = configuration
+        self.path = path
+        self.who = who
+        self.mass_grams = mass_grams
+        self.within_s = within_s
+        self.yes = yes
+        self.clock: Clock = SystemClock()
+        self.accepted: dict[str, Accepted] = {}
+
+    def walk(self, wanted: tuple[str, ...], again: bool) -> Report:
+        """Try the wanted sensors one after the other; the report is on the disk after each."""
+        from gateway.commissioning import Accepted, accepted_before, trial_of
+        from gateway.model import rfc3339
+        from gateway.sources import open_source
+
+        self.accepted = accepted_before(self._earlier(), self.configuration.sha256)
+        source = open_source(self.configuration, self.clock, set(wanted))
+        try:
+            self._write(source)
+            for kind, settings in self.configuration.sensors:
+                if settings.id not in wanted:
+                    continue
+                if settings.id in self.accepted and not again:
+                    say(f"{settings.id}: accepted on {self.accepted[settings.id].when}")
+                    continue
+                say(f"{settings.id} ({kind.table})")
+                trial = trial_of(self._calibrated(settings), self.mass_grams)
+                acts = (*self._acts(source, settings.id, trial), *self._faults(source, settings.id))
+                when = rfc3339(self.clock.now().wall_ns)
+                self.accepted[settings.id] = Accepted(settings.id, kind.table, acts, when)
+                self._write(source)
+            return self._report(source)
+        finally:
+            source.close()
+
+    def _calibrated(self, settings: Any) -> Any:
+        from dataclasses import replace
+
+        from gateway.scales import desk_of
+        from gateway.sensors.shelf import ShelfSettings
+
+        if not isinstance(settings, ShelfSettings):
+            return settings
+        return replace(settings, calibration=desk_of(self.configuration).held(settings.id).calibration)
+
+    def _acts(self, source: Source, sensor: str, trial: Trial) -> list[Done]:
+        from gateway.commissioning import Done, Verdict
+
+        acts: list[Done] = []
+        for number, act in enumerate(trial.acts):
+            verdict: Verdict | None = None
+            while verdict is None:
+                if not self._is_begun(act):
+                    verdict = Verdict("skipped", "skipped by hand")
+                    break
+                verdict = self._act(source, sensor, trial, number)
+                say(f"    {verdict.result}: {verdict.found}" + (f" ({verdict.advice})" if verdict.advice else ""))
+                if verdict.result == "failed" and not self.yes and click.confirm("    again?", default=True, err=True):
+                    verdict = None
+            acts.append(Done(act, verdict.result, verdict.found, verdict.advice))
+        return acts
+
+    def _is_begun(self, act: str) -> bool:
+        """Ask for the deed; False where it is to be skipped."""
+        if self.yes:
+            say(f"  {act}")
+            return True
+        hint = f"  {act}: press Enter and do it, or s to skip"
+        answer = str(click.prompt(hint, default="", show_default=False, prompt_suffix=" ", err=True))
+        return not answer.strip().lower().startswith("s")
+
+    def _act(self, source: Source, sensor: str, trial: Trial, number: int) -> Verdict:
+        from gateway.model import NS_PER_S
+
+        source.poll(0)
+        verdict = trial.begin(number)
+        began_ns = heard_ns = self.clock.now().boot_ns
+        while verdict is None:
+            readings = [reading for reading in source.poll() if reading.sensor == sensor]
+            now_ns = self.clock.now().boot_ns
+            for reading in readings:
+                heard_ns = now_ns
+                verdict = verdict or trial.take(reading)
+            verdict = verdict or trial.passed(now_ns - heard_ns)
+            if verdict is None and now_ns - began_ns > self.within_s * NS_PER_S:
+                verdict = trial.give_up()
+        return verdict
+
+    def _faults(self, source: Source, sensor: str) -> list[Done]:
+        """Return the sensor's active faults, as acts that failed."""
+        from gateway.commissioning import Done
+
+        faults = source.known().get(sensor, {}).get("faults", {})
+        advice = f"gateway diagnose {sensor}; gateway doctor"
+        return [
+            Done("no fault", "failed", told if isinstance(told, str) else reason, advice)
+            for reason, told in faults.items()
+        ]
+
+    def _earlier(self) -> Any:
+        try:
+            with self.path.open("rb") as file:
+                return json.loads(file.read(REPORT_BYTES_MAX))
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def _report(self, source: Source) -> Report:
+        from gateway import __version__
+        from gateway.commissioning import Accepted, Report
+        from gateway.model import rfc3339
+
+        now = rfc3339(self.clock.now().wall_ns)
+        missing = {s.id: Accepted(s.id, kind.table, (), now) for kind, s in self.configuration.sensors}
+        site = self.configuration.site
+        return Report(
+            store=site.store,
+            gateway=site.gateway,
+            version=__version__,
+            config_sha256=self.configuration.sha256,
+            who=self.who,
+            when=now,
+            source=source.origin,
+            daemon=self._daemon(source),
+            sensors=tuple(self.accepted.get(sensor, one) for sensor, one in missing.items()),
+        )
+
+    def _daemon(self, source: Source) -> dict[str, Any]:
+        from gateway.control import ask
+
+        if source.origin != "daemon":
+            return {}
+        try:
+            status = ask(self.configuration, "status")
+        except Unavailable:
+            return {}
+        link, outbox = status["link"], status["outbox"]
+        return {
+            "link": "up" if link["up"] else f"down ({link.get('reason') or 'not connected yet'})",
+            "clock": status["clock"],
+            "outbox": outbox["outbox"],
+            "not acknowledged": outbox["entries"],
+        }
+
+    def _write(self, source: Source) -> None:
+        report = self._report(source)
+        texts = {
+            self.path: json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n",
+            self.path.with_suffix(".md"): report.to_markdown(),
+        }
+        for path, text in texts.items():
+            fresh = path.with_name(f"{path.name}.new")
+            try:
+                fresh.write_text(text, encoding="utf-8")
+                os.replace(fresh, path)
+            except OSError as error:
+                advice = "name a file that can be written: --output FILE"
+                raise GatewayError(f"the report {path} cannot be written: {error.strerror}", advice) from None

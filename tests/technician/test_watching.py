@@ -1,0 +1,161 @@
+"""What a watcher sees: words, rates, plots in bounded memory; the view on a terminal that is simulated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from gateway.cli.watch_view import WatchView
+from gateway.errors import GatewayError
+from gateway.interpretation import Interpretation, Sense
+from gateway.model import NS_PER_S, Instant, Reading
+from gateway.sensors import Faults, Surroundings, kinds
+from gateway.sensors.beacon import Advertisement, ScannerSettings
+from gateway.sensors.door import DoorSettings
+from gateway.sensors.shelf import Calibration
+from gateway.sensors.tags import IBeaconRule, TagRule
+from gateway.watching import ADDRESSES_MAX, POINTS_MAX, Watch, bar, plot
+from tests.technician.shelves import SHELF, at, passage, samples
+
+UUID = "f7826da6-4fa2-4e98-8024-bc5b71e0893e"
+STATUS: Mapping[str, Any] = {
+    "link": {"up": False, "reason": "nobody listens"},
+    "outbox": {"entries": 12, "degraded": None},
+}
+SETTINGS: Mapping[str, Any] = {
+    "door": DoorSettings("entrance", outer_pin=17, inner_pin=27),
+    "shelf": replace(SHELF, calibration=Calibration(84_213, 21.5)),
+    "scanner": ScannerSettings("ble", tags=(TagRule("loyalty", ibeacon=IBeaconRule(UUID)),)),
+}
+
+
+def watch() -> Watch:
+    sensors = [(kind, SETTINGS[kind.table]) for kind in kinds() if kind.table in SETTINGS]
+    senses = []
+    for kind, settings in sensors:
+        faults = Faults(settings.id)
+        senses.append(Sense(settings.id, kind.interpreter(settings, Surroundings(faults)), faults))
+    return Watch(sensors, Interpretation(senses), 0)
+
+
+def advertisement(t_s: float, address: str, rssi_dbm: int) -> Advertisement:
+    payload = bytes.fromhex("0201061aff4c000215" + UUID.replace("-", "") + "00010002c5")
+    return Advertisement("ble", at(t_s), address, "random", rssi_dbm, payload)
+
+
+def shown() -> tuple[Watch, int]:
+    watched = watch()
+    readings: list[Reading] = [*samples([(500, 10), (1000, 10)]), *passage(12, "outer", "inner")]
+    readings += [advertisement(t_s / 2, "c4:64:e3:00:00:01", -60) for t_s in range(40)]
+    for reading in sorted(readings, key=lambda reading: reading.at.boot_ns):
+        watched.take(reading, reading.at.boot_ns)
+    return watched, 20 * NS_PER_S
+
+
+def test_a_line_says_everything() -> None:
+    watched, now_ns = shown()
+    line = watched.line(now_ns, STATUS)
+    for words in ("entrance: outer clear, inner clear", "aisle-3: 100", "9.8/s", "noise", "loyalty -60 dBm"):
+        assert words in line
+    assert "outbox 12 not acknowledged, link down (nobody listens)" in line
+    assert "c4:64" not in line
+    assert watched.to_json(now_ns, STATUS)["sensors"]["ble"]["tags"] == {"loyalty": -60}
+    told = {event.fact.type for event in watched.events}
+    assert {"store.door.passed", "store.shelf.changed"} <= told
+    assert "store.sensor.failed" not in told
+
+
+def test_a_rate_falls_when_the_sensor_falls_silent() -> None:
+    watched, now_ns = shown()
+    gauge = watched.gauges["aisle-3"]
+    assert round(gauge.rate_hz(now_ns)) == 10
+    assert gauge.rate_hz(now_ns + 10 * NS_PER_S) == 0
+    assert gauge.age_s(now_ns + 10 * NS_PER_S) == 10.1
+
+
+def test_memory_stays_bounded_however_long_one_watches() -> None:
+    watched = watch()
+    for number in range(6000):
+        watched.take(advertisement(number / 100, f"{number:012x}", -60), number)
+    for sample in samples([(0, 100)], rate_hz=80):
+        watched.take(sample, sample.at.boot_ns)
+    assert len(watched.gauges["ble"].addresses) == ADDRESSES_MAX
+    assert len(watched.gauges["aisle-3"].points) == POINTS_MAX
+
+
+def test_a_plot_shows_a_step_and_keeps_noise_a_thin_line() -> None:
+    step = [(i * NS_PER_S // 10, 0.0 if i < 300 else 1000.0) for i in range(600)]
+    lines = plot(step, 60 * NS_PER_S, 60, 6, 20.0)
+    assert len(lines) == 6
+    assert all(len(line) == 60 for line in lines)
+    assert lines[0].startswith("1000 ")
+    assert lines[-1].lstrip().startswith("0 ")
+    upper, lower = lines[0][5:], lines[-1][5:]
+    blank = chr(0x2800)
+    assert upper[:20].strip(blank) == "" != upper[-20:].strip(blank)
+    assert lower[-20:].strip(blank) == "" != lower[:20].strip(blank)
+    flat = plot([(i * NS_PER_S // 10, 500 + i % 3) for i in range(600)], 60 * NS_PER_S, 60, 6, 20.0)
+    assert sum(1 for line in flat if line[5:].strip(blank)) <= 2
+    assert plot([], 60 * NS_PER_S, 60, 3, 1.0) == ["", "", ""]
+
+
+def test_a_beams_strip_and_a_strengths_bar() -> None:
+    watched, now_ns = shown()
+    strip = watched.gauges["entrance"].strip("outer", now_ns, 60)
+    assert len(strip) == 60
+    assert 1 <= strip.count("█") <= 2
+    assert (bar(-40, 10), bar(-100, 10), bar(-70, 10), bar(None, 10)) == ("█" * 10, "░" * 10, "█████░░░░░", "")
+
+
+class Still:
+    """A feed that says what it is given, and a clock that stands where it is put."""
+
+    bootid = "00000000"
+    origin = "daemon"
+
+    def __init__(self, readings: list[tuple[int, Reading]]) -> None:
+        self.status: Mapping[str, Any] | None = STATUS
+        self.error: GatewayError | None = None
+        self._readings = readings
+
+    def drain(self) -> list[tuple[int, Reading]]:
+        readings, self._readings = self._readings, []
+        return readings
+
+    def now(self) -> Instant:
+        return at(20)
+
+
+def test_the_view_shows_each_sensor_holds_still_and_ends_with_q() -> None:
+    readings = sorted([*samples([(500, 20)]), *passage(12, "outer", "inner")], key=lambda r: r.at.boot_ns)
+    feed = Still([(reading.at.boot_ns, reading) for reading in readings])
+
+    async def look() -> tuple[str, bool]:
+        app = WatchView(watch(), feed, feed)
+        async with app.run_test(size=(100, 40)) as pilot:
+            await pilot.pause(0.3)
+            text = "\n".join(str(panel.render()) for panel in app.query("Static"))
+            await pilot.press("p")
+            held = app.is_held
+            await pilot.press("q")
+        return text, held
+
+    text, held = asyncio.run(look())
+    assert held
+    for words in ("outbox 12 not acknowledged", "outer clear", "door.passed entrance: direction in", "g, the last"):
+        assert words in text
+
+
+def test_the_view_ends_when_the_daemon_does() -> None:
+    feed = Still([])
+    feed.error = GatewayError("the daemon went away")
+
+    async def look() -> bool:
+        app = WatchView(watch(), feed, feed)
+        async with app.run_test(size=(100, 40)) as pilot:
+            await pilot.pause(0.3)
+            return app._exit
+
+    assert asyncio.run(look())
