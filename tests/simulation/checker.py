@@ -49,6 +49,7 @@ class Account:
     arrived: set[int] = field(default_factory=set)
     acknowledged: set[int] = field(default_factory=set)
     owed: set[int] = field(default_factory=set)  # told as acknowledged without the broker's word: must be named losses
+    told_through: int = 0  # acknowledged, as last told
     highest_of_lane: Counter[str] = field(default_factory=Counter)
 
 
@@ -101,11 +102,12 @@ class Checker:
         for stream in STREAMS:
             account = self._account(outbox.id, stream)
             through = outbox.positions(stream).recorded_through
-            highest = max((*account.given, account.claimed, account.promised))
+            highest = max((*account.given, *account.unsure, account.claimed, account.promised))
             fits = through <= highest or stream == "gateway"
             self._require(fits, f"{stream}: {through} is recorded, only {highest} was given")
             account.torn.update(number for number in account.given if number > account.promised)
-            account.unsure = account.given if stream != "gateway" else {}
+            if account.given:
+                account.unsure = account.given if stream != "gateway" else {}
             account.given = {}
             account.claimed = through
 
@@ -129,9 +131,11 @@ class Checker:
         outbox = self._open
         for stream in STREAMS:
             account = self._account(outbox.id, stream)
-            through = outbox.positions(stream).recorded_through
+            places = outbox.positions(stream)
+            through = places.recorded_through
             if through < account.promised and outbox.idle():
                 raise Violation(f"{stream}: {account.promised} was recorded, after the opening only {through} is")
+            self._claims_acknowledged(account, places.acknowledged_through)
             if through == account.claimed:
                 continue
             fell = f"{stream}: recorded_through fell from {account.claimed} to {through}"
@@ -142,8 +146,18 @@ class Checker:
             account.claimed = through
             if not self._drains:
                 account.promised = max(account.promised, through)
+        self._note_anchor()
+
+    def _note_anchor(self) -> None:
         if self._clock.is_synced:
             self._anchors.setdefault(self._clock.bootid, set()).add(self._clock.offset_ms)
+
+    @staticmethod
+    def _claims_acknowledged(account: Account, through: int) -> None:
+        """Nobody may take anything as acknowledged before the broker's word, but what is lost by name."""
+        if through > account.told_through:
+            account.owed |= set(range(account.told_through + 1, through + 1)) - account.acknowledged
+            account.told_through = through
 
     def waiting_ns(self, stream: Stream) -> int:
         """How long the oldest event has waited to be recorded, in nanoseconds."""
@@ -155,6 +169,7 @@ class Checker:
     def sent(self, topic: str, payload: bytes) -> Parsed:
         """The engine handed a message to the link."""
         rest = topic.removeprefix(self._prefix)
+        self._note_anchor()
         if rest == "/state":
             self._told_state(orjson.loads(payload))
             return Parsed("state")
@@ -231,7 +246,7 @@ class Checker:
                 self.stepped()
             wrong = f"state: {stream} is {told}, recorded {account.claimed}"
             self._require(through <= recorded <= account.claimed, wrong)
-            account.owed |= set(range(1, through + 1)) - account.acknowledged
+            self._claims_acknowledged(account, through)
             backlog = recorded - through
             self._require(told["backlog"] <= backlog, wrong)
 
@@ -265,7 +280,7 @@ class Checker:
             missing = set(range(1, account.claimed + 1)) - account.arrived - named
             lost = f"{stream}: {_spans(missing)} of {account.claimed} neither arrived nor are named lost"
             self._require(not missing, lost)
-            owed = account.owed - account.acknowledged - named
+            owed = account.owed - named
             self._require(not owed, f"{stream}: {_spans(owed)} were told as acknowledged; the broker never said so")
             if stream == "door":
                 self._totals(account, named)

@@ -123,7 +123,6 @@ class History:
             intervals_ms = dict.fromkeys(STREAMS, interval_ms)
         outbox = OutboxSettings(
             directory="/outbox",
-            age_max=random.choice((30 * 86_400.0, 3600.0)) if self.pause_s > 100 else 30 * 86_400.0,
             commit_interval_ms=intervals_ms,
             keep_acknowledged=random.choice((0.0, 60.0, 7200.0)),
         )
@@ -131,8 +130,6 @@ class History:
         object.__setattr__(outbox, "bytes_max", bytes_max)
         if bytes_max <= 1 << 20:
             self.checker.may_drop.add("full")
-        if outbox.age_max < 86_400:
-            self.checker.may_drop.add("expired")
         broker = dataclasses.replace(
             plain.broker,
             inflight_max=random.choice((1, 5, 100, 100)),

@@ -134,6 +134,10 @@ class Machine:
             self._end()
             self._agenda.after(RESTART_NS, self._wake, self._life, False)
             return
+        except (Violation, PowerCut):
+            raise
+        except Exception as error:
+            raise Violation(f"the gateway cannot start:\n{traceback.format_exc()}") from error
         outbox = engine.outbox
         self._checker.opened(outbox, outbox.created, self.disk.read_only)
         self._trace.say(f"outbox {outbox.id} epoch {outbox.epoch} {'clean' if outbox.clean else 'unclean'}")

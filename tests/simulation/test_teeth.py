@@ -1,0 +1,205 @@
+"""The simulator bites: bugs planted in the real rooms, one at a time, each found within a stated number of histories.
+
+A bug is what somebody might write in good faith. Where none of the histories complains, the simulator has lost a tooth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway import assembly, interpretation, wire
+from gateway.model import STREAMS, Instant
+from gateway.outbox import commit, outbox, recovery, retention, saving, state, stream
+from gateway.uplink import conversation, lanes, traffic
+from tests.simulation import histories
+from tests.simulation.disk import ModelDisk
+from tests.simulation.histories import Failed, run
+
+Patch = pytest.MonkeyPatch
+
+
+def published_before_durable(patch: Patch) -> None:
+    """What is appended counts as recorded at once."""
+    push = stream.StreamLog.push
+
+    def pushing(self: Any, payload: bytes, now_ns: int) -> int:
+        number = push(self, payload, now_ns)
+        self.durable = number
+        return number
+
+    patch.setattr(stream.StreamLog, "push", pushing)
+
+
+def no_rewind_when_the_link_ends(patch: Patch) -> None:
+    """The next connection goes on behind what was sent, not behind what was acknowledged."""
+    opening, pop = lanes.Lanes.open, lanes.Lanes._pop
+
+    def open_behind(self: Any, now: Instant) -> None:
+        opening(self, now)
+        for name, track in self._back.items():
+            track.after = max(track.after, getattr(self, "sent", {}).get(name, 0))
+
+    def popping(self: Any, name: Any, track: Any) -> Any:
+        entry = pop(self, name, track)
+        if entry is not None:
+            self.sent = {**getattr(self, "sent", {}), name: entry.sequence}
+        return entry
+
+    patch.setattr(lanes.Lanes, "open", open_behind)
+    patch.setattr(lanes.Lanes, "_pop", popping)
+
+
+def the_highest_is_acknowledged(patch: Patch) -> None:
+    """An acknowledgement counts for everything before it, too."""
+    acknowledge = outbox.Outbox.acknowledge
+    patch.setattr(outbox.Outbox, "acknowledge", lambda self, name, first, last: acknowledge(self, name, 1, last))
+
+
+def a_refusal_is_an_acknowledgement(patch: Patch) -> None:
+    """The reason code of a PUBACK is not looked at."""
+    acknowledged = conversation.Conversation.acknowledged
+
+    def any_code(self: Any, token: int, reason_code: int, now: Instant) -> None:
+        acknowledged(self, token, 0, now)
+
+    patch.setattr(conversation.Conversation, "acknowledged", any_code)
+
+
+def losses_are_not_told(patch: Patch) -> None:
+    """What is set aside or shed is settled without a record."""
+
+    def quietly(self: Any, now: Instant) -> None:
+        for loss in self._owed:
+            self._logs[loss.stream].settle(loss.first, loss.last)
+        self._owed = []
+
+    patch.setattr(outbox.Outbox, "_record_losses", quietly)
+
+
+def the_epoch_is_not_raised(patch: Patch) -> None:
+    """An opening goes on in the epoch that it finds."""
+    find = recovery.find_outbox
+
+    def found(*arguments: Any, **more: Any) -> Any:
+        result = find(*arguments, **more)
+        result.epoch = max(1, result.epoch - 1)
+        return result
+
+    patch.setattr(outbox, "find_outbox", found)
+
+
+def backfill_begins_behind_the_highest_interval(patch: Patch) -> None:
+    """What lies between the backlog's beginning and the last thing acknowledged is passed over."""
+    opening = lanes.Lanes.open
+
+    def open_behind(self: Any, now: Instant) -> None:
+        opening(self, now)
+        for name, track in self._back.items():
+            log = self._outbox._logs[name]
+            track.after = max(track.after, log.settled.highest)
+
+    patch.setattr(lanes.Lanes, "open", open_behind)
+
+
+def an_unsynced_time_is_now_at_sending(patch: Patch) -> None:
+    """An estimate is made as the entry leaves, by a clock that has gone on since."""
+
+    estimate: Any = wire.Wire._estimated
+
+    def estimated(payload: bytes, anchors: Any) -> Any:
+        return estimate(payload, {boot: anchor_ms + 5_000 for boot, anchor_ms in anchors.items()})
+
+    patch.setattr(wire.Wire, "_estimated", staticmethod(estimated))
+
+
+def totals_know_more_than_the_disk(patch: Patch) -> None:
+    """The memory is saved as it is, whatever of it has been recorded."""
+
+    def taking(self: Any, memory: Any, now_ns: int) -> bool:
+        marks: Any = {name: log.durable for name, log in self.logs.items()}
+        self.remembered = saving.Remembered(state.memory_text(memory), marks)
+        return True
+
+    patch.setattr(saving.Saver, "snapshot", taking)
+
+
+def totals_are_not_brought_up_to_date(patch: Patch) -> None:
+    """After a power cut the memory is taken as it was saved."""
+    patch.setattr(assembly, "recall", lambda box, remember: box.memory.setdefault("sensors", {}))
+
+
+def no_directory_is_synced(patch: Patch) -> None:
+    """A new file's name is left to the kernel."""
+    patch.setattr(ModelDisk, "sync_directory", lambda self, path: None)
+
+
+def the_bound_is_forgotten(patch: Patch) -> None:
+    """There is always room for one more file."""
+    patch.setattr(retention.Retention, "has_room", lambda self, name, size_bytes: True)
+
+
+def the_window_is_forgotten(patch: Patch) -> None:
+    """Receive Maximum is the broker's affair."""
+    patch.setattr(traffic.Traffic, "has_slot", lambda self, flights: True)
+
+
+def commits_wait_for_company(patch: Patch) -> None:
+    """A commit is made when ten seconds have passed, whatever the interval."""
+    due = commit.Committer.due_ns
+    patch.setattr(commit.Committer, "due_ns", lambda self, log: None if (at := due(self, log)) is None else at + 10**10)
+
+
+def an_interpreter_may_raise_through(patch: Patch) -> None:
+    """Whatever the interpretation raises leaves the step."""
+
+    def raising(self: Any, reading: Any) -> Any:
+        raise KeyError(reading.sensor)
+
+    patch.setattr(interpretation.Interpretation, "read", raising)
+
+
+BUGS: tuple[tuple[Callable[[Patch], None], int, int], ...] = (
+    (published_before_durable, 0, 10),
+    (no_rewind_when_the_link_ends, 12, 60),
+    (the_highest_is_acknowledged, 0, 20),
+    (a_refusal_is_an_acknowledgement, 0, 20),
+    (losses_are_not_told, 0, 20),
+    (the_epoch_is_not_raised, 0, 20),
+    (backfill_begins_behind_the_highest_interval, 42, 100),
+    (an_unsynced_time_is_now_at_sending, 0, 20),
+    (totals_know_more_than_the_disk, 0, 100),
+    (totals_are_not_brought_up_to_date, 0, 40),
+    (no_directory_is_synced, 0, 10),
+    (the_bound_is_forgotten, 42, 100),
+    (the_window_is_forgotten, 0, 10),
+    (commits_wait_for_company, 0, 10),
+    (an_interpreter_may_raise_through, 0, 1),
+)
+"""The bug, a seed to begin with (the rare ones near one that finds them, to be quick), and within how many it is found."""
+
+
+@pytest.mark.parametrize(("plant", "first", "within"), BUGS, ids=[bug[0].__name__ for bug in BUGS])
+def test_a_planted_bug_is_found(monkeypatch: Patch, plant: Callable[[Patch], None], first: int, within: int) -> None:
+    plant(monkeypatch)
+    for seed in range(first, first + within):
+        try:
+            run(seed)
+        except Failed:
+            return
+    pytest.fail(f"{within} histories, and nobody noticed")
+
+
+def test_a_failure_tells_its_seed_and_its_history(monkeypatch: Patch) -> None:
+    published_before_durable(monkeypatch)
+    with pytest.raises(Failed, match=r"seed 0: (.|\n)* start, boot (.|\n)*--seed 0 -v"):
+        run(0)
+
+
+def test_every_stream_takes_part() -> None:
+    history = histories.History(3)
+    with histories.chance_of(history.random):
+        history.run()
+    assert {name for (_, name), account in history.checker.accounts.items() if account.claimed} == set(STREAMS)
