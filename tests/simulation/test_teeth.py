@@ -107,12 +107,12 @@ def backfill_begins_behind_the_highest_interval(patch: Patch) -> None:
 def an_unsynced_time_is_now_at_sending(patch: Patch) -> None:
     """An estimate is made as the entry leaves, by a clock that has gone on since."""
 
-    estimate: Any = wire.Wire._estimated
+    envelope = wire.Wire.envelope
 
-    def estimated(payload: bytes, anchors: Any) -> Any:
-        return estimate(payload, {boot: anchor_ms + 5_000 for boot, anchor_ms in anchors.items()})
+    def later(self: Any, entry: Any, anchors: Any) -> bytes:
+        return envelope(self, entry, {boot: anchor_ms + 5_000 for boot, anchor_ms in anchors.items()})
 
-    patch.setattr(wire.Wire, "_estimated", staticmethod(estimated))
+    patch.setattr(wire.Wire, "envelope", later)
 
 
 def totals_know_more_than_the_disk(patch: Patch) -> None:
@@ -178,7 +178,8 @@ BUGS: tuple[tuple[Callable[[Patch], None], int, int], ...] = (
     (commits_wait_for_company, 0, 10),
     (an_interpreter_may_raise_through, 0, 1),
 )
-"""The bug, a seed to begin with (the rare ones near one that finds them, to be quick), and within how many it is found."""
+"""The bug, a seed to begin with (the rare ones near one that finds them, to be quick), and within how many it is found.
+"""
 
 
 @pytest.mark.parametrize(("plant", "first", "within"), BUGS, ids=[bug[0].__name__ for bug in BUGS])
