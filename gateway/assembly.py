@@ -103,6 +103,7 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
     )
     remember = rememberer(configuration)
     remembered = recall(outbox, remember)
+    anchors: dict[str, int] = dict(outbox.memory.setdefault("anchors", {}))
     site = configuration.site
     engine = Engine(
         clock=clock,
@@ -118,11 +119,12 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
                 "sensors": [settings.id for _, settings in configuration.sensors],
             },
             memory=outbox.memory,
-            anchors=outbox.memory.setdefault("anchors", {}),
+            anchors=anchors,
         ),
         link=world.open_link(configuration, emit),
         interpretation=interpretation_of(configuration, identify, remembered),
         remember=remember,
+        anchors=anchors,
         sensing=sensing or LiveSensing(),
     )
     engine.record(_opening(configuration, outbox, clock, now), now)

@@ -135,6 +135,8 @@ class Engine:
     link: Link
     interpretation: Interpretation
     remember: Callable[[str, Mapping[str, Any], str, Mapping[str, Any]], Mapping[str, Any]]
+    anchors: dict[str, int] = field(default_factory=dict)
+    """Wall minus boot in milliseconds, of each boot whose clock was ever set: those by which entries may be told."""
     sensing: Sensing = field(default_factory=LiveSensing)
     routines: dict[str, Callable[[Instant], Iterable[Event]]] = field(default_factory=dict)
     answer: Callable[[str, Mapping[str, Any], Instant], dict[str, Any]] | None = None
@@ -190,6 +192,7 @@ class Engine:
     def carry(self, now: Instant) -> None:
         """Let the outbox commit what is due and the uplink send what may be sent."""
         self.outbox.step(now)
+        self._use_anchor()
         for order in self.uplink.step(now):
             self.link.obey(order)
 
@@ -288,6 +291,15 @@ class Engine:
         while len(anchors) > ANCHORS_MAX:
             del anchors[next(iter(anchors))]
         self.outbox.save_soon()
+
+    def _use_anchor(self) -> None:
+        """Let this boot's anchor be used once it is durable: else a power cut could take back what was told by it."""
+        bootid = self.clock.bootid
+        if bootid in self.anchors or bootid not in self.outbox.memory.get("anchors", {}):
+            return
+        saved = self.outbox.saved_memory().get("anchors", {})
+        if bootid in saved:
+            self.anchors[bootid] = saved[bootid]
 
     # What must be known after a restart, and what was never recorded.
 

@@ -296,6 +296,11 @@ class Outbox:
                 yield from entries
                 first = entries[-1].sequence + 1
 
+    def saved_memory(self) -> dict[str, Any]:
+        """Return the memory as the last synced state has it: what of it survives a power cut."""
+        saved: dict[str, Any] = json.loads(self._saver.synced.text)
+        return saved
+
     def save_soon(self) -> None:
         """Let state and memory be saved and synced with the next step."""
         self._saver.wanted = True
