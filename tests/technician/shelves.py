@@ -58,8 +58,8 @@ def recording(lines: Sequence[dict[str, object]]) -> str:
     return "".join(json.dumps(line) + "\n" for line in [header, *ordered])
 
 
-def scale_lines(levels: Sequence[tuple[float, float]], noise: float = 20.0) -> list[dict[str, object]]:
-    return [{"t": round(t_s, 3), "sensor": "aisle-3", "counts": counts} for t_s, counts in counts_of(levels, noise)]
+def scale_lines(levels: Sequence[tuple[float, float]], sensor: str = "aisle-3") -> list[dict[str, object]]:
+    return [{"t": round(t_s, 3), "sensor": sensor, "counts": counts} for t_s, counts in counts_of(levels)]
 
 
 def configuration(folder: Path, more: str = SHELF_TOML) -> Path:
