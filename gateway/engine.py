@@ -22,6 +22,7 @@ from gateway.model import (
     NS_PER_MS,
     NS_PER_S,
     Acknowledged,
+    Acknowledgements,
     CommandReceived,
     Event,
     Fact,
@@ -122,7 +123,19 @@ class Wake:
 
 
 DiscardReason = Literal["inbox_full", "disk_full", "disk_failed"]
-Item = Reading | Passing | LinkUp | LinkDown | Acknowledged | CommandReceived | Due | Question | Say | Wake
+Item = (
+    Reading
+    | Passing
+    | LinkUp
+    | LinkDown
+    | Acknowledged
+    | Acknowledgements
+    | CommandReceived
+    | Due
+    | Question
+    | Say
+    | Wake
+)
 
 
 @dataclass(slots=True)
@@ -246,7 +259,7 @@ class Engine:
             case Passing(at):
                 self._sensed_boot_ns = at.boot_ns
                 self.record(self.interpretation.advance(at), now)
-            case LinkUp() | LinkDown() | Acknowledged():
+            case LinkUp() | LinkDown() | Acknowledged() | Acknowledgements():
                 self.uplink.handle(item, now)
             case CommandReceived():
                 if self.command is not None:

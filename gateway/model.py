@@ -164,6 +164,14 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledgements:
+    """Several PUBACKs that came in one reading, in their order: (token, reason code) as in `Acknowledged`."""
+
+    link: int
+    words: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CommandReceived:
     """A message on `{p}/command/{verb}`."""
 
@@ -175,7 +183,7 @@ class CommandReceived:
     correlation: bytes | None = None
 
 
-Signal = LinkUp | LinkDown | Acknowledged | CommandReceived
+Signal = LinkUp | LinkDown | Acknowledged | Acknowledgements | CommandReceived
 
 
 @dataclass(frozen=True, slots=True)

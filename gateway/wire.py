@@ -110,8 +110,9 @@ class Wire:
         `anchors` maps a boot id to wall minus boot in milliseconds, fixed once for each boot whose clock was ever set.
         """
         payload = entry.payload
-        if _UNSYNCED in payload:
-            payload = self._estimated(payload, anchors)
+        unsynced_at = payload.find(_UNSYNCED)
+        if unsynced_at >= 0:
+            payload = self._estimated(payload, unsynced_at, anchors)
         kind = payload[_TYPE_AT : payload.index(b'"', _TYPE_AT)]
         splice = self._splices.get((entry.stream, entry.epoch, kind))
         if splice is None:
@@ -134,16 +135,17 @@ class Wire:
         return splice
 
     @staticmethod
-    def _estimated(payload: bytes, anchors: Mapping[str, int]) -> bytes:
+    def _estimated(payload: bytes, at: int, anchors: Mapping[str, int]) -> bytes:
         """Replace time and clock where the boot's anchor is known.
 
         The marks' quotes are never written unescaped inside a string, so the first place found is the attribute's own.
         """
-        at = payload.index(_UNSYNCED)
         boot = at + len(_UNSYNCED)
         anchor_ms = anchors.get(payload[boot : payload.index(b'"', boot)].decode())
+        if anchor_ms is None:
+            return payload
         time_start, time_end = _between(payload, _TIME, _TYPE_AT)
-        if anchor_ms is None or time_end != at:
+        if time_end != at:
             return payload
         uptime_start, uptime_end = _between(payload, _UPTIME, boot)
         time = rfc3339((anchor_ms + int(payload[uptime_start:uptime_end])) * NS_PER_MS)

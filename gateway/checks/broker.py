@@ -16,7 +16,7 @@ from typing import Any, Literal
 from gateway.checks import Check, Examination
 from gateway.clock import SystemClock
 from gateway.config import Configuration
-from gateway.model import NS_PER_S, Acknowledged, Connect, Disconnect, LinkDown, LinkUp, Message
+from gateway.model import NS_PER_S, Acknowledgements, Connect, Disconnect, LinkDown, LinkUp, Message
 from gateway.mqtt import PahoLink, reasons
 from gateway.mqtt.dial import DialRefused, tls_context
 from gateway.mqtt.reasons import Cause
@@ -163,8 +163,8 @@ class Way:
                 found = f"the broker lets {self.client_id} in, MQTT {signal.protocol}"
                 connect = Check("broker", "connect", "ok", found, code="connack.accepted")
                 link.obey(message)
-            elif isinstance(signal, Acknowledged):
-                publish = _published(message.topic, signal.reason_code)
+            elif isinstance(signal, Acknowledgements):
+                publish = _published(message.topic, signal.words[-1][1])
             elif isinstance(signal, bool):
                 subscribe = _subscribed(f"{self.prefix}/command/+", signal)
             elif isinstance(signal, LinkDown):

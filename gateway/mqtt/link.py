@@ -1,4 +1,4 @@
-"""The link on paho: obeys the uplink's orders, tells what the broker says. The only file that imports paho.
+"""The link on paho: obeys the uplink's orders, tells what the broker says.
 
 Law: one thread a connection owns its paho Client wholly (own poll loop, public API only); callbacks note and never
 raise. A fresh Client for each connection, clean start, no session: paho's queue holds what the uplink ordered and dies
@@ -22,13 +22,22 @@ from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gateway.model import Acknowledged, CommandReceived, Connect, Disconnect, LinkDown, LinkUp, Message, Order, Signal
+from gateway.model import (
+    Acknowledgements,
+    CommandReceived,
+    Connect,
+    Disconnect,
+    LinkDown,
+    LinkUp,
+    Message,
+    Order,
+    Signal,
+)
 from gateway.mqtt import reasons
 from gateway.mqtt.dial import AS_SHIPPED, DialRefused, KeptErrors, LinkTimes, password, pending, tls_context, tune
+from gateway.mqtt.properties import SharedProperties
 from gateway.mqtt.reasons import Cause
 from gateway.uplink import BrokerSettings, Endpoint
 
@@ -131,7 +140,8 @@ class _Connection:
         self._commands_second = 0
         self._commands = 0
         self._tokens: dict[int, int] = {}
-        self._acknowledged: list[Acknowledged] = []
+        self._acknowledged: list[tuple[int, int]] = []
+        self._properties = SharedProperties(self._v5)
         self._up = False
         self._had_connack = False
         self._connack: int | None = None
@@ -196,14 +206,9 @@ class _Connection:
 
     def _connect(self, client: Client) -> None:
         keepalive_s = max(1, min(int(self._settings.keepalive_s), self._times.ping_s))
-        if self._v5:
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.MaximumPacketSize = INBOUND_BYTES_MAX
-            client.connect(
-                self._endpoint.host, self._endpoint.port, keepalive_s, clean_start=True, properties=properties
-            )
-        else:
-            client.connect(self._endpoint.host, self._endpoint.port, keepalive_s)
+        properties = self._properties.of_connect(INBOUND_BYTES_MAX)
+        clean: dict[str, Any] = {} if properties is None else {"clean_start": True, "properties": properties}
+        client.connect(self._endpoint.host, self._endpoint.port, keepalive_s, **clean)
 
     def _client(self) -> Client:
         """Return a fresh Client with everything set; nothing is connected yet."""
@@ -231,7 +236,7 @@ class _Connection:
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
         will = self._order.will
-        client.will_set(will.topic, will.payload, qos=1, retain=will.retain, properties=self._properties(will, True))
+        client.will_set(will.topic, will.payload, qos=1, retain=will.retain, properties=self._properties.of_will(will))
         if self._settings.username is not None:
             client.username_pw_set(self._settings.username, password(self._settings))
         if endpoint.is_websocket:
@@ -286,9 +291,9 @@ class _Connection:
 
     def _tell_acknowledged(self) -> None:
         """Tell what one reading brought in one go: each word between two system calls would wake the engine alone."""
-        acknowledged, self._acknowledged = self._acknowledged, []
-        for word in acknowledged:
-            self._emit(word)
+        if self._acknowledged:
+            acknowledged, self._acknowledged = self._acknowledged, []
+            self._emit(Acknowledgements(self.link, tuple(acknowledged)))
 
     def _can_take(self, client: Client) -> bool:
         """True if an order may be handed to paho now: what it was given before is written, and the link is up."""
@@ -316,28 +321,15 @@ class _Connection:
                 message.payload,
                 qos=1,
                 retain=message.retain,
-                properties=self._properties(message),
+                properties=self._properties.of(message),
             )
         except ValueError:  # a topic with a wildcard, or a payload beyond the protocol: no broker will ever take it
-            self._emit(Acknowledged(self.link, message.token, 0x90))
+            self._emit(Acknowledgements(self.link, ((message.token, 0x90),)))
             return
         if said.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._tokens[said.mid] = message.token
         elif self._down is None:  # packet id still in use, after 65,535 messages with one unanswered
             self._down = reasons.OVERRUN
-
-    def _properties(self, message: Message, is_will: bool = False) -> Properties | None:
-        if not self._v5 or not (message.content_type or message.properties or message.correlation):
-            return None
-        kind = PacketTypes.WILLMESSAGE if is_will else PacketTypes.PUBLISH
-        properties = Properties(kind)  # type: ignore[no-untyped-call]
-        if message.content_type:
-            properties.ContentType = message.content_type
-        if message.properties:
-            properties.UserProperty = list(message.properties)
-        if message.correlation:
-            properties.CorrelationData = message.correlation
-        return properties
 
     def _leave(self, client: Client, gently: bool) -> None:
         self._leaving_until = 0.0
@@ -414,7 +406,7 @@ class _Connection:
     def _on_publish(self, client: Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         token = self._tokens.pop(mid, None)
         if token is not None:
-            self._acknowledged.append(Acknowledged(self.link, token, reason.value))
+            self._acknowledged.append((token, reason.value))
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
         try:

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from gateway.model import NS_PER_S, Acknowledged, Disconnect, Entry, Instant, LinkDown, Message, Order
+from gateway.model import NS_PER_S, Disconnect, Entry, Instant, LinkDown, Message, Order
 from gateway.uplink.flights import Flight, Flights
 from gateway.uplink.lanes import Backlog, Parcel, runs
 from gateway.uplink.presence import Presence
@@ -134,10 +134,10 @@ class Conversation:
             dues += [*self._traffic.dues_ns(now.boot_ns), 0 if self._presence.muted else self._presence.due_ns]
         return min((due for due in dues if due > now.boot_ns), default=None)
 
-    def acknowledged(self, signal: Acknowledged, now: Instant) -> None:
+    def acknowledged(self, token: int, reason_code: int, now: Instant) -> None:
         """Take in one PUBACK; of an unknown token it changes nothing."""
         under_way = self.flights.size
-        flight = self.flights.acknowledged(signal.token)
+        flight = self.flights.acknowledged(token)
         if flight is None:
             return
         traffic = self._traffic
@@ -148,11 +148,11 @@ class Conversation:
                 traffic.broken_sends = 0
         if flight.suspect is traffic.suspects.on_trial:
             traffic.suspects.on_trial = None
-        if signal.reason_code >= 0x80:
-            self._refused(flight, signal.reason_code, now)
+        if reason_code >= 0x80:
+            self._refused(flight, reason_code, now)
             return
         parcel = flight.parcel
-        if signal.reason_code == NO_SUBSCRIBERS:
+        if reason_code == NO_SUBSCRIBERS:
             self._counters.no_subscriber += len(parcel.entries)
         if flight.suspect is not None:
             traffic.suspects.remove(flight.suspect)
@@ -163,6 +163,10 @@ class Conversation:
         else:
             self.events_acknowledged += len(parcel.entries)
             self._counters.acknowledged += len(parcel.entries)
+            if len(parcel.entries) == 1:
+                entry = parcel.entries[0]
+                self._outbox.acknowledge(entry.stream, entry.sequence, entry.sequence)
+                return
             for stream, first, last in runs(parcel.entries):
                 self._outbox.acknowledge(stream, first, last)
 

@@ -69,14 +69,16 @@ class Flights:
 
     def start(self, token: int, parcel: Parcel, now_ns: int, suspect: Suspect | None) -> Flight:
         """A message was sent."""
-        flight = Flight(parcel, token, now_ns, self.acks, parcel.size, suspect)
+        size = parcel.size
+        flight = Flight(parcel, token, now_ns, self.acks, size, suspect)
         self._flying[token] = flight
-        self.size += flight.size
+        self.size += size
         if flight.is_backfill:
             self.backfill_count += 1
-            self.backfill_size += flight.size
+            self.backfill_size += size
         deadline_ns = self._deadline_ns(flight)
-        self._check_ns = deadline_ns if self._check_ns is None else min(self._check_ns, deadline_ns)
+        if self._check_ns is None or deadline_ns < self._check_ns:
+            self._check_ns = deadline_ns
         return flight
 
     def acknowledged(self, token: int) -> Flight | None:
@@ -88,7 +90,8 @@ class Flights:
                 self.backfill_count -= 1
                 self.backfill_size -= flight.size
             self.acks += 1
-            self._acked_token_max = max(self._acked_token_max, token)
+            if token > self._acked_token_max:
+                self._acked_token_max = token
         return flight
 
     @property
@@ -112,5 +115,7 @@ class Flights:
     def _deadline_ns(self, flight: Flight) -> int:
         # From the fourth time on a message that is never answered is waited for longer: a reconnect for each costs
         # the others their place, too.
-        stuck = flight.suspect.stuck if flight.suspect is not None else 0
-        return flight.sent_ns + (self._patience_ns << min(PATIENCE_DOUBLINGS_MAX, max(0, stuck + 1 - PATIENT_FROM)))
+        if flight.suspect is None:
+            return flight.sent_ns + self._patience_ns
+        doublings = min(PATIENCE_DOUBLINGS_MAX, max(0, flight.suspect.stuck + 1 - PATIENT_FROM))
+        return flight.sent_ns + (self._patience_ns << doublings)

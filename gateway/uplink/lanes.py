@@ -227,30 +227,42 @@ class Lanes:
                 if self._held_back and (stream, entry.sequence) in self._held_back:
                     continue
                 return entry
-            end = self._outbox.positions(stream).recorded_through
-            if track.through is not None:
-                end = min(end, track.through)
-            if end <= track.after:
+            if not self._read_ahead(stream, track):
                 return None
-            found = self._outbox.read(stream, track.after, READ_ENTRIES, READ_BYTES, track.through)
-            if not found:
-                track.after = end
-                return None
-            track.after = found[-1].sequence
-            track.ahead = deque(found)
+
+    def _read_ahead(self, stream: Stream, track: _Track) -> bool:
+        """Read the track's next entries; False: there are none (yet)."""
+        if track.through is not None and track.through <= track.after:
+            return False
+        end = self._outbox.positions(stream).recorded_through
+        if track.through is not None:
+            end = min(end, track.through)
+        if end <= track.after:
+            return False
+        found = self._outbox.read(stream, track.after, READ_ENTRIES, READ_BYTES, track.through)
+        if not found:
+            track.after = end
+            return False
+        track.after = found[-1].sequence
+        track.ahead = deque(found)
+        return True
 
     def _backlog_batch(self, bytes_max: int) -> Parcel | None:
         entries: list[Entry] = []
         envelopes: list[bytes] = []
         size = 2
+        envelope_of, anchors = self._wire.envelope, self._anchors
         for _ in range(len(self._back)):
             stream = STREAMS[self._back_turn % len(STREAMS)]
             track = self._back[stream]
             while len(entries) < BATCH_EVENTS_MAX:
-                entry = self._pop(stream, track)
+                if track.ahead and not self._held_back:
+                    entry: Entry | None = track.ahead.popleft()
+                else:
+                    entry = self._pop(stream, track)
                 if entry is None:
                     break
-                envelope = self._wire.envelope(entry, self._anchors)
+                envelope = envelope_of(entry, anchors)
                 if entries and size + len(envelope) + 1 > bytes_max:
                     assert track.ahead is not None
                     track.ahead.appendleft(entry)

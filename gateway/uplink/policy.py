@@ -21,6 +21,7 @@ from gateway.model import (
     NS_PER_S,
     STREAMS,
     Acknowledged,
+    Acknowledgements,
     Connect,
     Disconnect,
     Entry,
@@ -104,14 +105,18 @@ class Uplink:
 
     # What the engine calls.
 
-    def handle(self, signal: LinkUp | LinkDown | Acknowledged, now: Instant) -> None:
+    def handle(self, signal: LinkUp | LinkDown | Acknowledged | Acknowledgements, now: Instant) -> None:
         """Take in what the link says. A word of an earlier connection, or of an unknown token, changes nothing."""
         if signal.link != self._link or self._phase not in ("connecting", "up"):
             return
         self._due_ns = 0
-        if isinstance(signal, Acknowledged):
+        if isinstance(signal, Acknowledgements):
             if self._conversation is not None:
-                self._conversation.acknowledged(signal, now)
+                for token, reason_code in signal.words:
+                    self._conversation.acknowledged(token, reason_code, now)
+        elif isinstance(signal, Acknowledged):
+            if self._conversation is not None:
+                self._conversation.acknowledged(signal.token, signal.reason_code, now)
         elif isinstance(signal, LinkUp):
             self._link_up(signal, now)
         else:

@@ -54,6 +54,7 @@ class Traffic:
         self.bytes = ByteWindow(None if fixed == "adaptive" else fixed)
         rates = (self._profile.messages_per_s, self._profile.bytes_per_s)
         self._rates = [TokenBucket(None if rate is None else rate * RATE_SHARE) for rate in rates]
+        self._is_metered = rates != (None, None)
         self.careful = 0
         """Messages still to be acknowledged one at a time, after the link broke at a sending."""
         self.broken_sends = 0
@@ -77,17 +78,18 @@ class Traffic:
         return len(flights) < (1 if self.careful else self.window)
 
     def rates_allow(self, now_ns: int) -> bool:
-        return all(bucket.allows(now_ns) for bucket in self._rates)
+        return not self._is_metered or all(bucket.allows(now_ns) for bucket in self._rates)
 
     def spend(self, size: int) -> None:
         """A message of so many bytes was sent."""
-        self._rates[0].spend(1)
-        self._rates[1].spend(size)
+        if self._is_metered:
+            self._rates[0].spend(1)
+            self._rates[1].spend(size)
 
     def dues_ns(self, now_ns: int) -> list[int]:
         """Return the moments, past or to come, at which more may go."""
         suspect = self.suspects.due()
-        dues = [bucket.due_ns(now_ns) for bucket in self._rates]
+        dues = [bucket.due_ns(now_ns) for bucket in self._rates] if self._is_metered else []
         return [*dues, self.backfill_from_ns, 0 if suspect is None else suspect.due_ns]
 
     def choose(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:

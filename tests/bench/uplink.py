@@ -11,12 +11,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from gateway.uplink import BrokerSettings
+from gateway.wire import EVENT_CONTENT_TYPE
 from tests.uplink.brokers import Mosquitto, mosquitto
 from tests.uplink.memory_outbox import MemoryOutbox
 from tests.uplink.shop import Shop
@@ -41,7 +45,8 @@ def measured(name: str, events: int, work: Callable[[], None]) -> float:
     return cpu / events * 1e6
 
 
-def bare_paho(broker: Mosquitto) -> float:
+def bare_paho(broker: Mosquitto, typed: bool) -> float:
+    """A loop over `publish`. `typed` says the content type of each message, as the contract wants it."""
     slots = threading.Semaphore(WINDOW)
     client = Client(CallbackAPIVersion.VERSION2, "bare", protocol=MQTTProtocolVersion.MQTTv5)
     client.max_inflight_messages_set(0)
@@ -53,11 +58,15 @@ def bare_paho(broker: Mosquitto) -> float:
     def work() -> None:
         for _ in range(SINGLES):
             slots.acquire()
-            client.publish("stores/v1/0042/front/event/door/entrance", payload, qos=1)
+            properties = None
+            if typed:
+                properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+                properties.ContentType = EVENT_CONTENT_TYPE
+            client.publish("stores/v1/0042/front/event/door/entrance", payload, qos=1, properties=properties)
         for _ in range(WINDOW):
             slots.acquire()
 
-    took = measured("bare paho, loop_start", SINGLES, work)
+    took = measured(f"bare paho, {'content type' if typed else 'no properties'}", SINGLES, work)
     client.disconnect()
     client.loop_stop()
     return took
@@ -73,7 +82,9 @@ def gateway(broker: Mosquitto, name: str, events: int, resync: str, compression:
     )
     outbox = MemoryOutbox()
     shop = Shop(settings, outbox)
-    shop.passed(events)
+    now = replace(shop.clock.now(), clock="synced")
+    for _ in range(events):
+        outbox.passed(now)
     shop.uplink._traffic.lanes.observe(shop.clock.now())
     time.sleep(1.1)
     took = measured(name, events, lambda: shop.drain(120))
@@ -83,11 +94,12 @@ def gateway(broker: Mosquitto, name: str, events: int, resync: str, compression:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, mosquitto(Path(directory), extra=EXTRA) as broker:
-        bare = bare_paho(broker)
+        bare = bare_paho(broker, typed=False)
+        typed = bare_paho(broker, typed=True)
         single = gateway(broker, "gateway, single events", SINGLES, "in-order")
         gateway(broker, "gateway, batches", BATCHED, "live-first")
         gateway(broker, "gateway, batches, gzip", BATCHED, "live-first", "gzip")
-        print(f"single events / bare paho: {single / bare:.2f} (the policy and the envelope included)")
+        print(f"single events / bare paho: {single / bare:.2f}; with its content type: {single / typed:.2f}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 from gateway.clock import SystemClock
-from gateway.model import NS_PER_S, Acknowledged, CommandReceived, LinkDown, LinkUp, Signal
+from gateway.model import NS_PER_S, Acknowledgements, CommandReceived, LinkDown, LinkUp, Signal
 from gateway.mqtt import LinkTimes, PahoLink
 from gateway.uplink import BrokerSettings, Pace, Uplink
 from gateway.wire import Wire
@@ -71,7 +71,7 @@ class Shop:
             self.downs.append(signal)
         elif isinstance(signal, LinkUp):
             self.ups.append(signal)
-        assert isinstance(signal, LinkUp | LinkDown | Acknowledged)
+        assert isinstance(signal, LinkUp | LinkDown | Acknowledgements)
         self.uplink.handle(signal, self.clock.now())
 
     def until(self, condition: Callable[[], object], within_s: float = 8.0, hurry: bool = False) -> None:
