@@ -202,3 +202,22 @@ def test_a_new_configuration_is_taken_over_on_sighup_and_a_bad_one_refused(tmp_p
         assert "nonsense" in said
         wait_for(lambda: consumer.ledger.report().verdict == "complete", what="completeness")
         assert [event["data"]["clean"] for event in consumer.of("store.gateway.started")] == [True, True]
+
+
+def test_what_is_recorded_from_the_running_daemon_replays_to_the_same_passages(
+    tmp_path: Path, broker: Mosquitto
+) -> None:
+    shop = Shop(tmp_path, broker.url)
+    output = tmp_path / "recorded.jsonl"
+    process = shop.run("--recording", shop.recording(passages(3)), "--stay")
+    wait_for(lambda: shop.status()["running"], what="the daemon")
+    recorded = shop.ask("record", "--output", output, "--for", "9s")
+    assert recorded.returncode == 0, recorded.stderr
+    assert stop(process)[0] == 0
+    events = [json.loads(line) for line in shop.ask("replay", output).stdout.splitlines()]
+    passed = [event["data"] for event in events if event["type"] == "store.door.passed"]
+    assert len(passed) >= 2
+    assert {(one["direction"], one["duration_ms"] // 10) for one in passed} <= {("in", 40), ("in", 39), ("in", 41)}
+    assert shop.ask("record", "--output", output, "--for", "1s").returncode == 1, (
+        "a file that is there was written over"
+    )

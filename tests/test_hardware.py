@@ -85,7 +85,7 @@ def test_four_boards_are_known() -> None:
 @pytest.mark.parametrize("path", BOARDS, ids=stem)
 def test_header_is_the_one_that_gpiozero_knows_for_the_board(path: Path) -> None:
     for revision_type in read(path)["revision_types"]:
-        board = PiBoardInfo.from_revision(0xA00000 | revision_type << 4)  # type: ignore[no-untyped-call]
+        board = PiBoardInfo.from_revision(0xA00000 | revision_type << 4)
         theirs = {pin.number: pin.name for pin in board.headers["J8"].pins.values()}
         assert theirs == {number: signal(pin) for number, pin in PINS.items()}
 

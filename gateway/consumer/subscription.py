@@ -20,6 +20,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.errors import ConfigurationError, Unavailable
+from gateway.mqtt.dial import DialRefused, password, tls_context
 from gateway.uplink import BrokerSettings, Endpoint
 
 Protocol = Literal["5", "3.1.1"]
@@ -176,10 +177,13 @@ class Subscription:
         client.reconnect_delay_set(1, RECONNECT_MAX_S)
         if self.endpoint.is_websocket:
             client.ws_set_options(path=self.endpoint.path)
-        if settings.username is not None:
-            client.username_pw_set(settings.username, _password(settings))
-        if self.endpoint.is_tls:
-            client.tls_set_context(_context(settings))
+        try:
+            if settings.username is not None:
+                client.username_pw_set(settings.username, password(settings))
+            if self.endpoint.is_tls:
+                client.tls_set_context(tls_context(settings, self.endpoint))
+        except DialRefused as refused:
+            raise ConfigurationError(refused.cause.detail, refused.cause.advice) from None
         return client
 
     @staticmethod
@@ -199,22 +203,3 @@ def _silent() -> logging.Logger:
     silent.addHandler(logging.NullHandler())
     silent.propagate = False
     return silent
-
-
-def _password(settings: BrokerSettings) -> str | None:
-    if settings.password_file is None:
-        return None
-    try:
-        return settings.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise ConfigurationError(f"broker.password_file cannot be read: {error}") from None
-
-
-def _context(settings: BrokerSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-        if settings.cert_file is not None:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigurationError(f"the broker's certificates or keys cannot be used: {error}") from None
-    return context

@@ -73,6 +73,8 @@ def tls_context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise DialRefused(of_file("ca_file", settings.ca_file or Path(), error)) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 began to refuse authorities without a key usage, as many a store's own has none: the same on every Pi.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if settings.cert_file is not None:
         try:
             context.load_cert_chain(settings.cert_file, settings.key_file)

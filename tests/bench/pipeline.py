@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -107,7 +108,13 @@ def identify(identity: str, at: Instant) -> str | None:
 
 
 def passage(clock: BenchClock) -> Iterator[BeamChanged]:
-    for at_ms, beam, broken in ((0, "outer", True), (90, "inner", True), (260, "outer", False), (350, "inner", False)):
+    edges: tuple[tuple[int, Literal["outer", "inner"], bool], ...] = (
+        (0, "outer", True),
+        (90, "inner", True),
+        (260, "outer", False),
+        (350, "inner", False),
+    )
+    for at_ms, beam, broken in edges:
         at_ns = clock.boot_ns + at_ms * NS_PER_MS
         yield BeamChanged("entrance", Instant(at_ns, 1_795_000_000 * NS_PER_S + at_ns), beam, broken)
     clock.boot_ns += PASSAGE_MS * NS_PER_MS
