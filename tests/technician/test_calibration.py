@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 
 import pytest
@@ -83,6 +84,7 @@ def test_what_is_stored_comes_back_and_what_is_damaged_is_told() -> None:
         {"points": [1]},
         {"kind": "guess"},
         {"over": 7},
+        {"r2": math.nan},
         {"offset_counts": 1e30},
         {"note": "x" * 1000},
     ):

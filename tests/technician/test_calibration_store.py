@@ -12,7 +12,7 @@ from gateway.calibration_store import CalibrationDamaged, CalibrationNotWritten,
 from gateway.config import load
 from gateway.disk import RealDisk
 from gateway.interpretation import Interpretation, Sense
-from gateway.model import Event
+from gateway.model import NS_PER_S, Event
 from gateway.sensors import Faults, Surroundings
 from gateway.sensors.shelf import Calibration, ShelfInterpreter
 from tests.technician.shelves import SHELF, SHELF_TOML, at, configuration, samples
@@ -132,3 +132,9 @@ def test_a_new_interpreter_in_its_place_ends_the_old_ones_faults_and_touches_no_
     assert [(event.subject, event.fact.type) for event in told] == [("aisle-3", "store.sensor.recovered")]
     assert (other.interpreter, set(other.faults.active)) == (before, {"not_calibrated"})
     assert not faults.active
+    later = [replace(r, at=r.at.later(4 * NS_PER_S)) for r in samples([(1000, 8)])]
+    told = [event for reading in later for event in interpretation.read(reading)]
+    assert {event.subject for event in told} <= {"aisle-4"}  # which has fallen silent meanwhile
+    assert interpretation.senses["aisle-3"].interpreter is fresh
+    list(interpretation.read(replace(later[-1], sensor="aisle-4")))
+    assert set(other.faults.active) >= {"not_calibrated"}

@@ -78,7 +78,7 @@ def test_no_reading_ends_with_69_and_no_recording_with_1(tmp_path: Path) -> None
 
 def test_without_daemon_and_hardware_every_verb_ends_with_69_and_names_the_reason(tmp_path: Path) -> None:
     config = configuration(tmp_path, SHELF_TOML + "calibration = { offset_counts = 84213, counts_per_gram = 21.5 }\n")
-    for arguments in (("tare", "aisle-3", "--yes", "--for", "1s"), ("diagnose", "aisle-3", "--for", "1s")):
+    for arguments in (("tare", "aisle-3", "--yes", "--for", "500ms"), ("diagnose", "aisle-3", "--for", "500ms")):
         outcome = invoke(config, *arguments)
         assert outcome.exit_code == 69, outcome.output
 

@@ -46,8 +46,8 @@ def answers(shop: Shop) -> bool:
         return False
 
 
-def invoke(shop: Shop, *arguments: str) -> Result:
-    return CliRunner().invoke(gateway, [arguments[0], "--config", str(shop.config), *arguments[1:]])
+def invoke(shop: Shop, *arguments: str, typed: str | None = None) -> Result:
+    return CliRunner().invoke(gateway, [arguments[0], "--config", str(shop.config), *arguments[1:]], input=typed)
 
 
 def faults(shop: Shop, shelf: str = "aisle-3") -> set[str]:
@@ -63,9 +63,8 @@ def test_calibrate_tare_and_undo_take_force_at_once_and_after_a_restart(tmp_path
     with running(shop, scale_lines([(0, 25), (1000, 15), (2000, 200)])):
         wait_for(lambda: faults(shop), what="a sample")
         assert faults(shop) == {"not_calibrated"}
-        done = invoke(
-            shop, "calibrate", "aisle-3", "--mass", "1000", "--mass", "2000", "--yes", "--for", "15s", "--json"
-        )
+        typed = "\n1000\n\nheavy\n2000\n\n\ny\n"  # empty; a mass, put on; no mass, a mass, put on; no more; use it
+        done = invoke(shop, "calibrate", "aisle-3", "--for", "15s", "--json", typed=typed)
         assert done.exit_code == 0, done.output
         held = json.loads(done.stdout)
         assert held["in_force"]["counts_per_gram"] == pytest.approx(21.5, rel=1e-3)
@@ -75,6 +74,9 @@ def test_calibrate_tare_and_undo_take_force_at_once_and_after_a_restart(tmp_path
         assert stored["points"][2]["grams"] == 2000
         watched = json.loads(invoke(shop, "watch", "aisle-3", "--for", "1s", "--json").stdout)
         assert watched["sensors"]["aisle-3"]["grams"] == pytest.approx(2000, abs=8)
+        declined = invoke(shop, "tare", "aisle-3", typed="\nn\n")
+        assert (declined.exit_code, "nothing has changed" in declined.stderr) == (1, True)
+        assert json.loads((tmp_path / "calibration" / "aisle-3.json").read_text()) == stored
         tared = invoke(shop, "tare", "aisle-3", "--yes", "--json")
         assert json.loads(tared.stdout)["moved_grams"] == pytest.approx(2000, abs=3)
         back = json.loads(invoke(shop, "calibrate", "aisle-3", "--undo", "--yes", "--json").stdout)
