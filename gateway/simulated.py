@@ -228,16 +228,20 @@ DEMO_SCANNERS = (
 
 
 def configuration_text(
-    broker_url: str, outbox_directory: str, protocol: str = "auto", reconnect_max_s: float = 300.0
+    broker_url: str,
+    outbox_directory: str,
+    protocol: str = "auto",
+    reconnect_max_s: float = 300.0,
+    with_store: bool = True,
 ) -> str:
-    """Return a whole configuration of the demonstration's store: one door, one shelf, one scanner with two tags."""
+    """Return a whole configuration of the demonstration's store: one door, one shelf, one scanner with two tags.
+
+    Without the store it is what a demonstration lays over a configuration of somebody's own.
+    """
+    site = f'[site]\nstore = "{STORE}"\ngateway = "{GATEWAY}"\ntimezone = "UTC"\n' if with_store else ""
     return f"""\
 # A simulated store, made by `gateway demo`.
-[site]
-store = "{STORE}"
-gateway = "{GATEWAY}"
-timezone = "UTC"
-
+{site}
 [broker]
 url = {json.dumps(broker_url)}
 protocol = "{protocol}"
@@ -250,7 +254,7 @@ bytes_max = "64 MiB"
 [health]
 every = "10 s"
 
-{SENSORS_TOML}"""
+{SENSORS_TOML if with_store else ""}"""
 
 
 def recording(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
+from pathlib import Path
 from typing import Any, cast
 
 import click
 
-from gateway.cli.verb import Verb, printing, say_json
+from gateway.cli.verb import Verb, configured, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD
 from gateway.units import duration_s
 
@@ -36,6 +37,7 @@ def _length(context: click.Context, parameter: click.Parameter, text: str | None
     gateway demo --script --broker amqtt --json
     """,
 )
+@configured
 @click.option("--script", is_flag=True, help="Without a person: runs, cuts the line, mends it, sums up.")
 @click.option("--seed", default="54", show_default=True, help="Of the simulated shop.")
 @click.option("--for", "length_s", callback=_length, metavar="DURATION", help="How long (default of --script: 30 s).")
@@ -43,12 +45,12 @@ def _length(context: click.Context, parameter: click.Parameter, text: str | None
     "--broker", type=click.Choice(("auto", "mosquitto", "amqtt")), default="auto", show_default=True, help="Which one."
 )
 @printing
-def demo(script: bool, seed: str, length_s: float | None, broker: str, as_json: bool) -> int:
+def demo(config: tuple[Path, ...], script: bool, seed: str, length_s: float | None, broker: str, as_json: bool) -> int:
     """A simulated store, a broker and a live view, with nothing to install or configure.
 
     Customers walk through a door, take goods from a shelf and carry tags; the daemon is the same as on a Pi. Press b
     to cut the line to the broker and again to mend it, q to end. Exit status 0 where every recorded event was
-    delivered, else 1.
+    delivered, else 1. With --config, the store and the sensors are yours, and only the hardware is simulated.
     """
     from gateway.demo.script import LENGTH_S, Script, lines_of
     from gateway.demo.stage import Stage
@@ -56,7 +58,7 @@ def demo(script: bool, seed: str, length_s: float | None, broker: str, as_json: 
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     on_terminal = sys.stdout.isatty() and sys.stdin.isatty()
-    with Stage(cast(Any, broker), seed) as stage:
+    with Stage(cast(Any, broker), seed, config) as stage:
         if script or as_json or not on_terminal:
             say = (lambda line: click.echo(line, err=True)) if as_json else _say
             summary = Script(stage, say, length_s or LENGTH_S).play()

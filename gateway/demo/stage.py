@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ from gateway.control import ask
 from gateway.demo.broker import BrokerName, EmbeddedBroker, open_broker
 from gateway.demo.child import spawn, stop
 from gateway.demo.line import Line
-from gateway.errors import GatewayError, Unavailable
+from gateway.errors import ConfigurationError, GatewayError, Unavailable
 from gateway.model import NS_PER_S
 from gateway.simulated import SEED_VARIABLE, configuration_text
 
@@ -79,7 +79,7 @@ class Summary:
 class Stage:
     """Everything that plays; a context manager. Entering takes a second, and raises GatewayError where it cannot."""
 
-    def __init__(self, broker: BrokerName = "auto", seed: str = "1") -> None:
+    def __init__(self, broker: BrokerName = "auto", seed: str = "1", config: Sequence[Path] = ()) -> None:
         self.ledger = Ledger(from_one=True)
         self.status: Mapping[str, Any] = {}
         self.backlog_max = 0
@@ -89,6 +89,7 @@ class Stage:
         self.line: Line
         self._broker_name: BrokerName = broker
         self._seed = seed
+        self._config = tuple(config)
         self._clock = SystemClock()
         self._ended = threading.Event()
         self._asker: threading.Thread | None = None
@@ -113,20 +114,24 @@ class Stage:
     def _build(self, folder: Path) -> None:
         self.broker = open_broker(self._broker_name, folder)
         self.line = Line(self.broker.port)
-        self._configuration_path = folder / "gateway.toml"
-        self._configuration_path.write_text(
+        own = folder / "gateway.toml"
+        own.write_text(
             configuration_text(
                 f"mqtt://127.0.0.1:{self.line.port}",
                 str(folder / "outbox"),
                 protocol=self.broker.protocol,
                 reconnect_max_s=RECONNECT_MAX_S,
+                with_store=not self._config,
             ),
             encoding="utf-8",
         )
-        self.configuration: Configuration = load([self._configuration_path])
+        self._files = (*self._config, own)
+        self.configuration: Configuration = load(self._files)
+        if not self.configuration.sensors:
+            raise ConfigurationError("no sensor is configured, so there is nothing to show")
         straight = folder / "consumer.toml"
         straight.write_text(f'[broker]\nurl = "mqtt://127.0.0.1:{self.broker.port}"\n', encoding="utf-8")
-        consumer = load([self._configuration_path, straight])
+        consumer = load([*self._files, straight])
         site = consumer.site
         self._subscription = Subscription(
             consumer.broker, topics_of(consumer.broker.topic_prefix, site.store, site.gateway)
@@ -145,7 +150,14 @@ class Stage:
             "PYTHONUNBUFFERED": "1",
         }
         environment.pop("NOTIFY_SOCKET", None)
-        command = [sys.executable, "-m", "gateway", "run", "--simulated", "--config", str(self._configuration_path)]
+        command = [
+            sys.executable,
+            "-m",
+            "gateway",
+            "run",
+            "--simulated",
+            *(part for file in self._files for part in ("--config", str(file))),
+        ]
         self._daemon = spawn(command, self._log_path, environment)
 
     def _ask(self) -> None:
