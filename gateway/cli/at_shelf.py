@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,6 +34,20 @@ def shelf_named(configuration: Configuration, shelf: str) -> ShelfSettings:
         return shelf_of(configuration, shelf)
     except CalibrationRefused as error:
         raise click.BadParameter(str(error), param_hint="SHELF") from None
+
+
+def as_calibrated(configuration: Configuration, settings: Any) -> Any:
+    """Return a shelf's settings with the calibration in force; those of other sensors as they are."""
+    from gateway.errors import GatewayError
+    from gateway.scales import desk_of
+    from gateway.sensors.shelf import ShelfSettings
+
+    if not isinstance(settings, ShelfSettings):
+        return settings
+    try:
+        return replace(settings, calibration=desk_of(configuration).held(settings.id).calibration)
+    except GatewayError:
+        return settings
 
 
 def whoever() -> str:

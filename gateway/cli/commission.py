@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.at_shelf import say, seconds, whoever
+from gateway.cli.at_shelf import as_calibrated, say, seconds, whoever
 from gateway.cli.verb import Verb, configured, load, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError, Unavailable
 
@@ -110,7 +110,7 @@ class Round:
                     say(f"{settings.id}: accepted on {self.accepted[settings.id].when}")
                     continue
                 say(f"{settings.id} ({kind.table})")
-                trial = trial_of(self._calibrated(settings), self.mass_grams)
+                trial = trial_of(as_calibrated(self.configuration, settings), self.mass_grams)
                 acts = (*self._acts(source, settings.id, trial), *self._faults(source, settings.id))
                 when = rfc3339(self.clock.now().wall_ns)
                 self.accepted[settings.id] = Accepted(settings.id, kind.table, acts, when)
@@ -118,16 +118,6 @@ class Round:
             return self._report(source)
         finally:
             source.close()
-
-    def _calibrated(self, settings: Any) -> Any:
-        from dataclasses import replace
-
-        from gateway.scales import desk_of
-        from gateway.sensors.shelf import ShelfSettings
-
-        if not isinstance(settings, ShelfSettings):
-            return settings
-        return replace(settings, calibration=desk_of(self.configuration).held(settings.id).calibration)
 
     def _acts(self, source: Source, sensor: str, trial: Trial) -> list[Done]:
         from gateway.commissioning import Done, Verdict

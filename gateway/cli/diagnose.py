@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.at_shelf import say, seconds
+from gateway.cli.at_shelf import as_calibrated, say, seconds
 from gateway.cli.verb import Verb, configured, console, load, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD, EXIT_UNAVAILABLE
 
@@ -54,7 +54,7 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
         length_s = LISTEN_S if for_s is None else for_s
         say(f"listening to {sensor} for {length_s:g} s")
         origin, evidence = _heard(configuration, sensor, length_s)
-        settings = _as_calibrated(configuration, sensor, settings)
+        settings = as_calibrated(configuration, settings)
     findings = judge(settings, kind.table, evidence)
     result = verdict(findings)
     if as_json:
@@ -113,20 +113,6 @@ def _sentence(reason: str, told: Any) -> str:
         return told
     since = told.get("since") if isinstance(told, dict) else None
     return f"{reason} since {since}" if since else reason
-
-
-def _as_calibrated(configuration: Configuration, sensor: str, settings: Any) -> Any:
-    """Return a shelf's settings with the calibration in force, so that its noise is told in grams."""
-    from gateway.errors import GatewayError
-    from gateway.scales import desk_of
-    from gateway.sensors.shelf import ShelfSettings
-
-    if not isinstance(settings, ShelfSettings):
-        return settings
-    try:
-        return replace(settings, calibration=desk_of(configuration).held(sensor).calibration)
-    except GatewayError:
-        return settings
 
 
 def _say(sensor: str, origin: str, evidence: Evidence, findings: Any) -> None:

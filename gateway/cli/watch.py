@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.at_shelf import seconds
+from gateway.cli.at_shelf import as_calibrated, seconds
 from gateway.cli.verb import Verb, configured, load, printing
 from gateway.errors import EXIT_GOOD
 
@@ -48,9 +49,7 @@ def watch(config: tuple[Path, ...], as_json: bool, sensor: str | None, for_text:
         raise click.BadParameter(f"there is no sensor {sensor!r}; sensors: {names}", param_hint="SENSOR")
     for_s = None if for_text is None else seconds(for_text)
     from gateway.assembly import interpretation_of
-    from gateway.calibration_store import CalibrationStore, calibrated
     from gateway.clock import SystemClock
-    from gateway.disk import RealDisk
     from gateway.errors import GatewayError
     from gateway.feed import Feed
     from gateway.watching import Watch
@@ -58,8 +57,12 @@ def watch(config: tuple[Path, ...], as_json: bool, sensor: str | None, for_text:
     if not known:
         raise GatewayError("no sensor is configured, so there is nothing to watch")
     clock = SystemClock()
-    watched, _ = calibrated(configuration, CalibrationStore(configuration.outbox.directory, RealDisk()))
-    sensors = [(kind, settings) for kind, settings in watched.sensors if sensor in (None, settings.id)]
+    sensors = tuple(
+        (kind, as_calibrated(configuration, settings))
+        for kind, settings in configuration.sensors
+        if sensor in (None, settings.id)
+    )
+    watched = replace(configuration, sensors=sensors)
     feed = Feed(configuration, clock, {settings.id for _, settings in sensors})
     feed.start()
     view = Watch(sensors, interpretation_of(watched, lambda identity, at: None, {}), clock.now().boot_ns)
