@@ -18,15 +18,18 @@ from gateway.commands import CommandRefused, resend_of, resent, understood
 from gateway.config import Configuration
 from gateway.engine import Engine, Question, Say
 from gateway.model import NS_PER_MS, CommandReceived, Instant
+from gateway.remote import RemoteConfiguration
 from gateway.scales import VERB as CALIBRATION
 from gateway.scales import Scales
 from gateway.sensors import Driver
 from gateway.status import status_of
 from gateway.tap import Tap
+from gateway.uplink.window import TokenBucket
 
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 5.0
+COMMANDS_PER_S_MAX = 20.0
 SPOILED = ("_spoiled", "_settling", "_out_of_step", "_bad")
 """How the names of drivers' counters end that count readings thrown away."""
 
@@ -41,6 +44,8 @@ class Answers:
     drivers: Mapping[str, Driver]
     stop: Callable[[str], None]
     scales: Scales
+    remote: RemoteConfiguration
+    _rate: TokenBucket = field(default_factory=lambda: TokenBucket(COMMANDS_PER_S_MAX))
     _examining: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +99,12 @@ class Answers:
         if command.retained:
             log.warning("a retained command is ignored verb=%s", command.verb[:40])
             return
+        if not self._rate.allows(now.boot_ns):
+            log.warning("too many commands verb=%s", command.verb[:40])
+            refused = CommandRefused("busy", f"more than {COMMANDS_PER_S_MAX:g} commands a second; ask again later")
+            self._reply(command, refused.answer())
+            return
+        self._rate.spend(1)
         try:
             arguments = understood(command.verb, command.payload, self.configuration.commands.allow)
             result = self._carry_out(command, arguments, now)
@@ -117,6 +128,9 @@ class Answers:
             case "restart":
                 self.stop("restart_command")
                 return {}
+            case "config":
+                topic = self._topic(command)
+                return self.remote.order(self.engine, arguments, topic, command.correlation, now)
             case "tare":
                 self.scales.begin_tare(arguments, lambda outcome: self._tell_later(command, outcome))
                 return None

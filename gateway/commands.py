@@ -7,6 +7,7 @@ it was meant for another day. Every answer has `ok` and either `result` or `erro
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from gateway.model import STREAMS
 PAYLOAD_BYTES_MAX = 16 * 1024
 VERBS = ("ping", "status", "doctor", "tare", "resend", "config", "restart")
 SEQUENCE_MAX = 10**16 - 1
+PROVE_WITHIN_S = 120.0
 
 
 class CommandRefused(Exception):
@@ -64,6 +66,35 @@ def resend_of(arguments: Mapping[str, Any]) -> Resend:
     if last < first:
         raise CommandRefused("invalid", '"last_sequence" must not be below "first_sequence"')
     return Resend(stream, first, last)
+
+
+def overlay_of(arguments: Mapping[str, Any]) -> tuple[Mapping[str, Any], float]:
+    """Return what `config` is to lay over the local files, and the seconds in which it must prove itself.
+
+    `config` is a JSON object of the file's tables, or TOML text; empty: back to the local files alone. `within_s` is
+    120 unless given. Raises CommandRefused.
+    """
+    unknown = set(arguments) - {"config", "within_s"}
+    if unknown or "config" not in arguments:
+        raise CommandRefused("invalid", '"config" must be there, an object or TOML text; beside it only "within_s"')
+    overlay = arguments["config"]
+    if isinstance(overlay, str):
+        try:
+            overlay = tomllib.loads(overlay)
+        except (ValueError, RecursionError) as error:
+            raise CommandRefused("invalid", f'"config" is not TOML: {error}') from None
+    if not isinstance(overlay, dict) or _has_null(overlay):
+        raise CommandRefused("invalid", '"config" must be an object of tables without null, or TOML text')
+    within_s = arguments.get("within_s", PROVE_WITHIN_S)
+    if isinstance(within_s, bool) or not isinstance(within_s, int | float) or not 1 <= within_s <= PROVE_WITHIN_S:
+        raise CommandRefused("invalid", f'"within_s" must be a number from 1 to {PROVE_WITHIN_S:g}')
+    return overlay, float(within_s)
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_null(inner) for inner in value.values())
+    return value is None or (isinstance(value, list) and any(_has_null(inner) for inner in value))
 
 
 def _sequence(arguments: Mapping[str, Any], key: str) -> int:

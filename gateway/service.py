@@ -14,8 +14,9 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from gateway import __version__
 from gateway.answers import Answers
@@ -35,6 +36,7 @@ from gateway.outbox import ThreadWriter
 from gateway.privacy import DayKeys, Pseudonyms
 from gateway.process import Notify, Signals
 from gateway.recording import Recording
+from gateway.remote import RemoteConfiguration
 from gateway.scales import Scales
 from gateway.scheduler import Scheduler
 from gateway.sensing import Player
@@ -86,14 +88,15 @@ def run(
     speed: float | None = 1.0,
     stay: bool = False,
     reread: Callable[[], Configuration] | None = None,
+    overlaid: Callable[[Mapping[str, Any]], Configuration] | None = None,
 ) -> int:
     """Run the daemon until it is told to stop; with `recording`, until all of it is acknowledged (unless `stay`).
 
-    `reread` loads the configuration again on SIGHUP. Returns the exit status. Raises ConfigurationError without a
-    broker, OutboxUnusable where the outbox cannot be used.
+    `reread` loads the configuration again on SIGHUP, `overlaid` with another overlay of the cloud's. Returns the exit
+    status. Raises ConfigurationError without a broker, OutboxUnusable where the outbox cannot be used.
     """
     require_broker(configuration)
-    service = Service(configuration, real_world(), simulated=simulated, reread=reread)
+    service = Service(configuration, real_world(), simulated=simulated, reread=reread, overlaid=overlaid)
     if recording is not None:
         service.play(Recording(recording), speed, stay)
     return service.run()
@@ -109,6 +112,7 @@ class Service:
         *,
         simulated: bool = False,
         reread: Callable[[], Configuration] | None = None,
+        overlaid: Callable[[Mapping[str, Any]], Configuration] | None = None,
     ) -> None:
         self.configuration = configuration
         self.world = world
@@ -125,6 +129,7 @@ class Service:
         self._pseudonyms = pseudonyms_of(configuration)
         self._scales = Scales(configuration, world.disk, self._pseudonyms.identify)
         self.configuration = self._scales.configuration
+        self._remote = RemoteConfiguration(self.configuration, overlaid, lambda: self.stop(RELOAD))
 
     def play(self, recording: Recording, speed: float | None, stay: bool) -> None:
         """Put a recording in the hardware's place."""
@@ -142,9 +147,12 @@ class Service:
     def run(self) -> int:
         """Run from the opening of the outbox to its closing; return the exit status."""
         with Signals(self._on_signal, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._remote.count_start()
             self.engine = engine = assemble(self.configuration, self.world, self._pseudonyms.identify, self.player)
             tap = Tap(kinds_of(self.configuration))
-            self.answers = Answers(engine, self.configuration, tap, self._drivers, self.stop, self._scales)
+            self.answers = Answers(
+                engine, self.configuration, tap, self._drivers, self.stop, self._scales, self._remote
+            )
             scheduler = Scheduler(engine.offer, self.configuration.site.zone)
             self._wire(scheduler)
             beside = (
@@ -156,6 +164,7 @@ class Service:
                 for one in beside:
                     one.start()
                 self._start_sensors()
+                self._remote.begin(engine, engine.clock.now())
                 self._notify.say("READY=1")
                 log.info("started version=%s outbox=%s", __version__, engine.outbox.id)
                 self._loop()
@@ -224,6 +233,7 @@ class Service:
         while self._stop_reason is None:
             self.engine.step(wait_s=1.0)
             self._feed_watchdog()
+            self._remote.watch(self.engine, self.engine.clock.now())
             if self._played and not self._stays and self._all_acknowledged():
                 self.stop("recording_ended")
 

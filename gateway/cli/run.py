@@ -42,6 +42,7 @@ def run(
         signal.signal(number, lambda received, frame: sys.exit(EXIT_GOOD))  # until the daemon takes them over
     configuration = load(config)
     from gateway import service
+    from gateway.config import load_with
     from gateway.logs import begin_logging
 
     begin_logging(log_level)
@@ -52,4 +53,5 @@ def run(
         speed=SPEEDS[speed],
         stay=stay,
         reread=lambda: load(config),
+        overlaid=lambda overlay: load_with(config, overlay),
     )

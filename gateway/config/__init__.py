@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import re
 import socket
@@ -23,8 +24,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from gateway.config.file import Document, Location, Mistake, Origin, parse, read, shown
+from gateway.config.file import Document, Location, Mistake, Origin, lay_over, parse, read, shown
 from gateway.config.mistakes import broker_mistakes, pins_as_written, repeated_ids, shared_pins, too_deep, translated
+from gateway.config.overlay import read_ordered
 from gateway.config.words import annotation_at, did_you_mean, stand_in
 from gateway.errors import ConfigurationError
 from gateway.outbox.settings import OutboxSettings
@@ -34,7 +36,10 @@ from gateway.units import Identifier, Quantity
 from gateway.uplink import BrokerSettings
 from gateway.uplink.profiles import PROFILES
 
+log = logging.getLogger(__name__)
+
 DEFAULT_PATH = Path("/etc/gateway/gateway.toml")
+OVERLAY_NAME = "ordered by the cloud"
 ZONE_LINK = Path("/etc/localtime")
 ZONE_FILE = Path("/etc/timezone")
 
@@ -150,9 +155,25 @@ SECTIONS: Mapping[str, type[Any]] = {
 def load(paths: Sequence[Path] = ()) -> Configuration:
     """Read the files, the later overriding the earlier (none: `/etc/gateway/gateway.toml`), into one value.
 
-    Raises ConfigurationError, whose message has one line a mistake, where anything is missing or wrong.
+    What the cloud ordered (`config.overlay`) is laid over them, unless that no longer gives a configuration. Raises
+    ConfigurationError, whose message has one line a mistake, where anything in the files is missing or wrong.
     """
-    return _settled(read(tuple(paths) or (DEFAULT_PATH,)))
+    given = _settled(read(tuple(paths) or (DEFAULT_PATH,)))
+    overlay = read_ordered(given.outbox.directory).overlay
+    if not overlay:
+        return given
+    try:
+        return load_with(paths, overlay)
+    except ConfigurationError as error:
+        log.warning("what the cloud ordered of the configuration cannot be used any more: %s", error)
+        return given
+
+
+def load_with(paths: Sequence[Path], overlay: Mapping[str, Any]) -> Configuration:
+    """Read the files with this overlay in the place of the one that is kept. Raises as `load`."""
+    document = read(tuple(paths) or (DEFAULT_PATH,))
+    lay_over(document, json.loads(json.dumps(overlay, default=str)), OVERLAY_NAME)
+    return _settled(document)
 
 
 def loads(text: str, name: str = "configuration") -> Configuration:

@@ -132,6 +132,14 @@ def parse(text: str, name: str) -> Document:
     return document
 
 
+def lay_over(document: Document, tables: Mapping[str, Any], name: str) -> None:
+    """Lay tables, as one more file of that name would have them, over a document."""
+    document.files.append(name)
+    _merge(document, document.tables, tables, (), (), name, {})
+    for at, found, allowed in _unfit(document.tables, ()):
+        document.mistakes.append(document.mistake(at, found, allowed))
+
+
 def _text_of(path: Path, mistakes: list[Mistake]) -> str | None:
     origin = Origin(str(path))
     try:
