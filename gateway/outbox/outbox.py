@@ -28,6 +28,7 @@ from gateway.errors import OutboxUnusable
 from gateway.model import NS_PER_MS, NS_PER_S, SHED_ORDER, STREAMS, Entry, Instant, Loss, Stream, rfc3339
 from gateway.outbox.commit import Committer
 from gateway.outbox.intervals import Run
+from gateway.outbox.losses import told_loss
 from gateway.outbox.reading import read_entries
 from gateway.outbox.record import check_payload
 from gateway.outbox.recovery import Created, Found, find_outbox
@@ -41,6 +42,7 @@ from gateway.outbox.writing import Append, Begin, Done, Job, Remove, Save, Seal,
 
 PENDING_BYTES_MAX = 4 << 20  # in memory while the disk does not take it: some 14,000 events
 SHED_BYTES = 128 * 1024  # at a time, so that a flood is named in few records; more than the largest payload
+NAMED_AT_ONCE = 500  # entries of a file that leaves, looked at for losses they told of
 RETAIN_EVERY_NS = 10 * NS_PER_S
 CLOSE_WAITS_MAX = 60  # of 50 ms: the service has 5 s to stop
 ROUNDS_MAX = 100_000  # of one step; a writer that runs at once comes to rest long before
@@ -471,6 +473,9 @@ class Outbox:
         segment.leaving = segment.forced = True
         self._saver.wanted = True
         lost = list(log.open_within(segment.base, last))
+        if log.name == "gateway":
+            for first, end in lost:
+                self._name_again(log, first, end)
         if lost:
             count = sum(end - first + 1 for first, end in lost)
             self._lose(log, lost[0][0], lost[-1][1], reason, count)
@@ -487,16 +492,30 @@ class Outbox:
         count = last - first + 1 if count is None else count
         log.named.add(first, last)
         self._count("lost", count)
+        self._owe(Loss(log.name, reason, first, last, count))
+
+    def _name_again(self, log: StreamLog, first: int, last: int) -> None:
+        """Owe again what the loss records in `first..last` of stream `gateway` name: nobody received them."""
+        while first <= last:
+            got = read_entries(self._disk, self.id, log, first, last, NAMED_AT_ONCE, SHED_BYTES, log.next_open)
+            for entry in got.entries:
+                if (told := told_loss(entry.payload)) is not None:
+                    self._owe(told)
+            first = got.entries[-1].sequence + 1 if got.entries else last + 1
+
+    def _owe(self, loss: Loss) -> None:
+        """Name a loss with the next commit, in one record with its neighbours."""
         for index, other in enumerate(self._owed):
             if (
-                (other.stream, other.reason) == (log.name, reason)
-                and other.first <= last + 1
-                and first <= other.last + 1
+                (other.stream, other.reason) == (loss.stream, loss.reason)
+                and other.first <= loss.last + 1
+                and loss.first <= other.last + 1
             ):
-                first, last, count = min(first, other.first), max(last, other.last), other.count + count
-                self._owed[index] = Loss(log.name, reason, first, last, count)
+                first, last = min(loss.first, other.first), max(loss.last, other.last)
+                count = min(last - first + 1, other.count + loss.count)
+                self._owed[index] = Loss(loss.stream, loss.reason, first, last, count)
                 return
-        self._owed.append(Loss(log.name, reason, first, last, count))
+        self._owed.append(loss)
 
     def _count(self, name: str, by: int) -> None:
         self._counters[name] = self._counters.get(name, 0) + by
