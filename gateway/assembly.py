@@ -24,6 +24,9 @@ from gateway.sensors import Faults, Kind, Surroundings
 from gateway.uplink import Uplink
 from gateway.wire import Wire
 
+CREATION_TOLD = "creation_told"
+"""Key of the outbox's memory: `outbox_created` is recorded."""
+
 Identify = Callable[[str, Instant], str | None]
 Emit = Callable[[Item], None]
 
@@ -134,6 +137,10 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
 def _opening(configuration: Configuration, outbox: Outbox, clock: Clock, now: Instant) -> Iterable[Event]:
     if outbox.created is not None:
         yield Event("gateway", now, OutboxCreated(outbox.created.reason, outbox.created.previous))
+    elif not outbox.memory.get(CREATION_TOLD):
+        # The plug was pulled after this outbox was made and before it could be told.
+        yield Event("gateway", now, OutboxCreated("new"))
+    outbox.memory[CREATION_TOLD] = True
     if outbox.created is not None and outbox.created.previous is None:
         reason = "first_start"
     else:
@@ -166,6 +173,8 @@ def recall(outbox: Outbox, remember: Remember) -> Mapping[str, Mapping[str, Any]
     sensors: dict[str, Any] = outbox.memory.setdefault("sensors", {})
     for entry in outbox.recorded_since_memory():
         recorded = wire.recorded(entry.payload)
+        if recorded["type"] == OutboxCreated.type:
+            outbox.memory[CREATION_TOLD] = True
         sensor = recorded["subject"]
         known = sensors.get(sensor, {})
         if (knows := remember(sensor, known, recorded["type"], recorded["data"])) is not known:

@@ -76,7 +76,8 @@ def sensor_of(sense: Sense, engine: Engine, now: Instant) -> dict[str, Any]:
     """Return what is known of one sensor: counts, the age of its last reading, its faults since when."""
     known: dict[str, Any] = {**counts_of(sense, engine, now), "faults": {}}
     for reason, began in sense.faults.active.items():
-        known["faults"][reason] = {"since": rfc3339(engine.sensing.stamp(began, now).wall_ns)}
+        since = rfc3339(engine.sensing.stamp(began, now).wall_ns)
+        known["faults"][reason] = {"since": since, "detail": sense.faults.details.get(reason, "")}
     return known
 
 

@@ -86,16 +86,19 @@ class Faults:
     def __init__(self, sensor: str) -> None:
         self.sensor = sensor
         self.active: dict[str, Instant] = {}
+        self.details: dict[str, str] = {}
 
     def fail(self, at: Instant, reason: str, detail: str) -> Iterator[Event]:
         """Tell that `reason` began at `at`, unless it is active already."""
         if reason not in self.active:
             self.active[reason] = at
+            self.details[reason] = detail
             yield Event(self.sensor, at, SensorFailed(reason, detail))
 
     def recover(self, at: Instant, *reasons: str, detail: str = "reads again") -> Iterator[Event]:
         """Tell that the active ones among `reasons` (all, where none is named) are over since `at`."""
         for reason in reasons or tuple(self.active):
+            self.details.pop(reason, None)
             if (began := self.active.pop(reason, None)) is not None:
                 failed_ms = (at.boot_ns - began.boot_ns) // NS_PER_MS
                 yield Event(self.sensor, at, SensorRecovered(reason, detail, failed_ms))
