@@ -18,12 +18,12 @@ from gateway.commands import CommandRefused, resend_of, resent, understood
 from gateway.config import Configuration
 from gateway.engine import Engine, Question, Say
 from gateway.model import NS_PER_MS, CommandReceived, Instant
+from gateway.recordings.tap import Tap
 from gateway.remote import RemoteConfiguration
-from gateway.scales import VERB as CALIBRATION
-from gateway.scales import Scales
 from gateway.sensors import Driver
 from gateway.status import status_of
-from gateway.tap import Tap
+from gateway.technician.scales import VERB as CALIBRATION
+from gateway.technician.scales import Scales
 from gateway.uplink.window import TokenBucket
 
 log = logging.getLogger(__name__)

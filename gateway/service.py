@@ -35,14 +35,14 @@ from gateway.network import NetworkWatch
 from gateway.outbox import ThreadWriter
 from gateway.privacy import DayKeys, Pseudonyms
 from gateway.process import Notify, Signals
-from gateway.recording import Recording
+from gateway.recordings.player import Player
+from gateway.recordings.recording import Recording
+from gateway.recordings.tap import Tap
 from gateway.remote import RemoteConfiguration
-from gateway.scales import Scales
 from gateway.scheduler import Scheduler
-from gateway.sensing import Player
 from gateway.sensors import Driver
 from gateway.status import health_of
-from gateway.tap import Tap
+from gateway.technician.scales import Scales
 
 log = logging.getLogger(__name__)
 

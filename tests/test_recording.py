@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import RecordingError
-from gateway.recording import LINE_BYTES_MAX, BadLine, ClockLine, ReadingLine, Recording
+from gateway.recordings.recording import LINE_BYTES_MAX, BadLine, ClockLine, ReadingLine, Recording
 
 HEADER = b'{"recording": 1, "started": "2026-11-22T09:00:00.000Z", "gateway": "front", "note": "a morning"}\n'
 

@@ -18,7 +18,7 @@ import pytest
 from gateway import physics, simulated
 from gateway.config import loads
 from gateway.model import NS_PER_S, Instant, Reading
-from gateway.recording import BadLine, ReadingLine, Recording
+from gateway.recordings.recording import BadLine, ReadingLine, Recording
 from gateway.sensors import Faults, Surroundings, kinds
 from gateway.shop import Shop
 from gateway.shop_plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth

@@ -13,8 +13,8 @@ from gateway.units import duration_s
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
-    from gateway.scales import Held
     from gateway.sensors.shelf import ShelfSettings
+    from gateway.technician.scales import Held
 
 
 def seconds(text: str, option: str = "--for") -> float:
@@ -27,8 +27,8 @@ def seconds(text: str, option: str = "--for") -> float:
 
 def shelf_named(configuration: Configuration, shelf: str) -> ShelfSettings:
     """Return the shelf's settings; a usage error where the configuration has none of this id."""
-    from gateway.calibration import CalibrationRefused
-    from gateway.scales import shelf_of
+    from gateway.technician.calibration import CalibrationRefused
+    from gateway.technician.scales import shelf_of
 
     try:
         return shelf_of(configuration, shelf)
@@ -39,8 +39,8 @@ def shelf_named(configuration: Configuration, shelf: str) -> ShelfSettings:
 def as_calibrated(configuration: Configuration, settings: Any) -> Any:
     """Return a shelf's settings with the calibration in force; those of other sensors as they are."""
     from gateway.errors import GatewayError
-    from gateway.scales import desk_of
     from gateway.sensors.shelf import ShelfSettings
+    from gateway.technician.scales import desk_of
 
     if not isinstance(settings, ShelfSettings):
         return settings

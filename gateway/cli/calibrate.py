@@ -12,11 +12,11 @@ from gateway.cli.verb import Verb, configured, console, load, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD
 
 if TYPE_CHECKING:
-    from gateway.calibration import Fit, Point
     from gateway.clock import Clock
-    from gateway.scales import Desk, RemoteDesk
     from gateway.sensors.shelf import ShelfSettings
-    from gateway.sources import Source
+    from gateway.technician.calibration import Fit, Point
+    from gateway.technician.scales import Desk, RemoteDesk
+    from gateway.technician.sources import Source
 
 MASSES_MAX = 19
 
@@ -63,11 +63,11 @@ def calibrate(
         raise click.UsageError("--yes needs the masses: --mass 1000")
     if any(not 0 < grams < 1e6 for grams in masses) or len(set(masses)) < len(masses) or len(masses) > MASSES_MAX:
         raise click.BadParameter(f"up to {MASSES_MAX} different masses, in grams", param_hint="--mass")
-    from gateway.calibration import fit, stored_of
     from gateway.clock import SystemClock
     from gateway.model import rfc3339
-    from gateway.scales import desk_of
-    from gateway.sources import open_source
+    from gateway.technician.calibration import fit, stored_of
+    from gateway.technician.scales import desk_of
+    from gateway.technician.sources import open_source
 
     desk = desk_of(configuration)
     if undo:
@@ -75,7 +75,7 @@ def calibrate(
     clock = SystemClock()
     before = desk.held(shelf)
     if before.configured is not None:
-        from gateway.calibration import CalibrationRefused
+        from gateway.technician.calibration import CalibrationRefused
 
         raise CalibrationRefused(
             f"the configuration gives a calibration for {shelf}, which is the one that holds",
@@ -105,8 +105,8 @@ def calibrate(
 def _points(
     source: Source, settings: ShelfSettings, clock: Clock, within_s: float, masses: tuple[float, ...], yes: bool
 ) -> list[Point]:
-    from gateway.at_scale import weigh
-    from gateway.calibration import Point
+    from gateway.technician.at_scale import weigh
+    from gateway.technician.calibration import Point
 
     ready(f"empty {settings.id} and leave it alone", yes)
     weight = weigh(source, settings, clock, within_s, waiting=say)

@@ -15,9 +15,9 @@ from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError, Unavailable
 
 if TYPE_CHECKING:
     from gateway.clock import Clock
-    from gateway.commissioning import Accepted, Done, Report, Trial, Verdict
     from gateway.config import Configuration
-    from gateway.sources import Source
+    from gateway.technician.commissioning import Accepted, Done, Report, Trial, Verdict
+    from gateway.technician.sources import Source
 
 REPORT_BYTES_MAX = 4 * 1024 * 1024
 
@@ -95,9 +95,9 @@ class Round:
 
     def walk(self, wanted: tuple[str, ...], again: bool) -> Report:
         """Try the wanted sensors one after the other; the report is on the disk after each."""
-        from gateway.commissioning import Accepted, accepted_before, trial_of
         from gateway.model import rfc3339
-        from gateway.sources import open_source
+        from gateway.technician.commissioning import Accepted, accepted_before, trial_of
+        from gateway.technician.sources import open_source
 
         self.accepted = accepted_before(self._earlier(), self.configuration.sha256)
         source = open_source(self.configuration, self.clock, set(wanted))
@@ -120,7 +120,7 @@ class Round:
             source.close()
 
     def _acts(self, source: Source, sensor: str, trial: Trial) -> list[Done]:
-        from gateway.commissioning import Done, Verdict
+        from gateway.technician.commissioning import Done, Verdict
 
         acts: list[Done] = []
         for number, act in enumerate(trial.acts):
@@ -164,7 +164,7 @@ class Round:
 
     def _faults(self, source: Source, sensor: str) -> list[Done]:
         """Return the sensor's active faults, as acts that failed."""
-        from gateway.commissioning import Done
+        from gateway.technician.commissioning import Done
 
         faults = source.known().get(sensor, {}).get("faults", {})
         advice = f"gateway diagnose {sensor}; gateway doctor"
@@ -182,8 +182,8 @@ class Round:
 
     def _report(self, source: Source) -> Report:
         from gateway import __version__
-        from gateway.commissioning import Accepted, Report
         from gateway.model import rfc3339
+        from gateway.technician.commissioning import Accepted, Report
 
         now = rfc3339(self.clock.now().wall_ns)
         missing = {s.id: Accepted(s.id, kind.table, (), now) for kind, s in self.configuration.sensors}

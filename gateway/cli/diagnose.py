@@ -14,7 +14,7 @@ from gateway.errors import EXIT_FAILED, EXIT_GOOD, EXIT_UNAVAILABLE
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
-    from gateway.diagnosis import Evidence
+    from gateway.technician.diagnosis import Evidence
 
 LISTEN_S = 10.0
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red"}
@@ -44,8 +44,8 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
         names = ", ".join(known) or "none is configured"
         raise click.BadParameter(f"there is no sensor {sensor!r}; sensors: {names}", param_hint="SENSOR")
     for_s = None if for_text is None else seconds(for_text)
-    from gateway.diagnosis import diagnose as judge
-    from gateway.diagnosis import verdict
+    from gateway.technician.diagnosis import diagnose as judge
+    from gateway.technician.diagnosis import verdict
 
     kind, settings = known[sensor]
     if recording is not None:
@@ -77,8 +77,8 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
 
 
 def _recorded(configuration: Configuration, path: Path, sensor: str, for_s: float | None) -> Evidence:
-    from gateway.diagnosis import Evidence, span_s
-    from gateway.sources import recorded
+    from gateway.technician.diagnosis import Evidence, span_s
+    from gateway.technician.sources import recorded
 
     readings = list(recorded(configuration, path, sensor, for_s))
     return Evidence(readings, span_s(readings) if readings else for_s or 0.0)
@@ -86,9 +86,9 @@ def _recorded(configuration: Configuration, path: Path, sensor: str, for_s: floa
 
 def _heard(configuration: Configuration, sensor: str, for_s: float) -> tuple[str, Evidence]:
     from gateway.clock import SystemClock
-    from gateway.diagnosis import Evidence
     from gateway.model import NS_PER_S
-    from gateway.sources import open_source
+    from gateway.technician.diagnosis import Evidence
+    from gateway.technician.sources import open_source
 
     clock = SystemClock()
     source = open_source(configuration, clock, {sensor})

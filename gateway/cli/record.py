@@ -30,7 +30,7 @@ def record(config: tuple[Path, ...], output: Path, for_text: str | None, note: s
     from gateway.clock import SystemClock
     from gateway.errors import RecordingError
     from gateway.process import Signals
-    from gateway.recorder import Recorded, Recorder
+    from gateway.recordings.recorder import Recorded, Recorder
     from gateway.units import duration_s
 
     try:

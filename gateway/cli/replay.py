@@ -24,7 +24,7 @@ def replay(file: Path, config: tuple[Path, ...], as_json: bool) -> int:
     recording could not be understood: each is named by its number.
     """
     configuration = load(config)
-    from gateway.replay import replay as replay_recording
+    from gateway.recordings.replay import replay as replay_recording
 
     out = sys.stdout.buffer
 

@@ -36,12 +36,12 @@ def tare(
     configuration = load(config)
     settings = shelf_named(configuration, shelf)
     within_s = seconds(for_text)
-    from gateway.at_scale import weigh
-    from gateway.calibration import tared
     from gateway.clock import SystemClock
     from gateway.model import rfc3339
-    from gateway.scales import desk_of
-    from gateway.sources import open_source
+    from gateway.technician.at_scale import weigh
+    from gateway.technician.calibration import tared
+    from gateway.technician.scales import desk_of
+    from gateway.technician.sources import open_source
 
     clock, desk = SystemClock(), desk_of(configuration)
     before = desk.held(shelf)

@@ -17,8 +17,8 @@ from gateway.errors import EXIT_GOOD
 
 if TYPE_CHECKING:
     from gateway.clock import Clock
-    from gateway.feed import Feed
-    from gateway.watching import Watch
+    from gateway.technician.feed import Feed
+    from gateway.technician.watching import Watch
 
 LINE_EVERY_S = 1.0
 
@@ -51,8 +51,8 @@ def watch(config: tuple[Path, ...], as_json: bool, sensor: str | None, for_text:
     from gateway.assembly import interpretation_of
     from gateway.clock import SystemClock
     from gateway.errors import GatewayError
-    from gateway.feed import Feed
-    from gateway.watching import Watch
+    from gateway.technician.feed import Feed
+    from gateway.technician.watching import Watch
 
     if not known:
         raise GatewayError("no sensor is configured, so there is nothing to watch")

@@ -17,7 +17,7 @@ from textual.widgets import Footer, Static
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.model import NS_PER_S, Reading
-from gateway.watching import Gauge, Watch, bar, daemon_words, event_words, plot
+from gateway.technician.watching import Gauge, Watch, bar, daemon_words, event_words, plot
 
 REFRESH_S = 0.2
 PLOT_HEIGHT, PLOT_HEIGHT_ALONE = 5, 14

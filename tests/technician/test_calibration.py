@@ -8,7 +8,8 @@ import random
 
 import pytest
 
-from gateway.calibration import (
+from gateway.sensors.shelf import Calibration
+from gateway.technician.calibration import (
     CalibrationRefused,
     Point,
     StoredCalibration,
@@ -18,8 +19,7 @@ from gateway.calibration import (
     stored_of,
     tared,
 )
-from gateway.sensors.shelf import Calibration
-from gateway.settling import Weight
+from gateway.technician.settling import Weight
 
 WHEN = "2026-11-22T09:00:00.000Z"
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.calibration import CalibrationRefused, StoredCalibration
-from gateway.calibration_store import CalibrationDamaged, CalibrationNotWritten, CalibrationStore, calibrated
 from gateway.config import load
 from gateway.disk import RealDisk
 from gateway.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Event
 from gateway.sensors import Faults, Surroundings
 from gateway.sensors.shelf import Calibration, ShelfInterpreter
+from gateway.technician.calibration import CalibrationRefused, StoredCalibration
+from gateway.technician.calibration_store import CalibrationDamaged, CalibrationNotWritten, CalibrationStore, calibrated
 from tests.technician.shelves import SHELF, SHELF_TOML, at, configuration, samples
 
 

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.commissioning import (
+from gateway.model import NS_PER_S, Reading
+from gateway.sensors.beacon import Advertisement, ScannerSettings
+from gateway.sensors.door import DoorSettings
+from gateway.sensors.shelf import Calibration
+from gateway.sensors.tags import IBeaconRule, TagRule
+from gateway.technician.commissioning import (
     Accepted,
     Done,
     DoorTrial,
@@ -19,11 +24,6 @@ from gateway.commissioning import (
     accepted_before,
     trial_of,
 )
-from gateway.model import NS_PER_S, Reading
-from gateway.sensors.beacon import Advertisement, ScannerSettings
-from gateway.sensors.door import DoorSettings
-from gateway.sensors.shelf import Calibration
-from gateway.sensors.tags import IBeaconRule, TagRule
 from tests.technician.shelves import SHELF, at, beams, passage, samples
 
 DOOR = DoorSettings("entrance", outer_pin=17, inner_pin=27)

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.diagnosis import Evidence, Finding, diagnose, verdict
 from gateway.sensors.beacon import Advertisement, ScannerSettings
 from gateway.sensors.door import DoorSettings
 from gateway.sensors.shelf import Calibration, ScaleSampled
 from gateway.sensors.tags import IBeaconRule, TagRule
+from gateway.technician.diagnosis import Evidence, Finding, diagnose, verdict
 from tests.technician.shelves import OFFSET, SHELF, at, beams, passage, samples
 
 SOUND = replace(SHELF, calibration=Calibration(84_213, 21.5))

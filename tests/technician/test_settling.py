@@ -7,7 +7,7 @@ import random
 import pytest
 
 from gateway.sensors.shelf import ScaleSampled
-from gateway.settling import Weighing, Weight
+from gateway.technician.settling import Weighing, Weight
 from tests.technician.shelves import OFFSET, PER_GRAM, at, samples
 
 

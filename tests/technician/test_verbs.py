@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.calibration import StoredCalibration
-from gateway.calibration_store import CalibrationStore
 from gateway.cli import gateway
 from gateway.disk import RealDisk
+from gateway.technician.calibration import StoredCalibration
+from gateway.technician.calibration_store import CalibrationStore
 from tests.technician.shelves import SHELF_TOML, configuration, recording, scale_lines
 
 DOOR_TOML = '[[door]]\nid = "entrance"\nouter_pin = 17\ninner_pin = 27\n'

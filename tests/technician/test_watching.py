@@ -16,7 +16,7 @@ from gateway.sensors.beacon import Advertisement, ScannerSettings
 from gateway.sensors.door import DoorSettings
 from gateway.sensors.shelf import Calibration
 from gateway.sensors.tags import IBeaconRule, TagRule
-from gateway.watching import ADDRESSES_MAX, POINTS_MAX, Watch, bar, plot
+from gateway.technician.watching import ADDRESSES_MAX, POINTS_MAX, Watch, bar, plot
 from tests.technician.shelves import SHELF, at, passage, samples
 
 UUID = "f7826da6-4fa2-4e98-8024-bc5b71e0893e"

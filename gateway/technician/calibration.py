@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from gateway.errors import GatewayError
 from gateway.sensors.shelf import Calibration
-from gateway.settling import Weight
+from gateway.technician.settling import Weight
 
 RESIDUAL_SHARE_MAX = 0.001
 """Of the span: what a bar load cell of class C3 and better keeps, with creep."""

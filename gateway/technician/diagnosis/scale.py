@@ -7,10 +7,10 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from gateway.diagnosis import Evidence, Finding, Result, span_s
 from gateway.sensors.ailments import ALL_ONES, WORD_MAX, WORD_MIN
 from gateway.sensors.shelf import ShelfSettings
 from gateway.sensors.weighing import NOISE_MAX_COUNTS, roughness
+from gateway.technician.diagnosis import Evidence, Finding, Result, span_s
 
 RATE_GOOD, RATE_USABLE = 0.85, 0.5
 """The chip's own clock is within some per cent; what is missing beyond that was spoiled or did not come."""

@@ -18,7 +18,7 @@ from gateway.config import Configuration
 from gateway.interpretation import Interpretation
 from gateway.model import Entry, Event, Instant, Reading, Stream
 from gateway.privacy import Pseudonyms, ReplayKeys
-from gateway.recording import BadLine, ClockLine, ReadingLine, Recording
+from gateway.recordings.recording import BadLine, ClockLine, ReadingLine, Recording
 from gateway.sensors import Kind
 from gateway.sensors.counting import next_boundary_ns
 from gateway.wire import Wire, record

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.assembly import Identify, surroundings_of
-from gateway.calibration import CalibrationRefused, StoredCalibration, from_object, in_force, tared
-from gateway.calibration_store import CalibrationDamaged, CalibrationStore, calibrated
 from gateway.commands import CommandRefused
 from gateway.config import Configuration
 from gateway.control import ask
@@ -25,7 +23,9 @@ from gateway.engine import Due, Engine
 from gateway.errors import GatewayError, NoDaemon
 from gateway.model import NS_PER_S, Event, Instant, Reading, rfc3339
 from gateway.sensors.shelf import Calibration, ScaleSampled, ShelfSettings
-from gateway.settling import Weighing, Weight
+from gateway.technician.calibration import CalibrationRefused, StoredCalibration, from_object, in_force, tared
+from gateway.technician.calibration_store import CalibrationDamaged, CalibrationStore, calibrated
+from gateway.technician.settling import Weighing, Weight
 
 log = logging.getLogger(__name__)
 

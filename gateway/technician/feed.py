@@ -15,7 +15,7 @@ from gateway.config import Configuration
 from gateway.control import ask
 from gateway.errors import GatewayError
 from gateway.model import NS_PER_S, Reading
-from gateway.sources import open_source
+from gateway.technician.sources import open_source
 
 POLL_S = 0.1
 STATUS_EVERY_S = 1.0

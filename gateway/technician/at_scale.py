@@ -8,8 +8,8 @@ from gateway.clock import Clock
 from gateway.errors import GatewayError, Unavailable
 from gateway.model import NS_PER_S
 from gateway.sensors.shelf import ScaleSampled, ShelfSettings
-from gateway.settling import WINDOWS, Weighing, Weight
-from gateway.sources import Source
+from gateway.technician.settling import WINDOWS, Weighing, Weight
+from gateway.technician.sources import Source
 
 TOLD_EVERY_S = 5.0
 

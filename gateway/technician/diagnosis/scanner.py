@@ -9,10 +9,10 @@ import itertools
 import statistics
 from collections.abc import Sequence
 
-from gateway.diagnosis import Evidence, Finding
 from gateway.model import NS_PER_S
 from gateway.sensors.beacon import Advertisement, ScannerSettings
 from gateway.sensors.tags import Rulebook
+from gateway.technician.diagnosis import Evidence, Finding
 
 SILENCE_S = 5.0
 SILENT_GAPS = 10

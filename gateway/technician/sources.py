@@ -19,7 +19,7 @@ from gateway.config import Configuration
 from gateway.control import ask
 from gateway.errors import NoDaemon
 from gateway.model import NS_PER_S, DriverFailed, DriverRecovered, Instant, Reading
-from gateway.recording import ReadingLine, Recording
+from gateway.recordings.recording import ReadingLine, Recording
 from gateway.sensors import Driver
 
 log = logging.getLogger(__name__)

@@ -42,9 +42,9 @@ class Evidence:
 
 def diagnose(settings: Any, table: str, evidence: Evidence) -> tuple[Finding, ...]:
     """Judge one sensor by its kind's table; a kind without a judge of its own is judged by its readings' number."""
-    from gateway.diagnosis.door import judge_door
-    from gateway.diagnosis.scale import judge_scale
-    from gateway.diagnosis.scanner import judge_scanner
+    from gateway.technician.diagnosis.door import judge_door
+    from gateway.technician.diagnosis.scale import judge_scale
+    from gateway.technician.diagnosis.scanner import judge_scanner
 
     judges: Mapping[str, Any] = {"shelf": judge_scale, "door": judge_door, "scanner": judge_scanner}
     judge = judges.get(table, _judge_any)

@@ -7,11 +7,11 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from gateway.diagnosis import Evidence, Finding
 from gateway.facts import SensorFailed
 from gateway.model import NS_PER_MS, NS_PER_S, Event
 from gateway.sensors import Faults, Surroundings
 from gateway.sensors.door import BeamChanged, DoorPassed, DoorSettings, interpreter
+from gateway.technician.diagnosis import Evidence, Finding
 
 CHATTER_NS = 20 * NS_PER_MS
 """A shorter level is no part of a person (`sensors/beams.py`)."""

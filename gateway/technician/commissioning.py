@@ -17,7 +17,7 @@ from gateway.sensors.door import DoorBlocked, DoorPassed, DoorSettings
 from gateway.sensors.door import interpreter as door_interpreter
 from gateway.sensors.shelf import ScaleSampled, ShelfSettings
 from gateway.sensors.tags import Rulebook
-from gateway.settling import Weighing, Weight
+from gateway.technician.settling import Weighing, Weight
 
 LAG_NS = NS_PER_S
 """Readings come through a tap late by some tenths of a second: time passes for a door only up to this before now."""

@@ -1,8 +1,8 @@
 """A recording in the hardware's place (`run --recording`): the sensors live in the recording's time, all else in ours.
 
 Law: what the readings mean does not depend on the speed of play. Interpreters measure durations on the recording's
-clock (`boot_ns` of their instants runs with `t`), so a passage of 300 ms is one at any speed; `wall_ns` is the machine's, so
-that intervals and stamps are the machine's own, as if the sensor had spoken now.
+clock (`boot_ns` of their instants runs with `t`), so a passage of 300 ms is one at any speed; `wall_ns` is the
+machine's, so that intervals and stamps are the machine's own, as if the sensor had spoken now.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.engine import Passing
 from gateway.model import NS_PER_S, Instant, Reading
-from gateway.recording import BadLine, ReadingLine, Recording
+from gateway.recordings.recording import BadLine, ReadingLine, Recording
 from gateway.sensors import Kind
 
 log = logging.getLogger(__name__)

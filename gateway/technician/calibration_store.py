@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.calibration import CalibrationRefused, StoredCalibration, from_json, in_force
 from gateway.config import Configuration
 from gateway.disk import Disk
 from gateway.errors import GatewayError
 from gateway.sensors.shelf import ShelfSettings
+from gateway.technician.calibration import CalibrationRefused, StoredCalibration, from_json, in_force
 
 FOLDER = "calibration"
 BYTES_MAX = 64 * 1024

@@ -1,0 +1,1 @@
+"""What a technician on the ladder does: weigh, calibrate, diagnose, watch, commission."""
