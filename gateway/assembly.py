@@ -24,6 +24,8 @@ from gateway.sensors import Faults, Kind, Surroundings
 from gateway.uplink import Uplink
 from gateway.wire import Wire
 
+REMEMBERED_MAX = 28
+"""Sensors remembered over restarts: a header has no pins for more doors, and the outbox's memory is 4 KiB."""
 CREATION_TOLD = "creation_told"
 """Key of the outbox's memory: `outbox_created` is recorded."""
 
@@ -106,6 +108,7 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
     )
     remember = rememberer(configuration)
     remembered = recall(outbox, remember)
+    forget_strangers(outbox, configuration)
     anchors: dict[str, int] = dict(outbox.memory.setdefault("anchors", {}))
     site = configuration.site
     engine = Engine(
@@ -166,6 +169,15 @@ def rememberer(configuration: Configuration) -> Remember:
         return kinds[sensor].remember(known, kind, data) if sensor in kinds else known
 
     return remember
+
+
+def forget_strangers(outbox: Outbox, configuration: Configuration) -> None:
+    """Forget sensors that were renamed or taken out over the years, where too many are remembered."""
+    sensors: dict[str, Any] = outbox.memory.setdefault("sensors", {})
+    configured = kinds_of(configuration)
+    strangers = [sensor for sensor in sensors if sensor not in configured]
+    for sensor in strangers[: max(0, len(sensors) - REMEMBERED_MAX)]:
+        del sensors[sensor]
 
 
 def recall(outbox: Outbox, remember: Remember) -> Mapping[str, Mapping[str, Any]]:
