@@ -31,6 +31,9 @@ ALIKE = 0.4
 """One person's speed between the beams and away from them differs by less than this factor."""
 LONG_ARM_NS = 120 * NS_PER_MS
 """A hand that swings back as the body goes on stands nearly still in a beam; people behind each other leave 0.2 m."""
+ARM_REACH_DEPTHS = 0.8
+"""A hand swings ahead of the trunk by so many of its depths. One far ahead at both beams costs 0.8: a factor of 2.2 in
+the ratio of shift and blockage, so what goes through behind and is half as deep as people here is a child, and stays."""
 TAILGATE_GAP_NS = 150 * NS_PER_MS
 """One beam may see two people pressed together as one blockage while the other still sees a gap, up to this."""
 WAITING_MAX = 12
@@ -44,7 +47,7 @@ PENDING_COST = 1.0
 TURNED_COST = 3.0
 SPLIT_COST = 0.7
 APART_COST = 0.3
-ARM_COST = 0.2
+ARM_COST, FAR_ARM_COST = 0.2, 0.4
 """In units of a factor e of disagreement. A pair that goes through (at most 3.5) beats two that stay alone, also where
 the second may still find another partner."""
 
@@ -151,13 +154,23 @@ def tailgaters(two: tuple[Blockage, Blockage], one: Blockage) -> Literal["in", "
     return direction_of(*_shifts(both, one))
 
 
-def joined(first: Blockage, second: Blockage) -> Blockage | None:
-    """Return both as one person's, where one of them is an arm or may be one; the longer is the trunk."""
+def joined(first: Blockage, second: Blockage) -> tuple[float, Blockage] | None:
+    """Return both as one person's and what that costs, where one is an arm or may be one; the longer is the trunk."""
     arm, trunk = sorted((first, second), key=lambda blockage: (not blockage.is_arm, blockage.ns))
-    gap_ns = second.broke.boot_ns - first.cleared.boot_ns
-    if trunk.is_arm or not (arm.is_arm or (arm.ns <= LONG_ARM_NS and 2 * arm.ns <= trunk.ns and gap_ns <= LONG_ARM_NS)):
+    if trunk.is_arm:
         return None
-    return Blockage(first.beam, first.broke, second.cleared, trunk.begin_ns, trunk.end_ns)
+    whole = Blockage(first.beam, first.broke, second.cleared, trunk.begin_ns, trunk.end_ns)
+    if arm.is_arm:
+        return 0.0, whole
+    gap_ns = second.broke.boot_ns - first.cleared.boot_ns
+    if 2 * arm.ns > trunk.ns or gap_ns > reach_ns(trunk):
+        return None
+    return (ARM_COST if max(arm.ns, gap_ns) <= LONG_ARM_NS else FAR_ARM_COST), whole
+
+
+def reach_ns(trunk: Blockage) -> int:
+    """Return how long before or after a trunk its own arm can be."""
+    return max(LONG_ARM_NS, int(ARM_REACH_DEPTHS * trunk.ns))
 
 
 def persons(blockages: Sequence[Blockage], at: int) -> Iterator[tuple[float, tuple[Blockage, ...], Blockage]]:
@@ -166,8 +179,9 @@ def persons(blockages: Sequence[Blockage], at: int) -> Iterator[tuple[float, tup
         yield 0.0, (blockages[at],), blockages[at]
     if at + 1 < len(blockages):
         two = (blockages[at], blockages[at + 1])
-        if (whole := joined(*two)) is not None:
-            yield 0.0 if two[0].is_arm or two[1].is_arm else ARM_COST, two, whole
+        if (found := joined(*two)) is not None:
+            cost, whole = found
+            yield cost, two, whole
 
 
 def align(outer: Sequence[Blockage], inner: Sequence[Blockage], known_ratio: float | None, now_ns: int) -> list[Group]:
@@ -351,7 +365,7 @@ class Doorway:
         for name, own in (("outer", groups[index].outer), ("inner", groups[index].inner)):
             beam = self.beams[name]
             if beam.out_of_service is None and beam.broke is not None and own:
-                if beam.broke.boot_ns - own[-1].cleared.boot_ns <= LONG_ARM_NS:
+                if beam.broke.boot_ns - own[-1].cleared.boot_ns <= reach_ns(own[-1]):
                     return True
         if index == 0 or groups[index - 1].is_settled:
             return False

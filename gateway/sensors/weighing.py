@@ -27,8 +27,9 @@ OUTLIER_SIGMAS = 5.0
 NOISE_MIN_COUNTS = 2.0
 NOISE_MAX_COUNTS = 400.0
 """The datasheet has 50 nV rms, 21 counts at gain 128; boards in the field show 10 to 80. Five times that is a fault."""
-DRIFT_COUNTS_PER_MIN = 100.0
-"""240 nV a minute. Creep is 0.05 % of full scale in half an hour, most of it early; amplifier drift is far less."""
+DRIFT_COUNTS_PER_MIN = 50.0
+"""120 nV a minute: twice what creep can be (0.05 % of full scale in half an hour is some 100 counts, most of it early),
+far above a day's warmth. What sinks faster, say a jar's worth in ten minutes, is goods."""
 STEADY_POINTS = 50
 """After 5 s of rest the level moves only as fast as drift can."""
 
