@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
+
+from gateway.clock import monotonic_usec
+from gateway.model import NS_PER_S, Instant
+
+log = logging.getLogger(__name__)
+
+DRIVER_HUNG_AFTER_S = 30.0
+FED_EVERY_NS = NS_PER_S
+"""The loop may turn thousands of times a second; WatchdogSec= is 30 s."""
+
+
+class Progressing(Protocol):
+    """What the watchdog asks of a driver: `boot_ns` of its thread's last turn, None while it has no thread."""
+
+    def progress_ns(self) -> int | None: ...
 
 
 class Signals:
@@ -30,15 +46,46 @@ class Signals:
 
 
 class Notify:
-    """systemd's notification socket (sd_notify(3)): one datagram a word; nothing where there is no systemd."""
+    """systemd's notification socket (sd_notify(3)): one datagram a message; nothing where there is no systemd."""
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
 
-    def say(self, word: str) -> None:
-        """Send a word such as `READY=1`; a systemd that does not listen is not waited for."""
+    def say(self, *words: str) -> None:
+        """Send words such as `READY=1` in one message; a systemd that does not listen is not waited for."""
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-            sender.sendto(word.encode(), address)
+            sender.sendto("\n".join(words).encode(), address)
+
+    def reloading(self) -> None:
+        """Say that a reload begins; `READY=1` ends it. A systemd that reloads by itself wants to know since when."""
+        self.say("RELOADING=1", f"MONOTONIC_USEC={monotonic_usec()}")
+
+
+class Watchdog:
+    """Feeds systemd's watchdog while every driver's thread makes progress, and says once which of them does not.
+
+    A driver that stands still is not fed for: systemd then kills and restarts the daemon, radio and pins with it.
+    """
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+        self._fed_ns: int | None = None
+        self._hung: list[str] = []
+
+    def feed(self, drivers: Mapping[str, Progressing], now: Instant) -> None:
+        """Send `WATCHDOG=1`, at most once a second, unless a driver has stood still for `DRIVER_HUNG_AFTER_S`."""
+        hung = [
+            sensor
+            for sensor, driver in drivers.items()
+            if (progress_ns := driver.progress_ns()) is not None
+            and now.boot_ns - progress_ns > DRIVER_HUNG_AFTER_S * NS_PER_S
+        ]
+        if hung and hung != self._hung:
+            log.error("a driver's thread makes no progress sensors=%s", ",".join(hung))
+        self._hung = hung
+        if not hung and (self._fed_ns is None or now.boot_ns - self._fed_ns >= FED_EVERY_NS):
+            self._fed_ns = now.boot_ns
+            self._notify.say("WATCHDOG=1")

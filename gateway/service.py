@@ -34,7 +34,7 @@ from gateway.mqtt import PahoLink
 from gateway.network import NetworkWatch
 from gateway.outbox import ThreadWriter
 from gateway.privacy import DayKeys, Pseudonyms
-from gateway.process import Notify, Signals
+from gateway.process import Notify, Signals, Watchdog
 from gateway.recordings.player import Player
 from gateway.recordings.recording import Recording
 from gateway.recordings.tap import Tap
@@ -49,7 +49,6 @@ log = logging.getLogger(__name__)
 FLUSH_WITHIN_S = 3.0
 """Of the 5 s of a stop: what is left belongs to the drivers' end, the last commit and the disconnect."""
 STOPPING_STEPS_MAX = 20
-DRIVER_HUNG_AFTER_S = 30.0
 DAY_ASKED_EVERY_S = 60.0
 """How late the key of a day may be destroyed."""
 KEY_FILE = "privacy.key"
@@ -126,6 +125,7 @@ class Service:
         self._drivers: dict[str, Driver] = {}
         self._stop_reason: str | None = None
         self._notify = Notify()
+        self._watchdog = Watchdog(self._notify)
         self._pseudonyms = pseudonyms_of(configuration)
         self._scales = Scales(configuration, world.disk, self._pseudonyms.identify)
         self.configuration = self._scales.configuration
@@ -169,7 +169,10 @@ class Service:
                 log.info("started version=%s outbox=%s", __version__, engine.outbox.id)
                 self._loop()
             finally:
-                self._notify.say("RELOADING=1" if self._stop_reason == RELOAD else "STOPPING=1")
+                if self._stop_reason == RELOAD:
+                    self._notify.reloading()
+                else:
+                    self._notify.say("STOPPING=1")
                 for one in beside:
                     one.close()
                 self._stop()
@@ -232,26 +235,13 @@ class Service:
     def _loop(self) -> None:
         while self._stop_reason is None:
             self.engine.step(wait_s=1.0)
-            self._feed_watchdog()
+            self._watchdog.feed(self._drivers, self.engine.clock.now())
             self._remote.watch(self.engine, self.engine.clock.now())
             if self._played and not self._stays and self._all_acknowledged():
                 self.stop("recording_ended")
 
     def _all_acknowledged(self) -> bool:
         return self.engine.outbox.idle() and self.engine.uplink.drained()
-
-    def _feed_watchdog(self) -> None:
-        now_ns = self.engine.clock.now().boot_ns
-        hung = [
-            sensor
-            for sensor, driver in self._drivers.items()
-            if (progress_ns := driver.progress_ns()) is not None
-            and now_ns - progress_ns > DRIVER_HUNG_AFTER_S * NS_PER_S
-        ]
-        if hung:
-            log.error("a driver's thread makes no progress sensors=%s", ",".join(hung))
-        else:
-            self._notify.say("WATCHDOG=1")
 
     def _recording_ended(self, now: Instant) -> Iterable[Event]:
         log.info("the recording has been played")
