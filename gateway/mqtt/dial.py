@@ -10,6 +10,8 @@ import logging
 import os
 import socket
 import ssl
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ class LinkTimes:
     farewell_s: float = 1.0
     close_s: float = 2.0
 
+
+HANDSHAKE_S = 10.0
 
 AS_SHIPPED = LinkTimes()
 
@@ -68,8 +72,12 @@ def password(settings: BrokerSettings) -> str | None:
 
 def tls_context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
     """Make the context: TLS 1.2 or newer, the system's authorities or `ca_file`, host name checked."""
+    context = BoundedContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context = ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
+        if settings.ca_file is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(settings.ca_file)
     except (OSError, ssl.SSLError) as error:
         raise DialRefused(of_file("ca_file", settings.ca_file or Path(), error)) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -84,6 +92,26 @@ def tls_context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
     if alpn is not None and endpoint.port == 443 and not endpoint.is_websocket:
         context.set_alpn_protocols([alpn])
     return context
+
+
+class BoundedContext(ssl.SSLContext):
+    """A client's context whose handshakes end within `HANDSHAKE_S`, also with a peer that sends a byte at a time.
+
+    A socket's own timeout begins anew with each byte, and paho hands its socket out only after the handshake.
+    """
+
+    def wrap_socket(self, *arguments: Any, **more: Any) -> ssl.SSLSocket:
+        sock = super().wrap_socket(*arguments, **more)
+
+        def end() -> None:
+            with suppress(OSError, ValueError):
+                if sock.version() is None:  # no handshake yet
+                    sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(HANDSHAKE_S, end)
+        timer.daemon = True
+        timer.start()
+        return sock
 
 
 def tune(descriptor: int, times: LinkTimes) -> None:

@@ -28,12 +28,13 @@ HOUR = datetime.timedelta(hours=1)
 class Consumer:
     """Subscribes to everything with a session of its own and keeps what comes."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, protocol: str = "5", topic: str = "#", name: str = "consumer") -> None:
+        version = MQTTProtocolVersion.MQTTv5 if protocol == "5" else MQTTProtocolVersion.MQTTv311
         self.messages: list[MQTTMessage] = []
         self._ready = threading.Event()
-        self.client = Client(CallbackAPIVersion.VERSION2, "consumer", protocol=MQTTProtocolVersion.MQTTv5)
+        self.client = Client(CallbackAPIVersion.VERSION2, name, protocol=version)
         self.client.on_message = lambda client, userdata, message: self.messages.append(message)
-        self.client.on_connect = lambda client, userdata, flags, reason, properties: client.subscribe("#", 1)
+        self.client.on_connect = lambda client, userdata, flags, reason, properties: client.subscribe(topic, 1)
         self.client.on_subscribe = lambda client, userdata, mid, reasons, properties: self._ready.set()
         self.client.reconnect_delay_set(1, 1)
         self.client.connect("127.0.0.1", port)
@@ -211,6 +212,44 @@ def test_the_password_is_read_anew_at_each_connect(tmp_path: Path) -> None:
         secret.write_text("right\n")
         shop.until(lambda: shop.uplink.status().up, hurry=True)
         shop.close()
+
+
+def test_a_renewed_certificate_is_in_force_at_the_next_connect(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    other = Authority(tmp_path / "other", "another authority")
+    cert, key = tmp_path / "gw.pem", tmp_path / "gw.key"
+
+    def install(made: tuple[Path, Path]) -> None:
+        cert.write_bytes(made[0].read_bytes())
+        key.write_bytes(made[1].read_bytes())
+
+    install(other.sign("client"))
+    with mosquitto(tmp_path, tls=authority.sign("server"), ca_file=authority.ca_file) as broker:
+        shop = Shop(BrokerSettings(url=broker.url, ca_file=authority.ca_file, cert_file=cert, key_file=key))
+        shop.until(lambda: shop.downs)
+        assert shop.downs[0].code == "tls.client_certificate_refused"
+        install(authority.sign("client"))
+        shop.until(lambda: shop.uplink.status().up, hurry=True)
+        shop.close()
+
+
+def test_consumers_share_a_subscription_and_together_miss_nothing(tmp_path: Path) -> None:
+    """`$share/GROUP/...`: each message goes to one of the group; the order holds within a consumer, not across."""
+    everything = "$share/analytics/stores/v1/+/+/event/#"
+    with mosquitto(tmp_path) as broker:
+        group = [Consumer(broker.port, topic=everything, name=f"worker-{n}") for n in range(3)]
+        shop = Shop(BrokerSettings(url=broker.url))
+        shop.until(lambda: shop.uplink.status().up)
+        shop.passed(90)
+        shop.drain()
+        shop.until(lambda: sum(len(worker.messages) for worker in group) >= 90)
+        shop.close()
+        shares = [[int(event["sequence"]) for event in worker.events()] for worker in group]
+        for worker in group:
+            worker.close()
+        assert sorted(sum(shares, [])) == list(range(1, 91)), "each event to exactly one of them"
+        assert all(shares), "all of them work"
+        assert all(share == sorted(share) for share in shares)
 
 
 @pytest.mark.parametrize(
