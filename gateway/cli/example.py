@@ -58,7 +58,7 @@ calibration = { offset_counts = 84213, counts_per_gram = 21.5 }
 [[scanner]]
 id = "ble"
 adapter = "hci0"
-# driver = "bluepy"                  # or "bleak"
+# driver = "bluepy"                  # or "bleak": through BlueZ, without capabilities; always an active scan
 # mode = "passive"                   # or "active"
 # left_after_s = 30
 tags = [

@@ -33,7 +33,7 @@ LONG_ARM_NS = 120 * NS_PER_MS
 """A hand that swings back as the body goes on stands nearly still in a beam; people behind each other leave 0.2 m."""
 ARM_REACH_DEPTHS = 0.8
 """A hand swings ahead of the trunk by so many of its depths. One far ahead at both beams costs 0.8: a factor of 2.2 in
-the ratio of shift and blockage, so what goes through behind and is half as deep as people here is a child, and stays."""
+the ratio of shift and blockage. So who follows and is half as deep as people here is a child, and counts."""
 TAILGATE_GAP_NS = 150 * NS_PER_MS
 """One beam may see two people pressed together as one blockage while the other still sees a gap, up to this."""
 WAITING_MAX = 12
@@ -364,9 +364,10 @@ class Doorway:
         """Tell whether a beam says, or has just said, what may yet turn out to be this person's arm."""
         for name, own in (("outer", groups[index].outer), ("inner", groups[index].inner)):
             beam = self.beams[name]
-            if beam.out_of_service is None and beam.broke is not None and own:
-                if beam.broke.boot_ns - own[-1].cleared.boot_ns <= reach_ns(own[-1]):
-                    return True
+            if beam.out_of_service is not None or beam.broke is None or not own:
+                continue
+            if beam.broke.boot_ns - own[-1].cleared.boot_ns <= reach_ns(own[-1]):
+                return True
         if index == 0 or groups[index - 1].is_settled:
             return False
         before, group = groups[index - 1], groups[index]

@@ -2,8 +2,8 @@
 
     scripts/accuracy [--quick] [--json] [--world table|tuning] [--seeds N] [--write]
 
-Every number is the mean over seeds with half of its 95 % confidence interval. `--quick` takes less than a minute and has
-fewer and shorter seeds; `--write` keeps the markdown in tests/bench/results/accuracy.md. Developing looks at
+Every number is the mean over seeds with half of its 95 % confidence interval. `--quick` takes less than a minute: fewer
+and shorter seeds. `--write` keeps the markdown in tests/bench/results/accuracy.md. Developing looks at
 `--world tuning` alone; see `worlds`.
 """
 
@@ -31,7 +31,7 @@ THEFTS_S = (60, 300, 600)
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is computed: seeds of each scene, people, visits at a shelf, a share of the beacons' crowds, idle days."""
+    """How much is computed: seeds of each scene, people, visits at a shelf, a share of the crowds, days."""
 
     seeds: int
     people: int
@@ -132,10 +132,11 @@ def markdown(table: Table, now: datetime) -> str:
     lines = [
         "# Accuracy on labelled scenes",
         "",
-        f"{now:%Y-%m-%d}, by `scripts/accuracy`; world `{table.world}` of `tests/accuracy/worlds.py`, {effort.seeds} seeds a "
-        f"scene, each {effort.people} people, {effort.visits} visits at a shelf, {effort.idle_days:g} idle days; mean ± half of "
-        "the 95 % confidence interval over seeds. All of it is simulated: made-up but physical scenes, no field measurement. "
-        "The parameters and seeds of this table are not those that the interpreters were developed against.",
+        f"{now:%Y-%m-%d}, by `scripts/accuracy`; world `{table.world}` of `tests/accuracy/worlds.py`, "
+        f"{effort.seeds} seeds a scene, each {effort.people} people, {effort.visits} visits at a shelf, "
+        f"{effort.idle_days:g} idle days; mean ± half of the 95 % confidence interval over seeds. All of it is "
+        "simulated: made-up but physical scenes, no field measurement. The parameters and seeds of this table are not "
+        "those that the interpreters were developed against.",
     ]
     for kind, title in TITLES.items():
         rows = {scene.split("/", 1)[1]: row for scene, row in table.scenes.items() if scene.startswith(f"{kind}/")}
@@ -150,9 +151,10 @@ def markdown(table: Table, now: datetime) -> str:
         *(f"| {low:g} to {high:g} | {count} | {said:.3f} | {right:.3f} |"
           for low, high, count, said, right in table.confidence),
         "",
-        "Doors: `right` are people told once, in their direction, within 1 s; pairs side by side are one blockage to beams, "
-        "so at one in ten accompanied 90.9 % is what physics allows. Shelves: `right` needs product and count of all that "
-        "happened between two settled levels; strange things that weigh what a product weighs are taken for it.",
+        "Doors: `right` are people told once, in their direction, within 1 s; pairs side by side are one blockage to "
+        "beams, so at one in ten accompanied 90.9 % is what physics allows. Shelves: `recall` needs product and count "
+        "of all that happened between two settled levels; strange things that weigh what a product weighs are taken "
+        "for it.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

@@ -213,7 +213,7 @@ def passing_by(world: World, seed: int, count: int) -> Measures:
 
 
 def crowd(world: World, seed: int, count: int) -> Measures:
-    """5,000 random addresses a minute, none of them a tag of a rule, some nearly; ten tags that are must be seen still."""
+    """5,000 random addresses a minute, some nearly a tag of a rule; the ten that are tags must still be seen."""
     rng = Random(f"{world.name}/crowd/{seed}")
     room = Room(world.radio, rng)
     span_s = count / 5000 * 60

@@ -1,7 +1,7 @@
 """Readings with known truth, through the same interpretation as `gateway replay`, and how often it was right.
 
-`interpret` ticks as a replay does: at interpreters' due moments, at each reading, and at the end. What it yields carries
-the moment at which it was decided, so that delays can be measured.
+`interpret` ticks as a replay does: at interpreters' due moments, at each reading, and at the end. What it yields
+carries the moment at which it was decided, so that delays can be measured.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
+from typing import Literal
 
 from gateway.model import data_of
 from gateway.sensors.goods import Product
@@ -19,7 +20,7 @@ from tests.accuracy.labelled import Measures, at, interpret
 from tests.accuracy.worlds import Weighing, World
 
 DAY_S = 86_400.0
-RATE_HZ = 10
+RATE_HZ: Literal[10, 80] = 10
 CLUSTER_S = 4.5
 """Closer together than this, several changes may be told as their sum."""
 LATE_S = 7.0

@@ -7,10 +7,6 @@ adapter power, and at last the sentence that a person has to come.
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import subprocess
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +15,7 @@ from gateway.clock import Clock
 from gateway.model import NS_PER_S, Reading
 from gateway.sensors.beacon import ScannerSettings
 from gateway.sensors.drivers import DriverError, SupervisedThread
+from gateway.sensors.drivers.adapter_power import cycle_power
 from gateway.sensors.drivers.bluepy_helper import ADAPTERS, HelperCounts, HelperRun, Patience, Stopped
 from gateway.sensors.drivers.silence import STEP_S, Rung, Silence
 
@@ -28,8 +25,6 @@ SETTLED_S = 10.0
 RENEWED_MAX = 20
 """Times that a scan may end by itself within `RENEWED_WITHIN_S`; active, the kernel ends it every 10.24 s."""
 RENEWED_WITHIN_S = 30.0
-TOOL_S = 5.0
-TOOL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(slots=True)
@@ -160,30 +155,3 @@ class BluepyScan:
             )
         self._ladder.helpers_restarted += 1
         return True
-
-
-def cycle_power(adapter: str, stopping: threading.Event) -> bool:
-    """Unblock the adapter and switch it off and on; return whether the tools were there and permitted."""
-    _tool(("rfkill", "unblock", "bluetooth"), stopping)
-    return all(_tool(("hciconfig", adapter, word), stopping) for word in ("down", "up"))
-
-
-def _tool(command: tuple[str, ...], stopping: threading.Event) -> bool:
-    program = shutil.which(command[0], path=TOOL_PATH)
-    if program is None:
-        return False
-    try:
-        process = subprocess.Popen(
-            (program, *command[1:]), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-    except OSError:
-        return False
-    for _ in range(int(TOOL_S / 0.1)):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(0.1) == 0
-        if stopping.is_set():
-            break
-    process.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(0.5)
-    return False
