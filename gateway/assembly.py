@@ -17,6 +17,7 @@ from gateway.config import Configuration
 from gateway.disk import Disk
 from gateway.engine import Engine, Item, Link, LiveSensing, Sensing, Wake
 from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxCreated
+from gateway.health import SHUTDOWN
 from gateway.interpretation import Interpretation, Sense
 from gateway.model import Event, Instant, Loss
 from gateway.outbox import Outbox, Writer
@@ -149,6 +150,8 @@ def _opening(configuration: Configuration, outbox: Outbox, clock: Clock, now: In
     else:
         reason = "restart" if outbox.memory.get("bootid") == clock.bootid else "boot"
     outbox.memory["bootid"] = clock.bootid
+    if reason == "boot":
+        outbox.memory[SHUTDOWN] = "ordered" if outbox.clean else "unclean"
     clean = outbox.clean or reason == "first_start"
     yield Event("gateway", now, GatewayStarted(__version__, configuration.sha256, reason, clean))
 

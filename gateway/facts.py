@@ -50,7 +50,13 @@ class GatewayStopped(GatewayFact):
 
 @dataclass(frozen=True, slots=True)
 class GatewayHealth(GatewayFact):
-    """`sensors` maps an id to `{"readings", "discarded", "age_ms"}`; `age_ms` absent before the first reading."""
+    """How the gateway and its machine are.
+
+    `sensors` maps an id to `{"readings", "discarded", "age_ms"}`; `age_ms` absent before the first reading.
+    `throttled`: the supply is or was too low, or the processor slows itself down; `throttling` says which, now and
+    since the machine started. `card_worn_percent` and `card_spare` are the card's own words. `last_reboot` says why
+    the machine last started: `ordered`, `watchdog`, `panic`, or `unclean` (power lost, or unknown).
+    """
 
     type: ClassVar[str] = "store.gateway.health"
     memory_rss_bytes: int
@@ -61,6 +67,13 @@ class GatewayHealth(GatewayFact):
     oldest_entry_ms: int | None = None
     cpu_celsius: float | None = None
     throttled: bool | None = None
+    throttling: tuple[str, ...] | None = None
+    disk_read_only: bool | None = None
+    card_worn_percent: int | None = None
+    card_spare: Literal["normal", "warning", "urgent"] | None = None
+    board: str | None = None
+    board_serial: str | None = None
+    last_reboot: Literal["ordered", "watchdog", "panic", "unclean"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

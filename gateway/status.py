@@ -10,7 +10,7 @@ from gateway import __version__
 from gateway.config import Configuration
 from gateway.engine import Engine
 from gateway.facts import GatewayHealth
-from gateway.health import Machine
+from gateway.health import SHUTDOWN, Machine, last_reboot
 from gateway.interpretation import Sense
 from gateway.model import NS_PER_MS, STREAMS, Event, Instant, rfc3339
 
@@ -104,5 +104,12 @@ def health_of(engine: Engine, machine: Machine, now: Instant) -> Event:
             oldest_entry_ms=outbox.oldest_entry_ms,
             cpu_celsius=machine.cpu_celsius,
             throttled=machine.throttled,
+            throttling=machine.throttling,
+            disk_read_only=machine.disk_read_only,
+            card_worn_percent=machine.card_worn_percent,
+            card_spare=machine.card_spare,
+            board=machine.board,
+            board_serial=machine.serial,
+            last_reboot=last_reboot(machine.trace, engine.outbox.memory.get(SHUTDOWN)),
         ),
     )

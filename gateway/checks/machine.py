@@ -1,4 +1,4 @@
-"""Checks of this machine: files the configuration names, the outbox's directory and disk, the clock, the supply."""
+"""Checks of this machine: files the configuration names, the outbox's directory and disk, the clock, the board."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.checks import Check, Examination
+from gateway.checks import Check, Examination, board
 from gateway.clock import SystemClock
 from gateway.config import Configuration
 from gateway.errors import GatewayError
-from gateway.health import look
 from gateway.model import STREAMS, rfc3339
 
 FREE_BYTES_LEAST = 64 << 20
 PLAUSIBLE_SINCE_NS = 1_735_689_600 * 10**9  # 2025-01-01: before this program was written no event can have happened
-CELSIUS_HOT = 80.0  # the Pi slows itself down from here (Raspberry Pi documentation, frequency management)
 
 
 def examinations(configuration: Configuration) -> Iterator[Examination]:
@@ -31,7 +29,7 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
     yield Examination("outbox", "disk", lambda: _disk(configuration, directory))
     yield Examination("outbox", "content", lambda: _content(configuration))
     yield Examination("clock", "synchronised", _clock)
-    yield Examination("machine", "supply and heat", lambda: _supply(directory))
+    yield from board.examinations(directory)
 
 
 def _loaded(configuration: Configuration) -> Check:
@@ -164,22 +162,3 @@ def _clock() -> Check:
         advice = "timedatectl timesync-status; let the machine reach a time server (UDP port 123)"
         return Check("clock", "synchronised", "warning", found, why, advice, "clock.unsynced")
     return Check("clock", "synchronised", "ok", found, code="clock.synced")
-
-
-def _supply(directory: Path) -> Check:
-    machine = look(directory)
-    if machine.throttled:
-        why = "with too little voltage the Pi slows down, and cards break"
-        advice = "use the board's own power supply and a short cable"
-        return Check(
-            "machine", "supply and heat", "failed", "the supply's voltage is too low", why, advice, "supply.low"
-        )
-    if machine.cpu_celsius is not None and machine.cpu_celsius >= CELSIUS_HOT:
-        why = "the processor slows itself down, and a scale's frames spoil"
-        found = f"the processor has {machine.cpu_celsius:g} °C"
-        return Check("machine", "supply and heat", "warning", found, why, "give it air or a heat sink", "heat.high")
-    if machine.cpu_celsius is None and machine.throttled is None:
-        return Check("machine", "supply and heat", "skipped", "this machine tells neither", code="supply.unknown")
-    heat = "heat unknown" if machine.cpu_celsius is None else f"{machine.cpu_celsius:g} °C"
-    supply = "supply good" if machine.throttled is False else "supply unknown"
-    return Check("machine", "supply and heat", "ok", f"{heat}, {supply}", code="supply.good")

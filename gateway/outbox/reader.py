@@ -53,6 +53,7 @@ class OutboxReader:
         self.id, self.epoch = found.state.outbox, found.state.epoch
         self.clean = found.state.clean
         self.counters = dict(found.state.counters)
+        self.memory = dict(found.state.memory)
         self._logs = found.logs
 
     def positions(self, stream: Stream) -> Positions:
