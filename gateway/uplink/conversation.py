@@ -142,6 +142,8 @@ class Conversation:
             return
         traffic = self._traffic
         traffic.bytes.acknowledged(flight.sent_ns, now.boot_ns, flight.size, under_way)
+        if traffic.bytes.pause_ns:
+            traffic.backfill_from_ns = max(traffic.backfill_from_ns, now.boot_ns + traffic.bytes.pause_ns)
         if traffic.careful:
             traffic.careful -= 1
             if not traffic.careful:

@@ -2,7 +2,8 @@
 
 Law: never above the broker's Receive Maximum or the profile. Bytes queued in the network are what delays a live event,
 so the byte window follows the round trip: it grows while an acknowledgement takes less than 1.5 times the shortest of
-the last minute, and halves, once a round trip, above twice that. The slack keeps a short round trip (a broker in the
+the last minutes, and halves, once a round trip, above twice that. At its floor it asks backfill to pause instead: where
+ten thousand gateways share a broker that is full, one batch of each is too much already. The slack keeps a short round trip (a broker in the
 shop) from being judged by the jitter of two threads.
 """
 
@@ -15,7 +16,9 @@ BYTES_START = 16 * 1024
 BYTES_CEILING = 512 * 1024
 GROW_SLACK_NS = 30 * NS_PER_MS
 SHRINK_SLACK_NS = 60 * NS_PER_MS
-SHORTEST_OVER_NS = 30 * NS_PER_S  # two such halves make the minute
+SHORTEST_OVER_NS = 300 * NS_PER_S  # two such halves; shorter, and a queue that stands is soon taken for the line
+PAUSE_ROUND_TRIPS = 8  # so that backfill keeps a tenth of its pace
+PAUSE_MAX_NS = 20 * NS_PER_S
 
 
 class ByteWindow:
@@ -29,6 +32,8 @@ class ByteWindow:
         self._calm_until_ns = 0
         self.size = BYTES_START if fixed is None else fixed
         self.round_trip_ns: int | None = None
+        self.pause_ns = 0
+        """How long backfill should rest after the last acknowledgement."""
 
     def restart(self) -> None:
         """A new connection may run over another line."""
@@ -48,10 +53,13 @@ class ByteWindow:
             self._halves = [None, self._halves[0]]
             self._turned_ns = now_ns
         self._halves[0] = took if self._halves[0] is None else min(took, self._halves[0])
+        self.pause_ns = 0
         if self._fixed is not None:
             return
         shortest = min(half for half in self._halves if half is not None)
         if took > 2 * shortest + SHRINK_SLACK_NS:
+            if self.size == BYTES_FLOOR:
+                self.pause_ns = min(PAUSE_MAX_NS, PAUSE_ROUND_TRIPS * took)
             if sent_ns >= self._calm_until_ns:  # one halving for all that was under way when it began
                 self._calm_until_ns = now_ns
                 self._starting = False
