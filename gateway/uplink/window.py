@@ -3,8 +3,8 @@
 Law: never above the broker's Receive Maximum or the profile. Bytes queued in the network are what delays a live event,
 so the byte window follows the round trip: it grows while an acknowledgement takes less than 1.5 times the shortest of
 the last minutes, and halves, once a round trip, above twice that. At its floor it asks backfill to pause instead: where
-ten thousand gateways share a broker that is full, one batch of each is too much already. The slack keeps a short round trip (a broker in the
-shop) from being judged by the jitter of two threads.
+ten thousand gateways share a broker that is full, one batch of each is too much already. The slack keeps a short round
+trip (a broker in the shop) from being judged by the jitter of two threads.
 """
 
 from __future__ import annotations

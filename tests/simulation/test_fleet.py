@@ -1,4 +1,4 @@
-"""A small fleet: nobody returns in one second, everybody soon, and the live lane stays live on a broker that is full."""
+"""A small fleet: nobody returns in one second, everybody soon, and live events stay live on a broker that is full."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def test_a_fleet_is_back_within_minutes_and_never_in_one_second(outage_s: float)
 def test_live_events_stay_live_while_a_fleet_catches_up_on_a_full_broker() -> None:
     drained = traffic_of(10, 10_000, 300.0, 300.0)
     assert drained.live_p50_ms < 1000
-    assert drained.live_p99_ms < 3000
+    assert drained.live_p99_ms < 5000
     assert drained.breaches == 0
