@@ -66,6 +66,9 @@ tags = [
   { tag = "cart-12", address = "c4:64:e3:00:00:01" },
   { tag = "fridge", eddystone = { namespace = "edd1ebeac04e5defa017" } },
   { tag = "cold-room", address = "c4:64:e3:00:00:02", telemetry = true },
+  # Devices that change their address or identifier, by their keys: 32 hex digits in a file; store-gateway[bthome]
+  # { tag = "badge", irk_file = "/etc/gateway/badge.irk" },
+  # { tag = "crate", eddystone_eid = { key_file = "/etc/gateway/crate.eid", started = "2026-01-31T09:00:00Z" } },
 ]
 
 [privacy]

@@ -22,10 +22,11 @@ from annotated_types import Ge, Gt, Le
 from gateway.clock import Clock
 from gateway.model import NS_PER_S, Event, Fact, Instant, Reading, Stream, rfc3339
 from gateway.sensors import Driver, Kind, Surroundings
+from gateway.sensors.ciphers import Decrypt
 from gateway.sensors.counting import Interval
 from gateway.sensors.presence import Arrived, Attendance, Change, Left, Moved, Zone
 from gateway.sensors.tags import Content, Match, Rulebook, TagRule, repeated_selectors
-from gateway.sensors.telemetry import NOTHING, BtHomeOpener, Decrypt, Telemetry
+from gateway.sensors.telemetry import NOTHING, BtHomeOpener, Telemetry
 from gateway.units import Identifier, Pattern, Seconds
 
 RSSI_DBM_MIN = -126
@@ -212,8 +213,8 @@ class Strangers:
 class BeaconInterpreter:
     """One scanner's advertisements into events.
 
-    `keys` are decryptions by the index of their rule; `troubles` are sentences about keys that cannot be used: they are
-    told as a fault, and those tags have presence but no telemetry.
+    `keys` are decryptions, `identity_keys` keys, by the index of their rule; `troubles` are sentences about keys that
+    cannot be used: they are told as a fault, and those tags have presence but no telemetry, or are strangers.
     """
 
     def __init__(
@@ -222,10 +223,11 @@ class BeaconInterpreter:
         surroundings: Surroundings,
         keys: Mapping[int, Decrypt] = MappingProxyType({}),
         troubles: Sequence[str] = (),
+        identity_keys: Mapping[int, bytes] = MappingProxyType({}),
     ) -> None:
         self.settings = settings
         self.surroundings = surroundings
-        self._rules = Rulebook(settings.tags)
+        self._rules = Rulebook(settings.tags, identity_keys)
         self._attendance = Attendance(
             int(settings.left_after_s * NS_PER_S), settings.arrive_rssi_dbm, settings.path_loss_exponent
         )
@@ -251,7 +253,7 @@ class BeaconInterpreter:
         if interval is None or at.wall_ns >= interval.until_ns or (due_ns is not None and due_ns <= at.boot_ns):
             events.extend(self.tick(at))
         content = self._rules.content(reading.payload)
-        match = self._rules.match(content, reading.address)
+        match = self._rules.match(content, reading.address, at.wall_ns)
         if match is None:
             if not self._rules.is_known(reading.address):
                 self._strangers.add(reading.address)
@@ -349,10 +351,11 @@ class BeaconInterpreter:
 
 
 def interpreter(settings: ScannerSettings, surroundings: Surroundings) -> BeaconInterpreter:
-    """Build the interpreter of one scanner; reads the bind keys that its rules name."""
-    from gateway.sensors.drivers.bind_keys import opened_keys
+    """Build the interpreter of one scanner; reads the keys that its rules name."""
+    from gateway.sensors.drivers.tag_keys import opened_keys
 
-    return BeaconInterpreter(settings, surroundings, *opened_keys(settings.tags))
+    keys = opened_keys(settings.tags)
+    return BeaconInterpreter(settings, surroundings, keys.bind, keys.troubles, keys.identity)
 
 
 def driver(settings: ScannerSettings, clock: Clock) -> Driver:

@@ -1,22 +1,25 @@
 """Which advertisement belongs to which tag: the rules of a scanner, and their index. Pure.
 
-A rule names a tag by address, iBeacon, AltBeacon or Eddystone-UID. Where several rules fit one advertisement the first
-in the configuration wins, so put the particular one before the general one. Rules of the same tag that each name one
-device are one tag in several guises. An Eddystone-TLM frame has no name in it and belongs to the tag last identified
-at its address. Law: what no rule names is a stranger, and nothing of a stranger leaves this file but that it is one.
+A rule names a tag by address, iBeacon, AltBeacon, Eddystone-UID, or by a key (`resolving`). Where several rules fit
+one advertisement the first in the configuration wins, so put the particular one before the general one. Rules of the
+same tag that each name one device are one tag in several guises. An Eddystone-TLM frame has no name in it and belongs
+to the tag last identified at its address. Law: what no rule names is a stranger, and nothing of a stranger leaves this
+file but that it is one.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated
 
 from annotated_types import Ge, Le
 
 from gateway.sensors.advertisement import (
     AltBeacon,
+    EddystoneEid,
     EddystoneTlm,
     EddystoneUid,
     Frame,
@@ -25,6 +28,7 @@ from gateway.sensors.advertisement import (
     decode,
     power_dbm,
 )
+from gateway.sensors.resolving import EidKey, Resolver, started_ns
 from gateway.sensors.telemetry import BtHome, Telemetry
 from gateway.units import Address, Identifier, Pattern
 
@@ -73,20 +77,42 @@ class EddystoneRule:
 
 
 @dataclass(frozen=True, slots=True)
+class EddystoneEidRule:
+    """One Eddystone-EID beacon: the file with its identity key, its rotation exponent, and when its clock was 0."""
+
+    key_file: str
+    started: str
+    exponent: Annotated[int, Ge(0), Le(15)] = 10
+
+    def __post_init__(self) -> None:
+        started_ns(self.started)
+
+
+@dataclass(frozen=True, slots=True)
 class TagRule:
-    """One rule of `tags`. `bindkey_file` holds the 32 hex digits of an encrypted BTHome tag's key (so: telemetry)."""
+    """One rule of `tags`. Key files hold 32 hex digits.
+
+    `bindkey_file` is of an encrypted BTHome tag (so: telemetry); `irk_file` is the identity resolving key of a device
+    that changes its address.
+    """
 
     tag: Identifier
     address: Address | None = None
     ibeacon: IBeaconRule | None = None
     altbeacon: AltBeaconRule | None = None
     eddystone: EddystoneRule | None = None
+    eddystone_eid: EddystoneEidRule | None = None
+    irk_file: str | None = None
     telemetry: bool = False
     bindkey_file: str | None = None
 
     def __post_init__(self) -> None:
-        if sum(way is not None for way in (self.address, self.ibeacon, self.altbeacon, self.eddystone)) != 1:
-            raise ValueError("a rule names its tag by exactly one of address, ibeacon, altbeacon and eddystone")
+        ways = (self.address, self.ibeacon, self.altbeacon, self.eddystone, self.eddystone_eid, self.irk_file)
+        if sum(way is not None for way in ways) != 1:
+            raise ValueError(
+                "a rule names its tag by exactly one of address, ibeacon, altbeacon, eddystone, eddystone_eid "
+                "and irk_file"
+            )
         if self.bindkey_file is not None and self.address is None:
             raise ValueError("bindkey_file needs a rule by address: the address is part of the encryption")
 
@@ -103,11 +129,15 @@ class TagRule:
             return f"ibeacon:{_dashed(ibeacon.uuid)}:{major}:{minor}"
         if self.altbeacon is not None:
             return f"altbeacon:{self.altbeacon.id.lower()}" + "*" * (len(self.altbeacon.id) < 40)
+        if self.irk_file is not None:
+            return f"irk_file:{self.irk_file}"
+        if self.eddystone_eid is not None:
+            return f"eddystone_eid:{self.eddystone_eid.key_file}"
         assert self.eddystone is not None
         return f"eddystone:{self.eddystone.namespace.lower()}:{(self.eddystone.instance or '*').lower()}"
 
     def names_one_device(self) -> bool:
-        return "*" not in self.selector()
+        return self.irk_file is not None or self.eddystone_eid is not None or "*" not in self.selector()
 
 
 def _dashed(uuid: str) -> str:
@@ -145,16 +175,22 @@ class Content:
     telemetry: Telemetry | None
     bthome: BtHome | None
     is_tlm: bool
+    eid: str | None = None
 
 
 class Rulebook:
-    """The rules of one scanner, indexed, and what they said of the payloads of late."""
+    """The rules of one scanner, indexed, and what they said of the payloads of late.
 
-    def __init__(self, rules: Sequence[TagRule]) -> None:
+    `keys` are identity keys by their rule's index; a rule whose key is missing here identifies nobody.
+    """
+
+    def __init__(self, rules: Sequence[TagRule], keys: Mapping[int, bytes] = MappingProxyType({})) -> None:
         self._by_address: dict[str, Match] = {}
         self._ibeacons: dict[str, list[tuple[IBeaconRule, Match]]] = {}
         self._altbeacons: list[tuple[str, Match]] = []
         self._eddystones: dict[str, list[tuple[str | None, Match]]] = {}
+        irks: list[tuple[bytes, Match]] = []
+        eids: list[EidKey[Match]] = []
         for index, rule in enumerate(rules):
             match = Match(index, rule.tag, None if rule.names_one_device() else "", rule.has_telemetry)
             if rule.address is not None:
@@ -167,6 +203,13 @@ class Rulebook:
                 instance = rule.eddystone.instance
                 wanted = (instance.lower() if instance is not None else None, match)
                 self._eddystones.setdefault(rule.eddystone.namespace.lower(), []).append(wanted)
+            elif (key := keys.get(index)) is None:
+                continue
+            elif (eid := rule.eddystone_eid) is not None:
+                eids.append(EidKey(key, eid.exponent, started_ns(eid.started), match))
+            else:
+                irks.append((key, match))
+        self._resolver = Resolver(irks, eids) if irks or eids else None
         self._young: dict[bytes, Content] = {}
         self._old: dict[bytes, Content] = {}
         self._identified: OrderedDict[str, Match] = OrderedDict()
@@ -184,13 +227,19 @@ class Rulebook:
             self._young[payload] = content
         return content
 
-    def match(self, content: Content, address: str) -> Match | None:
+    def match(self, content: Content, address: str, wall_ns: int | None = None) -> Match | None:
         """Return the tag that an advertisement from `address` belongs to, None for a stranger.
 
-        Remembers who was identified there, for the TLM frames to come.
+        `wall_ns` is when it was heard: without it no Eddystone-EID is resolved. Remembers who was identified there,
+        for the TLM frames to come.
         """
         named = content.match
         here = self._by_address.get(address)
+        if (resolver := self._resolver) is not None:
+            if here is None:
+                here = resolver.by_address(address)
+            if named is None and content.eid is not None and wall_ns is not None:
+                named = resolver.by_eid(content.eid, wall_ns)
         if named is None:
             if content.is_tlm and (last := self._identified.get(address)) is not None:
                 return last if here is None or last.rule < here.rule else here
@@ -218,6 +267,7 @@ class Rulebook:
             telemetry=telemetry,
             bthome=next((frame for frame in frames if isinstance(frame, BtHome)), None),
             is_tlm=any(isinstance(frame, EddystoneTlm) for frame in frames),
+            eid=next((frame.eid for frame in frames if isinstance(frame, EddystoneEid)), None),
         )
 
     def _named(self, frame: Frame) -> Match | None:

@@ -5,17 +5,15 @@ format marks as not available, or that the frame does not carry, is None.
 
 An encrypted BTHome frame is opened with its bind key (AES-128-CCM, tag of 4 bytes, nonce = address, D2FC, info byte,
 counter). It is refused where its counter does not rise (a replay; a wrap by less than 100 is allowed), and a plain
-frame of a tag that has a key is refused as a downgrade. `cryptography` is imported when a key is first used.
+frame of a tag that has a key is refused as a downgrade.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 
-Decrypt = Callable[[bytes, bytes], bytes | None]
-"""(nonce, ciphertext with tag) to plaintext; None where it does not verify."""
+from gateway.sensors.ciphers import Decrypt
 
 BTHOME_UUID = bytes.fromhex("d2fc")
 BTHOME_VERSION = 2
@@ -166,19 +164,3 @@ class BtHomeOpener:
             return None
         self._counter = counter
         return bthome_objects(plain)
-
-
-def aes_ccm(key: bytes) -> Decrypt:
-    """Return the decryption of a 16-byte bind key. Raises ImportError where `cryptography` is not installed."""
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESCCM
-
-    cipher = AESCCM(key, tag_length=BTHOME_TAG_BYTES)
-
-    def decrypt(nonce: bytes, sealed: bytes) -> bytes | None:
-        try:
-            return cipher.decrypt(nonce, sealed, None)
-        except (InvalidTag, ValueError):
-            return None
-
-    return decrypt

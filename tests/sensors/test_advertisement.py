@@ -21,7 +21,8 @@ from gateway.sensors.advertisement import (
     decode,
     power_dbm,
 )
-from gateway.sensors.telemetry import BtHome, BtHomeOpener, Telemetry, aes_ccm, bthome_objects, ruuvi_raw_v2
+from gateway.sensors.ciphers import aes_ccm
+from gateway.sensors.telemetry import BtHome, BtHomeOpener, Telemetry, bthome_objects, ruuvi_raw_v2
 
 VECTORS: dict[str, tuple[str, Frame]] = {
     # Ernst79/bleparser test_ibeacon_parser.py
@@ -162,20 +163,20 @@ SENDER = "54:48:e6:8f:80:a5"
 
 class TestEncryptedBtHome:
     def test_published_vector(self) -> None:
-        opened = BtHomeOpener(aes_ccm(KEY)).open(SEALED, SENDER)
+        opened = BtHomeOpener(aes_ccm(KEY, 4)).open(SEALED, SENDER)
         assert opened == Telemetry(temperature_celsius=25.06, humidity_percent=50.55)
 
     def test_another_key_or_address_opens_nothing(self) -> None:
-        assert BtHomeOpener(aes_ccm(bytes(16))).open(SEALED, SENDER) is None
-        assert BtHomeOpener(aes_ccm(KEY)).open(SEALED, "54:48:e6:8f:80:a6") is None
+        assert BtHomeOpener(aes_ccm(bytes(16), 4)).open(SEALED, SENDER) is None
+        assert BtHomeOpener(aes_ccm(KEY, 4)).open(SEALED, "54:48:e6:8f:80:a6") is None
 
     def test_a_replay_is_refused(self) -> None:
-        opener = BtHomeOpener(aes_ccm(KEY))
+        opener = BtHomeOpener(aes_ccm(KEY, 4))
         assert opener.open(SEALED, SENDER) is not None
         assert opener.open(SEALED, SENDER) is None
 
     def test_a_forged_counter_does_not_lock_the_tag_out(self) -> None:
-        opener = BtHomeOpener(aes_ccm(KEY))
+        opener = BtHomeOpener(aes_ccm(KEY, 4))
         forged = bytearray(SEALED.body)
         forged[-8:-4] = b"\xff\xff\xff\xff"
         assert opener.open(BtHome(bytes(forged)), SENDER) is None
@@ -183,20 +184,20 @@ class TestEncryptedBtHome:
 
     def test_a_plain_frame_is_refused_where_there_is_a_key(self) -> None:
         plain = BtHome(bytes.fromhex("4002CA09"))
-        assert BtHomeOpener(aes_ccm(KEY)).open(plain, SENDER) is None
+        assert BtHomeOpener(aes_ccm(KEY, 4)).open(plain, SENDER) is None
         assert BtHomeOpener(must_be_encrypted=True).open(plain, SENDER) is None
         assert BtHomeOpener().open(plain, SENDER) == Telemetry(temperature_celsius=25.06)
 
     @pytest.mark.parametrize("body", ["", "41", "41a47266c95f73", "2002CA09"])
     def test_short_or_of_another_version(self, body: str) -> None:
-        assert BtHomeOpener(aes_ccm(KEY)).open(BtHome(bytes.fromhex(body)), SENDER) is None
+        assert BtHomeOpener(aes_ccm(KEY, 4)).open(BtHome(bytes.fromhex(body)), SENDER) is None
 
 
 def _everything(payload: bytes) -> None:
     for frame in decode(payload):
         if isinstance(frame, BtHome):
             BtHomeOpener().open(frame, SENDER)
-            BtHomeOpener(aes_ccm(KEY)).open(frame, SENDER)
+            BtHomeOpener(aes_ccm(KEY, 4)).open(frame, SENDER)
 
 
 @settings(max_examples=1000, deadline=None, derandomize=True)
