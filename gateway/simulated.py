@@ -42,7 +42,9 @@ def shop_of(sensors: Iterable[tuple[Kind[Any], Any]], seed: int | str = 1, habit
         elif kind.table == "shelf":
             shelves.append(_shelf_of(settings))
         elif kind.table == "scanner":
-            scanners.append(Scanner(settings.id, tuple(map(_tag_of, settings.tags))))
+            # Tags known by a key are not simulated: their keys lie in files.
+            tags = (rule for rule in settings.tags if rule.irk_file is None and rule.eddystone_eid is None)
+            scanners.append(Scanner(settings.id, tuple(map(_tag_of, tags))))
     return Shop(seed, doors, shelves, scanners, habits or LIVELY)
 
 

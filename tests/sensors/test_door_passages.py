@@ -194,6 +194,35 @@ def test_single_file_is_counted_almost_without_error(spacing_m: float) -> None:
     assert wrong / total <= 0.005
 
 
+class TestArms:
+    """A hand swings ahead of or behind the trunk: at another phase, or not at all, at the other beam."""
+
+    @pytest.mark.parametrize("lead_ms", [90, 140, 190])
+    def test_a_hand_ahead_that_only_one_beam_sees_apart_is_no_turning_back(self, lead_ms: float) -> None:
+        door = Door().walks_in(1000).walks_in(4000).walks_in(7000)
+        # The outer beam sees hand and trunk apart, the inner one as one; both ends are in the order of coming in.
+        door.breaks("outer", 10_000 - lead_ms, 80).breaks("outer", 10_000, 240)
+        door.breaks("inner", 10_060 - lead_ms, lead_ms + 240)
+        assert door.passages() == ["in"] * 4
+
+    def test_a_hand_behind_is_waited_for_before_the_direction_is_told(self) -> None:
+        door = Door().walks_out(1000).walks_out(4000).walks_out(7000)
+        door.breaks("inner", 9568, 72).breaks("inner", 9715, 377)
+        door.breaks("outer", 9628, 373).breaks("outer", 10_075, 84)
+        assert door.passages() == ["out"] * 4
+
+    def test_who_turns_back_with_swinging_arms_has_not_come_in(self) -> None:
+        door = Door().walks_in(1000).walks_in(4000).walks_in(7000)
+        door.breaks("outer", 9900, 50).breaks("outer", 10_000, 900).breaks("outer", 10_980, 50)
+        door.breaks("inner", 10_150, 600)
+        assert door.passages() == ["in"] * 3
+
+    def test_a_child_close_behind_is_a_person(self) -> None:
+        door = Door().walks_in(1000).walks_in(4000).walks_in(7000)
+        door.walks_in(10_000, torso_ms=240, shift_ms=60).walks_in(10_430, torso_ms=125, shift_ms=60)
+        assert door.passages() == ["in"] * 5
+
+
 levels = st.lists(
     st.tuples(st.integers(0, 3000), st.sampled_from(["outer", "inner", "only"]), st.booleans()), max_size=120
 )

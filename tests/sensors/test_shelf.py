@@ -20,6 +20,7 @@ from gateway.sensors.shelf import (
     line_of,
     reading_of,
 )
+from gateway.sensors.weighing import Point, Window
 from tests.sensors.doors import told
 from tests.sensors.shelves import CALIBRATION, JAM, TEA, Shelf, at
 
@@ -205,6 +206,29 @@ def test_an_explanation_fits_and_its_confidence_is_a_probability(
         assert any(found.counts)
         assert 0.0 <= found.confidence <= 1.0
         assert abs(fit - grams) <= 0.4 * max(units)
+
+
+def test_a_window_with_more_than_three_outliers_of_ten_is_no_level() -> None:
+    def window(outliers: int) -> Window:
+        made = Window()
+        for n in range(10):
+            is_outlier = n % 3 == 0 and n // 3 < outliers
+            made.add(Point(at(n / 10), 2.0**20 if is_outlier else 100.0 + n % 4))
+        return made
+
+    assert window(3).settled(0.0) is not None
+    assert window(4).settled(0.0) is None
+
+
+def test_between_two_products_nearly_alike_only_a_clear_case_is_told() -> None:
+    alike = (Product("a", 100.0), Product("b", 104.0))
+    found = [explain(-98.0 - 0.1 * n, 0.8, alike, [None, None]) for n in range(81)]
+    told = [(n, explanation) for n, explanation in enumerate(found) if explanation is not None]
+    assert {explanation.counts for _, explanation in told} == {(-1, 0), (0, -1)}
+    assert all(explanation.confidence >= 0.75 for _, explanation in told)
+    assert any(n < 40 for n, _ in told)
+    assert any(n > 40 for n, _ in told)
+    assert found[40] is None, "in the middle nobody can know"
 
 
 samples = st.lists(
