@@ -13,7 +13,7 @@ from gateway.model import NS_PER_MS, NS_PER_S
 
 BYTES_FLOOR = 4 * 1024  # 10 plain events: 33 ms on 1 Mbit/s
 BYTES_START = 16 * 1024
-BYTES_CEILING = 512 * 1024
+BYTES_CEILING = 1024 * 1024  # 20,000 plain events a second at 100 ms
 GROW_SLACK_NS = 30 * NS_PER_MS
 SHRINK_SLACK_NS = 60 * NS_PER_MS
 SHORTEST_OVER_NS = 300 * NS_PER_S  # two such halves; shorter, and a queue that stands is soon taken for the line
