@@ -1,11 +1,13 @@
 """The durable queue on TinyDB: `Outbox` records and hands out, `OutboxReader` looks beside a running daemon."""
 
-from gateway.outbox.outbox import DescribeLoss, Outbox, OutboxStatus, Positions
+from gateway.outbox.losses import DescribeLoss
+from gateway.outbox.outbox import Outbox
 from gateway.outbox.query import QueryError, parse_query
 from gateway.outbox.reader import OutboxReader
 from gateway.outbox.record import Damage
 from gateway.outbox.recovery import Created
 from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.status import OutboxStatus, Positions
 from gateway.outbox.writing import InlineWriter, ThreadWriter, Writer
 
 __all__ = [

@@ -21,8 +21,8 @@ from gateway.outbox.writing import Append, Create, NotCreated, Seal
 
 EARLY_BYTES = 64 * 1024  # what waits is committed before its interval is over
 BATCH_BYTES_MAX = 256 * 1024  # of one job, so that a card that stalls has little in its hands
-ZERO_AHEAD_BYTES = 128 * 1024  # zeros written ahead turn two flushes of a small commit into one
-ZERO_AHEAD_BATCH_BYTES = 16 * 1024  # a larger batch fills its own pages
+ZERO_AHEAD_BYTES = 256 * 1024  # zeros written ahead turn two flushes of a small commit into one
+ZERO_AHEAD_BATCH_BYTES = 64 * 1024  # a larger batch is worth its second flush
 LOSS_RESERVE_BYTES = 16 * 1024  # of each `gateway` file, for losses only: some 30 of them
 GATEWAY_LAST_RESORT_BYTES = 64 * 1024  # the size of a `gateway` file on a disk that has no room for a whole one
 RETRY_MAX_S = 30
@@ -52,8 +52,10 @@ class Flight:
 class Committer:
     """Makes the write jobs of `logs`, and knows the epoch and the trouble."""
 
-    def __init__(self, outbox: str, epoch: int, logs: Mapping[Stream, StreamLog], retention: Retention) -> None:
-        self.epoch = epoch
+    def __init__(
+        self, outbox: str, epoch: int, logs: Mapping[Stream, StreamLog], retention: Retention, ballast: str = ""
+    ) -> None:
+        self.epoch, self._ballast = epoch, ballast
         self._outbox, self._logs, self._retention = outbox, logs, retention
         self._troubles: dict[TroubleOf, Trouble] = {}
         self._flights: dict[Stream, Flight] = {}
@@ -136,7 +138,8 @@ class Committer:
             self._make_room(log, size, now, floors=True)
             return None
         path = os.path.join(log.directory, segment_name(base, self.epoch))
-        create = Create(path, size, header, keep_reserve=not (log.naming or self._into_reserve))
+        ballast = self._ballast if log.name == "gateway" else ""
+        create = Create(path, size, header, not (log.naming or self._into_reserve), ballast)
         seed = salt(self._outbox, log.name, self.epoch)
         active = Active(Segment(base, self.epoch, path, size), -1, len(header), 0, size, seed, True)
         self._wants_file.discard(log.name)
@@ -144,11 +147,7 @@ class Committer:
 
     def _append(self, log: StreamLog, active: Active, bytes_max: int, create: Create | None) -> Append:
         items = log.take(bytes_max) if log.pending else ()
-        lines = [
-            encode(active.seed, sequence, payload, active.empty and not index)
-            for index, (sequence, payload) in enumerate(items)
-        ]
-        content = b"".join(lines)
+        content = encode(active.seed, items, active.empty)
         end = active.offset + len(content)
         zeroed = max(active.zeroed, end)
         if end > active.zeroed and len(content) < ZERO_AHEAD_BATCH_BYTES:
@@ -188,6 +187,7 @@ class Committer:
             if old is not None:
                 seal = self._seal(old)
         active.offset, active.zeroed = flight.end, flight.zeroed
+        log.freshen(log.inflight, job.create is not None)
         if log.inflight:
             active.empty = False
             log.durable = log.inflight[-1][0]

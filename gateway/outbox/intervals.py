@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 Run = tuple[int, int]
 """First and last, both inclusive."""
 
+NUMBER_MAX = 10**16 - 1  # what 16 digits hold
+
 
 class Intervals:
     """Numbers that are done with. `len(runs)` is the memory it takes."""
@@ -64,6 +66,12 @@ class Intervals:
         if index < len(self._lasts) and self._firsts[index] <= number:
             return self._lasts[index] + 1
         return number
+
+    def open_run(self, number: int) -> Run:
+        """Return the first run of numbers from `number` on that are not in the set; it may end at `NUMBER_MAX`."""
+        start = self.next_open(number)
+        index = bisect_left(self._firsts, start)
+        return start, self._firsts[index] - 1 if index < len(self._firsts) else NUMBER_MAX
 
     def covers(self, first: int, last: int) -> bool:
         """Tell whether all of `first..last` is in the set (an empty range is)."""

@@ -1,16 +1,86 @@
-"""A record of a loss, read back: when it is shed itself, what it named must be named again."""
+"""What is lost, from the moment it is known until its record is durable; and a record of a loss, read back.
+
+Law: a lost number is not read any more at once (`named`), its record goes to stream `gateway` next, and only when that
+is durable does the number count as settled. Losses that touch are named in one record; a flood is named at its end.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from typing import Literal
 
-from gateway.model import STREAMS, Loss
+from gateway.model import STREAMS, Instant, Loss, Stream
+from gateway.outbox.record import check_payload
+from gateway.outbox.stream import StreamLog
+
+DescribeLoss = Callable[[str, Loss, Instant], bytes]
+"""Turns a loss of the outbox with this id into the payload of its record."""
 
 MARK = b"events_dropped"
+Reason = Literal["full", "expired", "corrupt", "refused", "overflow"]
+
+
+class Losses:
+    """Losses of `logs`: `owed` have no record yet, `losing` one that is not durable yet (with its sequence)."""
+
+    def __init__(self, outbox: str, logs: Mapping[Stream, StreamLog], describe: DescribeLoss) -> None:
+        self._outbox, self._logs, self._describe = outbox, logs, describe
+        self.owed: list[Loss] = []
+        self.losing: list[tuple[int, Loss]] = []
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether a record is to be written now: what overflows memory waits for the end of the flood."""
+        return any(loss.reason != "overflow" for loss in self.owed)
+
+    def lose(self, log: StreamLog, first: int, last: int, reason: Reason, count: int) -> None:
+        """Take note of a loss of `first..last`, of which `count` were not delivered."""
+        log.named.add(first, last)
+        self.owe(Loss(log.name, reason, first, last, count))
+
+    def owe(self, loss: Loss) -> None:
+        """Name a loss with the next commit, in one record with its neighbours."""
+        for index, other in enumerate(self.owed):
+            touches = other.first <= loss.last + 1 and loss.first <= other.last + 1
+            if (other.stream, other.reason) == (loss.stream, loss.reason) and touches:
+                first, last = min(loss.first, other.first), max(loss.last, other.last)
+                count = min(last - first + 1, other.count + loss.count)
+                self.owed[index] = Loss(loss.stream, loss.reason, first, last, count)
+                return
+        self.owed.append(loss)
+
+    def record(self, now: Instant, is_flooded: bool) -> None:
+        """Let the records of what is owed wait in stream `gateway`, urgently; while memory is flooded not of that."""
+        log = self._logs["gateway"]
+        owed = [loss for loss in self.owed if loss.reason != "overflow" or not is_flooded]
+        self.owed = [loss for loss in self.owed if loss.reason == "overflow" and is_flooded]
+        for loss in owed:
+            payload = self._describe(self._outbox, loss, now)
+            check_payload(payload)
+            self.losing.append((log.push(payload, now.boot_ns), loss))
+            log.urgent = log.naming = True
+
+    def settle(self) -> list[StreamLog]:
+        """Settle what is named durably; return the streams of which something was."""
+        durable = self._logs["gateway"].durable
+        settled = []
+        while self.losing and self.losing[0][0] <= durable:
+            _, loss = self.losing.pop(0)
+            log = self._logs[loss.stream]
+            log.settle(loss.first, loss.last)
+            settled.append(log)
+        if not self.losing and not self.owed:
+            for log in self._logs.values():
+                log.named = type(log.named)()
+        return settled
 
 
 def told_loss(payload: bytes) -> Loss | None:
-    """Return the loss that a recorded payload tells of; None where it tells of none, or of none that makes sense."""
+    """Return the loss that a recorded payload tells of; None where it tells of none, or of none that makes sense.
+
+    When the record is shed itself, what it named must be named again.
+    """
     if MARK not in payload:
         return None
     try:

@@ -18,12 +18,14 @@ from tinydb.table import Document
 from gateway.disk import Disk, RealDisk
 from gateway.errors import OutboxUnusable
 from gateway.model import STREAMS, Entry, Stream
-from gateway.outbox.outbox import REFUSED_NAME, Positions
-from gateway.outbox.reading import read_entries
+from gateway.outbox.intervals import NUMBER_MAX
+from gateway.outbox.outbox import REFUSED_NAME
+from gateway.outbox.reading import everything, read_entries
 from gateway.outbox.record import Damage, Scan, salt
-from gateway.outbox.recovery import NUMBER_MAX, find_outbox
+from gateway.outbox.recovery import find_outbox
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import SLOT_BYTES, STATE_NAME, decode_state
+from gateway.outbox.status import Positions
 from gateway.outbox.stream import Segment, StreamLog
 from gateway.outbox.table import EntryDatabase, ImmutableEntry
 
@@ -67,8 +69,8 @@ class OutboxReader:
         """Yield entries behind `after`, ascending, in bounded memory; with `acknowledged` also those still kept."""
         log = self._logs[stream]
         end = log.durable if through is None else min(through, log.durable)
-        step = (lambda sequence: sequence) if acknowledged else log.next_open
-        while found := read_entries(self._disk, self.id, log, after + 1, end, 256, 1 << 18, step).entries:
+        wanted = everything if acknowledged else log.open_run
+        while found := read_entries(self._disk, self.id, log, after + 1, end, 256, 1 << 18, wanted).entries:
             yield from found
             after = found[-1].sequence
 

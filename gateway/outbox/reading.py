@@ -1,7 +1,8 @@
 """Reading entries back: payload bytes as they were given, ascending, from where the reader stopped before.
 
 Law: only entries whose checksum holds, at most what is durable. A number that should be there and is not is told as a
-`missing` run; a file that cannot be read at all is told as such. Nothing is decoded and nothing but positions is kept.
+`missing` run; a file that cannot be read at all is told as such. Nothing is decoded; a reader's place keeps one piece
+of a file. Whole lines in their order go the short way; at anything else `Scan` takes a careful look.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ import contextlib
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
 
 from gateway.disk import Disk
 from gateway.model import Entry
-from gateway.outbox.intervals import Run
-from gateway.outbox.record import Scan, salt
-from gateway.outbox.stream import Segment, StreamLog
+from gateway.outbox.intervals import NUMBER_MAX, Run
+from gateway.outbox.record import CHUNK_BYTES, LINE_BYTES_MAX, Scan, decode_header, line_of, payload_at, salt
+from gateway.outbox.stream import Place, Segment, StreamLog
 
 # What says something about this file; anything else (too many open files, no memory) says something about the moment.
 _OF_THE_FILE = {errno.EIO, errno.ENOENT, errno.EBADMSG, errno.EUCLEAN, errno.EISDIR, errno.ENXIO}
+
+Wanted = Callable[[int], Run]
+"""From a number to the first run of numbers at or behind it that the caller wants: `log.open_run`, or `everything`."""
 
 
 @dataclass(slots=True)
@@ -30,6 +36,11 @@ class Reading:
     unreadable: list[Segment] = field(default_factory=list)
 
 
+def everything(number: int) -> Run:
+    """Want every number, acknowledged or not."""
+    return number, NUMBER_MAX
+
+
 def read_entries(
     disk: Disk,
     outbox: str,
@@ -38,76 +49,164 @@ def read_entries(
     through: int,
     limit: int,
     bytes_max: int,
-    step: Callable[[int], int],
+    wanted: Wanted,
 ) -> Reading:
-    """Read from `first` to `through`: up to `limit` entries and `bytes_max` of payload (one entry in any case).
-
-    `step(n)` is the first number from n on that the caller wants: `log.next_open`, or the number itself.
-    """
-    got = Reading()
-    left = bytes_max
-    through = min(through, log.durable)
-    sequence = step(first)
-    while sequence <= through and len(got.entries) < limit and left > 0:
-        index = log.find(sequence)
+    """Read from `first` to `through`: up to `limit` entries and `bytes_max` of payload (one entry in any case)."""
+    reader = _Pass(disk, outbox, log, min(through, log.durable), limit, bytes_max, wanted)
+    reader.want(first)
+    while reader.goes_on():
+        reader.take_fresh()
+        if not reader.goes_on():
+            break
+        index = log.find(reader.sequence)
         if index < 0:
             end = log.segments[0].base - 1 if log.segments else log.durable
-            got.missing.append(((sequence, end), None))
-            sequence = step(end + 1)
+            reader.miss(end, None)
             continue
-        segment = log.segments[index]
-        last = log.last_of(index)
+        segment, last = log.segments[index], log.last_of(index)
         try:
-            sequence, left = _read_segment(disk, outbox, log, segment, sequence, last, through, limit, left, step, got)
+            reader.read(segment, last)
         except OSError as error:
             if error.errno not in _OF_THE_FILE:
-                return got
-            got.unreadable.append(segment)
-            kept = got.entries[-1].sequence + 1 if got.entries else sequence
-            start = step(max(kept, sequence))
-            if start <= last:
-                got.missing.append(((start, last), segment))
-            sequence = step(last + 1)
-    return got
+                break
+            reader.got.unreadable.append(segment)
+            reader.miss(last, segment)
+    return reader.got
 
 
-def _read_segment(
-    disk: Disk,
-    outbox: str,
-    log: StreamLog,
-    segment: Segment,
-    sequence: int,
-    last: int,
-    through: int,
-    limit: int,
-    left: int,
-    step: Callable[[int], int],
-    got: Reading,
-) -> tuple[int, int]:
-    fd = disk.open_reading(segment.path)
-    try:
-        offset = log.where(sequence, segment)
-        seed = salt(outbox, log.name, segment.epoch)
-        for record in Scan(disk, fd, seed, segment.base, last, offset):
-            if record.sequence < sequence:
+class _Pass:
+    """One pass over a stream: `sequence` is the next number wanted, `until` where its run ends."""
+
+    def __init__(
+        self, disk: Disk, outbox: str, log: StreamLog, through: int, limit: int, bytes_max: int, wanted: Wanted
+    ) -> None:
+        self._disk, self._outbox, self._log, self._wanted = disk, outbox, log, wanted
+        self._through, self._limit, self._left = through, limit, bytes_max
+        self.got = Reading()
+        self.sequence = self.until = 0
+
+    def want(self, number: int) -> None:
+        """Go to the first number wanted from `number` on."""
+        self.sequence, self.until = self._wanted(number)
+
+    def miss(self, last: int, segment: Segment | None) -> None:
+        """Tell that everything wanted up to `last` is not there, and go on behind it."""
+        if self.sequence <= last:
+            self.got.missing.append(((self.sequence, last), segment))
+        self.want(last + 1)
+
+    def goes_on(self) -> bool:
+        return self.sequence <= self._through and len(self.got.entries) < self._limit and self._left > 0
+
+    def take_fresh(self) -> None:
+        """Take what has only just become durable from memory."""
+        log = self._log
+        while log.fresh and log.active is not None and log.fresh[0][0] <= self.sequence <= log.fresh[-1][0]:
+            skip = self.sequence - log.fresh[0][0]
+            count = min(self.until, self._through) - self.sequence + 1
+            for number, payload in islice(log.fresh, skip, skip + count):
+                if not self.goes_on():
+                    return
+                self._take(number, log.active.segment.epoch, payload)
+                self.sequence = number + 1
+            if self.sequence <= self.until or not self.goes_on():
+                return
+            self.want(self.sequence)
+
+    def read(self, segment: Segment, last: int) -> None:
+        """Read what is wanted of one file; `last` is the last number that can stand in it."""
+        place = self._log.place(segment, self.sequence)
+        seed = salt(self._outbox, self._log.name, segment.epoch)
+        end = min(last, self._through)
+        fd = -1
+        try:
+            while self.sequence <= end and self.goes_on():
+                outcome = self._read_lines(place, seed, segment.epoch, end)
+                if outcome == "done":
+                    break
+                if fd < 0:
+                    fd = self._disk.open_reading(segment.path)
+                if outcome == "odd" or not self._extend(place, fd):
+                    self._look_carefully(place, fd, seed, segment, last)
+        finally:
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    self._disk.close(fd)
+        if place.sequence and (self.sequence <= last or segment is self._log.segments[-1]):
+            self._log.keep(place)
+
+    def _take(self, sequence: int, epoch: int, payload: bytes) -> None:
+        self.got.entries.append(Entry(self._log.name, sequence, epoch, payload))
+        self._left -= len(payload)
+
+    def _read_lines(self, place: Place, seed: int, epoch: int, end: int) -> Literal["done", "more", "odd"]:
+        """Take whole lines out of the buffer; tell whether more of the file is needed, or it is not as it should be."""
+        if self.sequence > place.known:
+            place.move_to(place.sequence, place.offset + place.at)
+            return "more"
+        buffer, at, number = place.buffer, place.at, place.sequence
+        if place.offset + at == 0:
+            newline = buffer.find(b"\n")
+            if newline < 0 or decode_header(buffer[:newline]) is None:
+                return "odd"
+            at = newline + 1
+        sequence, until, left, limit = self.sequence, self.until, self._left, self._limit
+        entries, name, known = self.got.entries, self._log.name, min(end, place.known)
+        outcome: Literal["done", "more", "odd"] = "done"
+        while sequence <= known and len(entries) < limit and left > 0:
+            if number != sequence:
+                found = buffer.find(line_of(sequence), max(at - 1, 0))
+                if found < 0:
+                    at, number, outcome = max(buffer.rfind(b"\n") + 1, at), 0, "more"
+                    break
+                at, number = found + 1, sequence
+            newline = buffer.find(b"\n", at)
+            if newline < 0:
+                outcome = "more"
+                break
+            payload = payload_at(buffer, at, newline, number, seed)
+            if payload is None:
+                outcome = "odd"
+                break
+            entries.append(Entry(name, number, epoch, payload))
+            left -= len(payload)
+            at = newline + 1
+            number += 1
+            if number <= until:
+                sequence = number
+            else:
+                sequence, until = self._wanted(number)
+        else:
+            if sequence <= end and len(entries) < limit and left > 0:
+                outcome = "more"  # what is behind `known` has become durable since it was read
+        place.at, place.sequence = at, number
+        self.sequence, self.until, self._left = sequence, until, left
+        return outcome
+
+    def _extend(self, place: Place, fd: int) -> bool:
+        """Read on behind the buffer; return False at the end of the file, or in the midst of an endless line."""
+        if self.sequence > place.known:
+            place.move_to(place.sequence, place.offset + place.at)
+        before = max(place.at - 1, 0)  # the newline before stays: a line is sought together with it
+        rest = place.buffer[before:]
+        if len(rest) > LINE_BYTES_MAX:
+            return False
+        chunk = self._disk.read_at(fd, CHUNK_BYTES, place.offset + len(place.buffer))
+        place.buffer, place.offset, place.at = rest + chunk, place.offset + before, place.at - before
+        place.known = self._log.durable
+        return bool(chunk)
+
+    def _look_carefully(self, place: Place, fd: int, seed: int, segment: Segment, last: int) -> None:
+        """Take the next record that there is, wherever it stands, and tell what is missing before it."""
+        start, first = (place.offset + place.at, place.sequence) if place.sequence else (0, segment.base)
+        for record in Scan(self._disk, fd, seed, first, last, start):
+            if record.sequence > self.sequence:
+                self.miss(record.sequence - 1, segment)
+            if record.sequence < self.sequence:
                 continue
-            if record.sequence > sequence:
-                got.missing.append(((sequence, record.sequence - 1), segment))
-                sequence = step(record.sequence)
-                if record.sequence < sequence:
-                    continue
-            if sequence > through:
-                return sequence, left
-            got.entries.append(Entry(log.name, sequence, segment.epoch, record.payload))
-            left -= len(record.payload)
-            log_end, sequence = record.end, step(sequence + 1)
-            if sequence > min(last, through) or len(got.entries) >= limit or left <= 0:
-                if sequence <= last:
-                    log.remember(record.sequence + 1, segment, log_end)
-                return sequence, left
-    finally:
-        with contextlib.suppress(OSError):
-            disk.close(fd)
-    if sequence <= last:
-        got.missing.append(((sequence, last), segment))
-    return step(last + 1), left
+            if self.sequence <= self._through:
+                self._take(record.sequence, segment.epoch, record.payload)
+                self.want(record.sequence + 1)
+                place.move_to(record.sequence + 1, record.end)
+            return
+        self.miss(last, segment)

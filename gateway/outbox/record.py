@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -54,20 +54,25 @@ def salt(outbox: str, stream: Stream, epoch: int) -> int:
 
 def check_payload(payload: bytes) -> None:
     """Assert that the payload can be a record: a compact JSON object on one line, not too long."""
-    assert len(payload) <= PAYLOAD_BYTES_MAX, f"payload of {len(payload)} bytes, at most {PAYLOAD_BYTES_MAX}"
-    assert payload[:2] in (b'{"', b"{}"), "payload is not a compact JSON object"
-    assert payload[-1:] == b"}", "payload is not a compact JSON object"
-    assert b"\n" not in payload, "payload has a newline"
-    assert not payload.startswith(b'{"_c"'), "the field _c is reserved for the checksum"
+    is_object = payload.startswith((b'{"', b"{}")) and payload.endswith(b"}")
+    if not is_object or len(payload) > PAYLOAD_BYTES_MAX or b"\n" in payload or payload.startswith(b'{"_c"'):
+        assert len(payload) <= PAYLOAD_BYTES_MAX, f"payload of {len(payload)} bytes, at most {PAYLOAD_BYTES_MAX}"
+        assert is_object, "payload is not a compact JSON object"
+        assert b"\n" not in payload, "payload has a newline"
+        raise AssertionError("the field _c is reserved for the checksum")
 
 
-def encode(seed: int, sequence: int, payload: bytes, first: bool) -> bytes:
-    """Return the line of one record; `first` in its file."""
-    key = b"%d" % sequence
-    rest = payload[1:]
-    checksum = crc32(rest, crc32(key, seed))
-    comma = b"" if rest == b"}" else b","
-    return b'%b"%b":{"_c":"%08x"%b%b\n' % (b" " if first else b",", key, checksum, comma, rest)
+def encode(seed: int, items: Iterable[tuple[int, bytes]], first: bool) -> bytes:
+    """Return the lines of records (sequence, payload); `first` where the file has none before them."""
+    lines = []
+    for sequence, payload in items:
+        key = b"%d" % sequence
+        rest = payload[1:]
+        comma = b"," if len(rest) > 1 else b""
+        lines.append(b',"%b":{"_c":"%08x"%b%b\n' % (key, crc32(rest, crc32(key, seed)), comma, rest))
+    if first and lines:
+        lines[0] = b" " + lines[0][1:]
+    return b"".join(lines)
 
 
 def encode_header(outbox: str, stream: Stream, epoch: int, base: int, now: Instant) -> bytes:
@@ -93,6 +98,29 @@ def decode_header(line: bytes) -> dict[str, Any] | None:
         return None
     about: dict[str, Any] = json.loads(b"{" + found[2])
     return about if about.get("v") == VERSION else None
+
+
+def payload_at(buffer: bytes, at: int, newline: int, sequence: int, seed: int) -> bytes | None:
+    """Return the payload of the line `buffer[at:newline]` where it is the record `sequence` and its checksum holds."""
+    key = b"%d" % sequence
+    begin = b'"%b":{"_c":"' % key
+    mark = at + 1 + len(begin) + 9  # behind the checksum and its quotation mark
+    if mark >= newline or buffer[at] not in b" ," or not buffer.startswith(begin, at + 1):
+        return None
+    if buffer[mark] == 44:  # a comma
+        rest = buffer[mark + 1 : newline]
+    elif newline == mark + 1 and buffer[mark] == 125:  # a closing brace: no more in it
+        rest = b"}"
+    else:
+        return None
+    if buffer[mark - 9 : mark] != b'%08x"' % crc32(rest, crc32(key, seed)):
+        return None
+    return b"{" + rest
+
+
+def line_of(sequence: int) -> bytes:
+    """Return how the line of a record begins, with the newline before it."""
+    return b'\n,"%d":{"_c":"' % sequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Opening: from whatever lies in the directory to numbers that can be trusted, whatever happened to it.
 
-Law: reading only. What is found is a value; nothing is written, renamed or removed here, for nothing may change before
-the new epoch is durable. File names and the newest file of each stream are enough: the time does not grow with the
-backlog.
+Law: reading only (`settle_files`, before it, syncs). What is found is a value; nothing is written, renamed or removed
+here, for nothing may change before the new epoch is durable. File names and the newest file of each stream are enough:
+the time does not grow with the backlog.
 
 Numbers go on at the highest of: the state's `next`, one behind what is settled, the newest file's base, one behind its
 last record. What lies below that, is not settled and not in a file is lost and named. The losses that stream `gateway`
@@ -11,6 +11,7 @@ recorded after the state was saved are taken into it, so that nothing is named t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -19,14 +20,13 @@ from typing import Any
 
 from gateway.disk import Disk
 from gateway.model import STREAMS, Stream
-from gateway.outbox.intervals import Intervals, Run
+from gateway.outbox.intervals import NUMBER_MAX, Intervals, Run
 from gateway.outbox.record import Scan, decode_header, parse_name, salt
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME, State, StreamState, read_slots
 from gateway.outbox.stream import Segment, StreamLog
 
 HEADER_BYTES_MAX = 1024
-NUMBER_MAX = 10**16 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,24 @@ class Found:
     """Newest files with records that may be in memory only; and of their streams, the last number that is durable."""
 
 
+def settle_files(disk: Disk, directory: str) -> None:
+    """Let the state and the newest files be read as the card holds them, not as a failed sync has left them in memory.
+
+    After a failed sync Linux takes the pages for clean: they are gone at the next power cut, but are still read until
+    then. So they are dropped; what could not be synced for other reasons (a read-only card) is read as it is.
+    """
+    newest = [segments[-1].path for name in STREAMS if (segments := _segments(disk, os.path.join(directory, name)))]
+    for path in (os.path.join(directory, STATE_NAME), *newest):
+        with contextlib.suppress(OSError):
+            fd = disk.open_reading(path)
+            try:
+                with contextlib.suppress(OSError):
+                    disk.sync(fd)
+                disk.forget(fd)
+            finally:
+                disk.close(fd)
+
+
 def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool = True) -> Found:
     """Look at the directory; `scan` the newest file of each stream, else `durable` is what the state says."""
     found = Found()
@@ -96,6 +114,8 @@ def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool
         found.logs[name] = log
         log.next = max(place.next, log.settled.highest + 1)
         _take_segments(log, by_stream[name], found)
+        for segment in log.segments:
+            segment.damaged = segment.base in place.damaged
     if state is None:
         return found
     present = {name: _newest(disk, state.outbox, found.logs[name], found, scan) for name in STREAMS}

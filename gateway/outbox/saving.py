@@ -97,8 +97,9 @@ class Saver:
         for name, log in self.logs.items():
             mark = self.remembered.marks.get(name, 0)
             acked, gone = tuple(log.settled.runs), tuple(log.gone.runs)
+            damaged = tuple(segment.base for segment in log.segments if segment.damaged)
             durable = log.durable if certain is None else certain.get(name, log.durable)
-            streams[name] = StreamState(durable + 1, log.settled.through, acked, gone, mark)
+            streams[name] = StreamState(durable + 1, log.settled.through, acked, gone, mark, damaged)
         memory = json.loads(self.remembered.text)
         text = encode_state(State(self.generation, outbox, epoch, clean, streams, memory, counters))
         return 1 - self.synced_slot, text

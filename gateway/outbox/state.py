@@ -24,6 +24,7 @@ STATE_NAME = "state.ack"
 SLOT_BYTES = 16 * 1024
 INTERVALS_MAX = 64  # a stream; more cost duplicates after a restart, not losses
 GONE_MAX = 16  # a stream; more are not removed out of order
+DAMAGED_MAX = 16  # a stream; a file forgotten here is removed when it is acknowledged, like a whole one
 MEMORY_BYTES_MAX = 4096  # of JSON; with 4 x 64 intervals of real size it still fits a slot
 
 _ID = re.compile(r"[0-9a-f]{8}")
@@ -31,13 +32,17 @@ _ID = re.compile(r"[0-9a-f]{8}")
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """One stream: next sequence, acknowledged (or lost and named) numbers, removed files, and what `memory` knows."""
+    """One stream: next sequence, acknowledged (or lost and named) numbers, removed files, and what `memory` knows.
+
+    `damaged` are the bases of files to set aside instead of removing them.
+    """
 
     next: int = 1
     through: int = 0
     acked: tuple[Run, ...] = ()
     gone: tuple[Run, ...] = ()
     mark: int = 0
+    damaged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ def _text(state: State, keep: int) -> bytes:
         streams[name] = {"next": stream.next, "through": acked.through, "acked": acked.runs, "mark": stream.mark}
         if stream.gone:
             streams[name]["gone"] = stream.gone
+        if stream.damaged:
+            streams[name]["damaged"] = stream.damaged[-DAMAGED_MAX:]
     about = {
         "g": state.generation,
         "outbox": state.outbox,
@@ -105,7 +112,7 @@ def decode_state(slot: bytes) -> State | None:
             acked = Intervals(int(found.get("through", 0)), [(int(a), int(b)) for a, b in found.get("acked", ())])
             gone = tuple((int(first), int(last)) for first, last in found.get("gone", ()))
             place = int(found.get("next", 1)), acked.through, tuple(acked.runs), gone, int(found.get("mark", 0))
-            streams[name] = StreamState(*place)
+            streams[name] = StreamState(*place, tuple(int(base) for base in found.get("damaged", ())))
         outbox = str(about["outbox"])
         if not _ID.fullmatch(outbox):
             return None
@@ -142,7 +149,7 @@ def read_slots(disk: Disk, path: str) -> Slots:
         disk.close(fd)
     states = [decode_state(text) for text in texts]
     whole = [(state.generation, slot, state) for slot, state in enumerate(states) if state is not None]
-    written = any(text.strip(b"\0") for text in texts)
+    written = any(text.count(0) < len(text) for text in texts)
     if not whole:
         return Slots(None, 1, written)
     _, slot, state = max(whole, key=lambda found: found[:2])

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.model import Stream
 from gateway.outbox.intervals import Intervals, Run
 from gateway.outbox.record import LINE_OVERHEAD_BYTES
 
-POSITIONS_MAX = 8  # two lanes, a resend, and what they were interrupted by
+PLACES_MAX = 4  # two lanes, a resend, and what they were interrupted by; each holds some 64 KiB
+FRESH_BYTES_MAX = 64 * 1024  # of payload
 RUNS_MAX = 4096  # intervals in memory: messages in flight, outages and refusals stay far below it
 BLOCK_BYTES = 4096
 
@@ -51,13 +52,24 @@ class Active:
 
 
 @dataclass(slots=True)
-class Position:
-    """Where a reader stopped: the next sequence it would find at `offset` of the segment with this base."""
+class Place:
+    """Where a reader stopped: `sequence` is the number of the line that begins at `buffer[at]`.
 
-    sequence: int
+    `buffer` is what was read of the file from `offset` on, while everything up to `known` was durable: what lies behind
+    that may have been half written then and is read again.
+    """
+
     base: int
     epoch: int
-    offset: int
+    sequence: int
+    offset: int = 0
+    buffer: bytes = b""
+    at: int = 0
+    known: int = 0
+
+    def move_to(self, sequence: int, offset: int) -> None:
+        """Stand before line `sequence` at `offset` of the file, with nothing read."""
+        self.sequence, self.offset, self.buffer, self.at, self.known = sequence, offset, b"", 0, 0
 
 
 @dataclass(slots=True)
@@ -81,7 +93,9 @@ class StreamLog:
     inflight: tuple[Item, ...] = ()
     busy: bool = False  # a write is in the writer's hands
     active: Active | None = None
-    positions: list[Position] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)  # the one last used is last
+    fresh: deque[Item] = field(default_factory=deque)  # the newest of the active file: live entries need no disk
+    fresh_bytes: int = 0
     mark: int = 0  # the engine's memory, as last saved and synced, knows everything up to here
 
     def push(self, payload: bytes, now_ns: int) -> int:
@@ -96,16 +110,21 @@ class StreamLog:
 
     def take(self, bytes_max: int) -> tuple[Item, ...]:
         """Move the oldest waiting entries into the writer's hands, one at least, `bytes_max` of lines at most."""
-        items: list[Item] = []
-        left = bytes_max
-        while self.pending:
-            payload_bytes = len(self.pending[0][1])
-            left -= payload_bytes + LINE_OVERHEAD_BYTES
-            if items and left < 0:
-                break
-            items.append(self.pending.popleft())
-            self.pending_bytes -= payload_bytes
-        self.inflight = tuple(items)
+        if self.pending_bytes + len(self.pending) * LINE_OVERHEAD_BYTES <= bytes_max:
+            self.inflight = tuple(self.pending)
+            self.pending.clear()
+            self.pending_bytes = 0
+        else:
+            items: list[Item] = []
+            left = bytes_max
+            while self.pending:
+                payload_bytes = len(self.pending[0][1])
+                left -= payload_bytes + LINE_OVERHEAD_BYTES
+                if items and left < 0:
+                    break
+                items.append(self.pending.popleft())
+                self.pending_bytes -= payload_bytes
+            self.inflight = tuple(items)
         if not self.pending:
             self.pending_since_ns = None
             self.urgent = self.naming = False
@@ -157,6 +176,11 @@ class StreamLog:
                 return found
             sequence = found
 
+    def open_run(self, sequence: int) -> Run:
+        """Return the first run of numbers from `sequence` on that are neither settled nor named."""
+        start = self.next_open(sequence)
+        return start, min(self.settled.open_run(start)[1], self.named.open_run(start)[1])
+
     def open_within(self, first: int, last: int) -> Iterator[Run]:
         """Yield the parts of `first..last` that are neither settled nor named."""
         for start, end in list(self.settled.open_within(first, last)):
@@ -173,21 +197,40 @@ class StreamLog:
         """Return how many durable entries are not settled."""
         return self.durable - self.settled.count(1, self.durable)
 
-    def where(self, sequence: int, segment: Segment) -> int:
-        """Return a remembered offset of the segment at or before the entry; 0 where there is none."""
-        best = 0
-        for place in self.positions:
-            if place.base == segment.base and place.epoch == segment.epoch and place.sequence <= sequence:
-                best = max(best, place.offset)
-        return best
+    def freshen(self, items: tuple[Item, ...], is_new_file: bool) -> None:
+        """Keep what has just become durable for those who read it at once."""
+        if not items:
+            follows = not is_new_file
+        else:  # numbers that were shed leave a gap: then what is kept begins behind it
+            whole = items[-1][0] - items[0][0] + 1 == len(items)
+            follows = whole and not is_new_file and (not self.fresh or self.fresh[-1][0] + 1 == items[0][0])
+            items = items if whole else ()
+        if not follows:
+            self.fresh.clear()
+            self.fresh_bytes = 0
+        self.fresh.extend(items)
+        self.fresh_bytes += sum([len(payload) for _, payload in items])
+        while self.fresh_bytes > FRESH_BYTES_MAX:
+            self.fresh_bytes -= len(self.fresh.popleft()[1])
 
-    def remember(self, sequence: int, segment: Segment, offset: int) -> None:
-        """Keep where a reader stopped, in place of the one it came from or the oldest."""
-        place = Position(sequence, segment.base, segment.epoch, offset)
-        if len(self.positions) >= POSITIONS_MAX:
-            near = [old for old in self.positions if old.base == segment.base and old.sequence <= sequence]
-            self.positions.remove(max(near, key=lambda old: old.sequence) if near else self.positions[0])
-        self.positions.append(place)
+    def place(self, segment: Segment, sequence: int) -> Place:
+        """Return where to begin to look for an entry in its segment: a reader's place, or the beginning."""
+        near: Place | None = None
+        for place in self.places:
+            if place.base == segment.base and place.epoch == segment.epoch and place.sequence <= sequence:
+                near = place if near is None or place.sequence > near.sequence else near
+        if near is None:
+            return Place(segment.base, segment.epoch, segment.base)
+        if near.sequence == sequence:
+            self.places.remove(near)
+            return near
+        return replace(near)
+
+    def keep(self, place: Place) -> None:
+        """Remember where a reader stopped, instead of the place not used for longest."""
+        if len(self.places) >= PLACES_MAX:
+            del self.places[0]
+        self.places.append(place)
 
     def bytes(self) -> int:
         """Return what the stream takes on the disk, in whole blocks."""

@@ -9,7 +9,8 @@ part of the result; any other error is a mistake in the program and is raised ag
 | `Begin` | directories, state file, sync what was read, new state, sync, sync the directory |
 | `Save` | text into the slot named, sync where it says so |
 | `Seal`, `Trim` | footer, truncate, close: cosmetic, its failure is forgotten |
-| `Remove` | rename what is damaged, unlink the rest, sync nothing: a file that comes back is removed again |
+| `LoadBallast` | create, allocate, sync; unlinked by an `Append` of stream `gateway` that finds the disk full |
+| `Remove` | rename what is damaged, unlink the rest, sync the directories: what comes back would not be bounded |
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from gateway.outbox.record import FOOTER
 from gateway.outbox.state import SLOT_BYTES
 
 REFUSED_BYTES_MAX = 256 * 1024  # a file; one older file is kept beside it
+FULL = (errno.ENOSPC, errno.EDQUOT)
 RESERVE_PART = 20  # a twentieth of the file system stays free for everybody else...
 RESERVE_BYTES_MAX = 64 << 20  # ...but not more than this
 
@@ -55,6 +57,7 @@ class Create:
     size_bytes: int
     header: bytes
     keep_reserve: bool = True
+    ballast: str = ""  # given up where the disk is full: what names a loss must fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Append:
         fd = self.fd if self.create is None else self._create(disk, self.create)
         try:
             if self.create is not None:
-                disk.allocate(fd, self.create.size_bytes)
+                self._allocate(disk, fd, self.create)
                 disk.write_at(fd, self.create.header + self.content, 0)
             else:
                 disk.write_at(fd, self.content, self.offset)
@@ -85,6 +88,17 @@ class Append:
                 self._undo(disk, self.create, error)
             raise
         return fd
+
+    @staticmethod
+    def _allocate(disk: Disk, fd: int, create: Create) -> None:
+        try:
+            disk.allocate(fd, create.size_bytes)
+        except OSError as error:
+            if error.errno not in FULL or not create.ballast:
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(create.ballast)
+            disk.allocate(fd, create.size_bytes)
 
     @staticmethod
     def _undo(disk: Disk, create: Create, error: OSError) -> None:
@@ -224,6 +238,32 @@ class Remove:
         for path in self.paths:
             with contextlib.suppress(FileNotFoundError):
                 disk.unlink(path)
+        for directory in sorted({os.path.dirname(path) for path in (*self.paths, *self.aside)}):
+            disk.sync_directory(directory)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBallast:
+    """A file of nothing that takes its room, so that it can be given up on a full disk. Returns whether it was made."""
+
+    path: str
+    size_bytes: int
+
+    def run(self, disk: Disk) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            if disk.size(self.path) == self.size_bytes:
+                return False
+            disk.unlink(self.path)
+        fd = disk.open(self.path, create=True)
+        try:
+            disk.allocate(fd, self.size_bytes)
+            disk.sync(fd)
+        except OSError:
+            disk.unlink(self.path)
+            raise
+        finally:
+            disk.close(fd)
+        return True
 
 
 @dataclass(frozen=True, slots=True)

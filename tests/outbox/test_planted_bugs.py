@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.disk import Disk
-from gateway.outbox import commit, outbox, recovery, retention, saving, state, stream, writing
+from gateway.outbox import commit, outbox, recovery, retention, saving, state, stream, upkeep, writing
 from gateway.outbox import reading as reading_module
 from gateway.outbox import record as record_module
 from gateway.outbox.intervals import Intervals
@@ -72,14 +72,14 @@ def next_includes_what_is_not_synced(patch: Patch) -> None:
 def unlink_before_the_state(patch: Patch) -> None:
     def removing(self: Any, synced: bool, clean: bool = False) -> None:
         if synced:
-            for log in self._logs.values():
-                for segment in self._retention.leave(log, 10**15):
+            for log in self.logs.values():
+                for segment in self.retention.leave(log, 10**15):
                     log.segments.remove(segment)
                     self._remove([(segment.path, False)])
         save(self, synced, clean)
 
-    save = outbox.Outbox._save
-    patch.setattr(outbox.Outbox, "_save", removing)
+    save = upkeep.Upkeep.save
+    patch.setattr(upkeep.Upkeep, "save", removing)
 
 
 def unlink_before_the_loss(patch: Patch) -> None:
@@ -88,8 +88,8 @@ def unlink_before_the_loss(patch: Patch) -> None:
         evict(self, log, segment, reason)
         log.settled.add(segment.base, last)
 
-    evict = outbox.Outbox._evict
-    patch.setattr(outbox.Outbox, "_evict", evicting)
+    evict = upkeep.Upkeep._evict
+    patch.setattr(upkeep.Upkeep, "_evict", evicting)
 
 
 def epoch_is_not_raised(patch: Patch) -> None:
@@ -185,6 +185,11 @@ def numbers_start_at_the_state(patch: Patch) -> None:
     patch.setattr(recovery, "_newest", shortsighted)
 
 
+def what_was_found_is_not_synced(patch: Patch) -> None:
+    patch.setattr(writing.Begin, "_sync", staticmethod(lambda *_: None))
+    patch.setattr(outbox, "settle_files", lambda *_: None)
+
+
 def same(disk: ModelDisk) -> Disk:
     return disk
 
@@ -214,16 +219,18 @@ BUGS: list[tuple[str, Callable[[Patch], None], Callable[[ModelDisk], Disk], Trou
     ("not bounded", files_are_not_bounded, same, BOUNDED),
     ("holes are not named", holes_are_not_named, same, POLITE),
     ("losses are named twice", losses_are_not_replayed, same, FAILING),
+    ("what was found is not synced", what_was_found_is_not_synced, same, POLITE),
     ("numbers start at the state", numbers_start_at_the_state, same, POLITE),
 ]
 
 
 # The rare ones are sought from a seed that found them, to be quick; any other start finds them too, later.
 FIRST_SEEDS = {
-    "slots_alternate": 30,
-    "unlink_before_the_state": 370,
-    "the_name_of_a_failed_file_may_come_back": 1940,
-    "losses_are_not_replayed": 40,
+    "slots_alternate": 1937,
+    "unlink_before_the_state": 86,
+    "the_name_of_a_failed_file_may_come_back": 1413,
+    "holes_are_not_named": 40,
+    "losses_are_not_replayed": 396,
 }
 
 

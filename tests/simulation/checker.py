@@ -146,9 +146,10 @@ class Checker:
             account.claimed = through
             if not self._drains:
                 account.promised = max(account.promised, through)
-        self._note_anchor()
+        self.note_anchor()
 
-    def _note_anchor(self) -> None:
+    def note_anchor(self) -> None:
+        """Take note of what the clock says now: the state may be saved with it, and the power go, within one step."""
         if self._clock.is_synced:
             self._anchors.setdefault(self._clock.bootid, set()).add(self._clock.offset_ms)
 
@@ -169,7 +170,7 @@ class Checker:
     def sent(self, topic: str, payload: bytes) -> Parsed:
         """The engine handed a message to the link."""
         rest = topic.removeprefix(self._prefix)
-        self._note_anchor()
+        self.note_anchor()
         if rest == "/state":
             self._told_state(orjson.loads(payload))
             return Parsed("state")

@@ -37,6 +37,10 @@ class File:
     unreadable: bool = False
 
 
+def _directory_of(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
+
+
 def _put(image: bytearray, offset: int, content: bytes) -> None:
     if len(image) < offset:
         image.extend(bytes(offset - len(image)))
@@ -82,10 +86,10 @@ class ModelDisk:
                     self._apply_name(directory, act)
         self._names_waiting.clear()
         self._held_directories = {
-            path for path in self._held_directories if path == "/" or os.path.dirname(path) in self._held_directories
+            path for path in self._held_directories if path == "/" or _directory_of(path) in self._held_directories
         }
         self._held_files = {
-            path: file for path, file in self._held_files.items() if os.path.dirname(path) in self._held_directories
+            path: file for path, file in self._held_files.items() if _directory_of(path) in self._held_directories
         }
         for inode in {id(file): file for file in self._held_files.values()}.values():
             self._keep_some(inode)
@@ -191,7 +195,7 @@ class ModelDisk:
     # The calls of gateway.disk.Disk.
 
     def _name(self, act: tuple[str, str, Any]) -> None:
-        self._names_waiting.setdefault(os.path.dirname(act[1]), []).append(act)
+        self._names_waiting.setdefault(_directory_of(act[1]), []).append(act)
 
     def _find(self, path: str) -> File:
         if path not in self._files:
@@ -212,7 +216,7 @@ class ModelDisk:
         with self._mutating("create"):
             if path in self._files:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-            if os.path.dirname(path) not in self._directories:
+            if _directory_of(path) not in self._directories:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             file = self._files[path] = File()
             self._name(("create", path, file))
@@ -272,6 +276,11 @@ class ModelDisk:
                     _put(file.held, offset, content)
             file.waiting.clear()
 
+    def forget(self, fd: int) -> None:
+        file = self._fds[fd][1]
+        if not file.waiting:
+            file.seen = bytearray(file.held)
+
     def allocate(self, fd: int, size_bytes: int) -> None:
         file = self._fds[fd][1]
         with self._mutating("allocate"):
@@ -292,7 +301,7 @@ class ModelDisk:
     def names(self, directory: str) -> list[str]:
         if directory not in self._directories:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
-        found = [path for path in (*self._files, *self._directories) if os.path.dirname(path) == directory]
+        found = [path for path in (*self._files, *self._directories) if _directory_of(path) == directory]
         names = [os.path.basename(path) for path in found if path != "/"]
         self.random.shuffle(names)
         return names
@@ -300,7 +309,7 @@ class ModelDisk:
     def make_directory(self, path: str) -> None:
         if path in self._directories:
             return
-        self.make_directory(os.path.dirname(path))
+        self.make_directory(_directory_of(path))
         with self._mutating("make_directory"):
             self._directories.add(path)
             self._name(("directory", path, None))
@@ -327,7 +336,7 @@ class ModelDisk:
     def lock(self, path: str) -> int:
         if path in self._locks.values():
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
-        if os.path.dirname(path) not in self._directories:
+        if _directory_of(path) not in self._directories:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         self._next_fd += 1
         self._locks[self._next_fd] = path

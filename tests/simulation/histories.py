@@ -305,6 +305,7 @@ class History:
         by_s = self.random.choice((-86_400, -3600, -90, -2, 0.5, 2, 60, 3600, 10 * 86_400))
         self.trace.say(f"wall clock set by {by_s} s")
         self.clock.step(int(by_s * NS_PER_S))
+        self.checker.note_anchor()
 
     def _time_service(self) -> None:
         if self.clock.is_synced and self.random.random() < 0.3:
@@ -313,6 +314,7 @@ class History:
         else:
             self.trace.say("clock synced")
             self.clock.synchronise()
+            self.checker.note_anchor()
 
     def _resend(self) -> None:
         stream = self.random.choice(STREAMS)

@@ -12,7 +12,7 @@ import pytest
 
 from gateway import assembly, interpretation, wire
 from gateway.model import STREAMS, Instant
-from gateway.outbox import commit, outbox, recovery, retention, saving, state, stream
+from gateway.outbox import commit, losses, outbox, recovery, retention, saving, state, stream
 from gateway.uplink import conversation, lanes, traffic
 from tests.simulation import histories
 from tests.simulation.disk import ModelDisk
@@ -71,12 +71,12 @@ def a_refusal_is_an_acknowledgement(patch: Patch) -> None:
 def losses_are_not_told(patch: Patch) -> None:
     """What is set aside or shed is settled without a record."""
 
-    def quietly(self: Any, now: Instant) -> None:
-        for loss in self._owed:
+    def quietly(self: Any, now: Instant, is_flooded: bool) -> None:
+        for loss in self.owed:
             self._logs[loss.stream].settle(loss.first, loss.last)
-        self._owed = []
+        self.owed = []
 
-    patch.setattr(outbox.Outbox, "_record_losses", quietly)
+    patch.setattr(losses.Losses, "record", quietly)
 
 
 def the_epoch_is_not_raised(patch: Patch) -> None:

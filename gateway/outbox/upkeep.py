@@ -1,0 +1,327 @@
+"""What the outbox does at its own pace: write jobs handed to the writer, and what came of them taken in.
+
+Law: each act is a job, and the next step of an order of writes (see `outbox`) is taken when the job before it has
+returned well. Until the opening is durable nothing is recorded and nothing leaves.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Callable
+from typing import Any, Literal
+
+from gateway.disk import Disk
+from gateway.model import NS_PER_MS, NS_PER_S, Instant, Stream
+from gateway.outbox.commit import Committer
+from gateway.outbox.directory import BALLAST_NAME, foreign_files
+from gateway.outbox.losses import DescribeLoss, Losses, Reason, told_loss
+from gateway.outbox.reading import read_entries
+from gateway.outbox.recovery import Found
+from gateway.outbox.retention import Retention
+from gateway.outbox.saving import Remembered, Saver
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.state import STATE_NAME, memory_text
+from gateway.outbox.stream import BLOCK_BYTES, Segment, StreamLog
+from gateway.outbox.writing import REFUSED_BYTES_MAX, Append, Begin, Done, Job, LoadBallast, Remove, Save, Trim, Writer
+
+PENDING_BYTES_MAX = 4 << 20  # in memory while the disk does not take it: some 14,000 events
+NAMED_AT_ONCE = 500  # entries of a file that leaves, looked at for losses they told of
+NAMED_BYTES = 128 * 1024
+RETAIN_EVERY_NS = 10 * NS_PER_S
+CLOSE_WAITS_MAX = 60  # of 50 ms: the service has 5 s to stop
+ROUNDS_MAX = 100_000  # of one step; a writer that runs at once comes to rest long before
+BALLAST_BYTES_MAX = 128 * 1024  # a `gateway` file of the last resort, and the directory's block
+BALLAST_PART = 32  # of bytes_max at most
+BAD_PART = 8  # of bytes_max: what damaged files that were set aside may take from those that wait
+REFUSED_PART = 64  # of bytes_max, at most `REFUSED_BYTES_MAX` a file
+
+
+class Upkeep:
+    """The works behind `Outbox`: what is `found` is None once the opening is durable."""
+
+    def __init__(
+        self,
+        directory: str,
+        settings: OutboxSettings,
+        disk: Disk,
+        writer: Writer,
+        now: Instant,
+        describe_loss: DescribeLoss,
+        found: Found,
+    ) -> None:
+        self._directory, self._settings, self._disk, self._writer = directory, settings, disk, writer
+        self.now = now
+        state = found.state
+        self.id = state.outbox if state is not None else secrets.token_hex(4)
+        self.memory: dict[str, Any] = dict(state.memory) if state is not None else {}
+        self.counters = dict(state.counters) if state is not None else {}
+        self.logs = found.logs
+        self._all = tuple(found.logs.values())
+        marks: dict[Stream, int] = {name: log.mark for name, log in self.logs.items()}
+        remembered = Remembered(memory_text(self.memory), marks)
+        generation = state.generation if state is not None else 0
+        self.saver = Saver(self.logs, found.slot, generation, remembered, remembered)
+        self.saver.synced_ns = self.saver.unsynced_ns = now.boot_ns
+        self.retention = Retention(settings, self.logs, disk)
+        self.committer = Committer(
+            self.id, found.epoch, self.logs, self.retention, os.path.join(directory, BALLAST_NAME)
+        )
+        self.losses = Losses(self.id, self.logs, describe_loss)
+        self.found: Found | None = found
+        self.opening = True  # the engine has not yet added `recorded_since_memory` to its memory
+        self.jobs_open = 0
+        self._jobs = 0
+        self.bad = 0
+        self._retained_ns = now.boot_ns
+        for name, run in found.lost:
+            self.lose(self.logs[name], *run, "corrupt")
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of what is recorded now."""
+        return self.committer.epoch
+
+    def pending_bytes(self) -> int:
+        """Return what waits in memory, in bytes of payload."""
+        door, shelf, beacon, gateway = self._all
+        return door.pending_bytes + shelf.pending_bytes + beacon.pending_bytes + gateway.pending_bytes
+
+    def due_ns(self) -> int | None:
+        """Return the `boot_ns` at which `step` has something to do by the clock alone."""
+        times: list[int | None] = []
+        retry_record_ns = self.committer.retry_ns("record", self.now)
+        retry_state_ns = self.committer.retry_ns("state", self.now)
+        if self.found is not None:
+            times.append(retry_state_ns)  # until the opening is durable nothing else is done
+        else:
+            times.append(self._retained_ns + RETAIN_EVERY_NS)
+            commits = [self.committer.due_ns(log) for log in self.logs.values()]
+            times += commits if retry_record_ns is None else [retry_record_ns]
+            save_ns = self.saver.waiting_until_ns() or self.saver.due_ns()
+            times.append(save_ns if retry_state_ns is None else retry_state_ns)
+            if self.losses.is_due and not self.committer.has_trouble("record"):
+                times.append(0)
+        return min((time for time in times if time is not None), default=None)
+
+    def step(self, now: Instant) -> None:
+        """Take in what the writer finished; hand it what is due. Returns without waiting for the disk."""
+        self.now = now
+        for _ in range(ROUNDS_MAX):
+            for done in self._writer.finished():
+                self.jobs_open -= 1
+                self._take_in(done, now)
+            before = self._jobs
+            self._submit_due(now)
+            if self._jobs == before:
+                return
+        raise AssertionError("the outbox does not come to rest")
+
+    # Handing out work.
+
+    def submit(self, job: Job) -> None:
+        self._jobs += 1
+        self.jobs_open += 1
+        self._writer.submit(job)
+
+    def _submit_due(self, now: Instant) -> None:
+        can_save = self.committer.retry_ns("state", now) is None
+        if self.found is not None:
+            if can_save and not self.saver.saving:
+                self._begin(now)
+            return
+        if self.committer.retry_ns("record", now) is None:
+            if not self.committer.has_trouble("record"):
+                self.losses.record(now, self.pending_bytes() > PENDING_BYTES_MAX // 2)
+            for log in self.logs.values():
+                self._commit_due(log, now)
+        for victim in self.committer.take_victims():
+            self._evict(*victim, "full")
+        self._retain(now)
+        if can_save:
+            self._save_due(now)
+
+    def _commit_due(self, log: StreamLog, now: Instant) -> None:
+        job = self.committer.next_job(log, now)
+        if job is not None:
+            self.submit(job)
+
+    def _begin(self, now: Instant) -> None:
+        """Make the new epoch durable; before that nothing is recorded and nothing leaves."""
+        assert self.found is not None
+        slot, text = self.saver.compose(self.id, self.epoch, self.counters, False, self.found.certain)
+        path = os.path.join(self._directory, STATE_NAME)
+        directories = tuple(log.directory for log in self.logs.values())
+        self.saver.saving = True
+        self.submit(Begin(self._directory, directories, path, slot, text, tuple(self.found.tails)))
+
+    def _save_due(self, now: Instant) -> None:
+        synced = self.saver.due(now.boot_ns)
+        if synced is None or (synced and self.opening):
+            return
+        if synced and not self.saver.snapshot(self.memory, now.boot_ns):
+            can_record = self.committer.retry_ns("record", now) is None
+            for log in self.logs.values():
+                if log.pending and not log.busy and not log.urgent and can_record:
+                    log.urgent = True
+                    self._commit_due(log, now)
+            return
+        self.save(synced)
+
+    def save(self, synced: bool, clean: bool = False) -> None:
+        saver = self.saver
+        if synced:
+            marks = saver.remembered.marks
+            for log in self.logs.values():
+                saver.going += [(log, segment) for segment in self.retention.leave(log, marks.get(log.name, 0))]
+            saver.wanted = saver.dirty = False
+            saver.synced_ns = self.now.boot_ns
+        saver.acks = 0
+        saver.unsynced_ns = self.now.boot_ns
+        saver.saving = True
+        slot, text = saver.compose(self.id, self.epoch, self.counters, clean)
+        self.submit(Save(os.path.join(self._directory, STATE_NAME), slot, text, synced))
+
+    def _retain(self, now: Instant) -> None:
+        if now.boot_ns - self._retained_ns < RETAIN_EVERY_NS:
+            return
+        self._retained_ns = now.boot_ns
+        self.retention.after_grace(now)
+        self._load_ballast()
+        old = self.retention.expired(now)
+        if old is not None:
+            self._evict(*old, "expired")
+        if any(segment.leaving for log in self.logs.values() for segment in log.segments[:-1]):
+            self.saver.wanted = True
+
+    def _load_ballast(self) -> None:
+        """Keep a little room that can be given up for the record of a loss when the disk is full."""
+        size = min(BALLAST_BYTES_MAX, self._settings.bytes_max // BALLAST_PART // BLOCK_BYTES * BLOCK_BYTES)
+        if self.committer.trouble is None and self.retention.has_room("beacon", size):
+            self.submit(LoadBallast(os.path.join(self._directory, BALLAST_NAME), size))
+
+    def _evict(self, log: StreamLog, segment: Segment, reason: Literal["full", "expired"]) -> None:
+        if all(segment is not other for other in log.segments):
+            return  # it left meanwhile
+        last = log.last_of(next(index for index, other in enumerate(log.segments) if other is segment))
+        segment.leaving = segment.forced = True
+        self.saver.wanted = True
+        lost = list(log.open_within(segment.base, last))
+        if log.name == "gateway":
+            for first, end in lost:
+                self._name_again(log, first, end)
+        if lost:
+            count = sum(end - first + 1 for first, end in lost)
+            self.lose(log, lost[0][0], lost[-1][1], reason, count)
+
+    def _name_again(self, log: StreamLog, first: int, last: int) -> None:
+        """Owe again what the loss records in `first..last` of stream `gateway` name: nobody received them."""
+        while first <= last:
+            got = read_entries(self._disk, self.id, log, first, last, NAMED_AT_ONCE, NAMED_BYTES, log.open_run)
+            for entry in got.entries:
+                if (told := told_loss(entry.payload)) is not None:
+                    self.losses.owe(told)
+            first = got.entries[-1].sequence + 1 if got.entries else last + 1
+
+    def lose(self, log: StreamLog, first: int, last: int, reason: Reason, count: int | None = None) -> None:
+        """Take note of a loss: not read any more from now on, named in `gateway` next, settled when that is durable."""
+        count = last - first + 1 if count is None else count
+        self.losses.lose(log, first, last, reason, count)
+        self.count("lost", count)
+
+    def count(self, name: str, by: int) -> None:
+        self.counters[name] = self.counters.get(name, 0) + by
+        self.saver.dirty = True
+
+    # Taking in results.
+
+    def _take_in(self, done: Done, now: Instant) -> None:
+        job, error = done.job, done.error
+        if isinstance(job, Append):
+            seal = self.committer.take_in(job, done.value, error, now)
+            if seal is not None:
+                self.submit(seal)
+            if error is None:
+                for log in self.losses.settle():
+                    self.saver.dirty = True
+                    self.saver.wanted |= any(segment.leaving for segment in log.segments)
+        elif isinstance(job, Begin):
+            self.saver.saving = False
+            if error is not None:
+                self.committer.fail("state", error, now)
+                if error.errno == errno.EROFS and self.found is not None:
+                    self.found.certain.clear()  # a card that is read-only for good is drained of all
+            else:
+                self._begun(job)
+        elif isinstance(job, Save):
+            self._take_in_save(job, error, now)
+        elif isinstance(job, Remove):
+            if error is not None or job.aside:
+                self.measure()
+        elif isinstance(job, LoadBallast) and done.value:
+            self.measure()
+        elif isinstance(job, Trim) and error is None:
+            for log in self.logs.values():
+                for segment in log.segments:
+                    if segment.path == job.path:
+                        segment.size_bytes = done.value
+
+    def _begun(self, job: Begin) -> None:
+        found, self.found = self.found, None
+        assert found is not None
+        self.saver.saved(job.slot, synced=True)
+        self.committer.recover("state")
+        self._remove([(path, False) for path in found.void] + [(path, True) for path in found.aside])
+        for torn in found.torn:
+            self.submit(Trim(torn.segment.path, torn.end, torn.solid_end, torn.clean))
+        for log in self.logs.values():  # `gateway`: to name a loss on a full disk; all: the files prove the outbox
+            self.committer.want_file(log)
+
+    def _take_in_save(self, job: Save, error: OSError | None, now: Instant) -> None:
+        saver = self.saver
+        saver.saving = False
+        if error is not None:
+            saver.going.clear()
+            saver.dirty = True
+            self.committer.fail("state", error, now)
+            return
+        saver.saved(job.slot, job.synced)
+        if not job.synced:
+            return
+        self.committer.recover("state")
+        going, saver.going = saver.going, []
+        if going:
+            for log, segment in going:
+                log.segments = [other for other in log.segments if other is not segment]
+            self._remove([(segment.path, segment.damaged) for _, segment in going])
+
+    def _remove(self, paths: list[tuple[str, bool]]) -> None:
+        if paths:
+            aside = tuple(path for path, damaged in paths if damaged)
+            self.submit(Remove(tuple(path for path, damaged in paths if not damaged), aside))
+
+    # Around it.
+
+    def wait(self, now: Instant, until: Callable[[], bool]) -> None:
+        for _ in range(CLOSE_WAITS_MAX):
+            self.step(now)
+            if until():
+                return
+            self._writer.wait(50 * NS_PER_MS / NS_PER_S)
+
+    def measure(self) -> None:
+        """Count what else lies in the directory: it counts in `bytes_max` too."""
+        total, bad = 0, []
+        for path, size_bytes in foreign_files(self._disk, self._directory, self.logs):
+            total += size_bytes
+            if path.endswith(".bad"):
+                bad.append((path, size_bytes))
+        bad.sort(key=lambda found: os.path.basename(found[0]))
+        excess = sum(size_bytes for _, size_bytes in bad) - self._settings.bytes_max // BAD_PART
+        while bad and excess > 0:  # the oldest; what could be read of it was delivered, the rest has been named
+            path, size_bytes = bad.pop(0)
+            excess, total = excess - size_bytes, total - size_bytes
+            self.submit(Remove((path,)))
+        self.bad = len(bad)
+        self.retention.other_bytes = total + 2 * min(REFUSED_BYTES_MAX, self._settings.bytes_max // REFUSED_PART)
