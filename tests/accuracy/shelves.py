@@ -86,6 +86,7 @@ class Shelf:
         ringing: list[tuple[float, float]] = []
         pressing: list[tuple[float, float, float]] = []
         next_step = next_press = 0
+        kelvin_due_s, kelvin = 0.0, 0.0
         t_s = rng.uniform(0.0, period_s)
         while t_s < self.until_s:
             while next_step < len(steps) and steps[next_step][0] <= t_s:
@@ -108,7 +109,9 @@ class Shelf:
                     flank = min(1.0, (t_s - began_s) / rise_s, (began_s + for_s - t_s) / rise_s)
                     grams += press_grams * max(0.0, flank) * (1 + 0.06 * math.sin(9.0 * (t_s - began_s)))
             creep += (world.creep_share * grams - creep) * period_s / CREEP_S
-            kelvin = self.kelvin_a_day / 2 * math.sin(2 * math.pi * (t_s - warmest_s) / DAY_S)
+            if t_s >= kelvin_due_s:
+                kelvin_due_s = t_s + 1.0
+                kelvin = self.kelvin_a_day / 2 * math.sin(2 * math.pi * (t_s - warmest_s) / DAY_S)
             zero = world.zero_grams_per_kelvin * kelvin
             exact = world.offset_counts + world.counts_per_gram * (
                 (grams + creep) * (1 + world.gain_per_kelvin * kelvin) + zero

@@ -219,8 +219,13 @@ class TestArms:
 
     def test_a_child_close_behind_is_a_person(self) -> None:
         door = Door().walks_in(1000).walks_in(4000).walks_in(7000)
-        door.walks_in(10_000, torso_ms=240, shift_ms=60).walks_in(10_430, torso_ms=125, shift_ms=60)
+        door.walks_in(10_000, torso_ms=240, shift_ms=60).walks_in(10_425, torso_ms=115, shift_ms=60)
         assert door.passages() == ["in"] * 5
+
+    def test_one_who_turned_back_is_not_paired_with_the_next_who_comes_out(self) -> None:
+        door = Door().walks_in(1000).walks_in(4000).walks_in(7000)
+        door.breaks("outer", 9000, 200).walks_out(9400, torso_ms=200, shift_ms=60)
+        assert door.passages() == ["in", "in", "in", "out"]
 
 
 levels = st.lists(
