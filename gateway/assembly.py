@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import __version__, wire
+from gateway.adoption import refuse_adopted
 from gateway.clock import Clock
 from gateway.config import Configuration
 from gateway.disk import Disk
@@ -99,6 +100,7 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
         dropped = EventsDropped(outbox_id, loss.stream, loss.reason, loss.first, loss.last, loss.count)
         return wire.record(Event("gateway", at, dropped), clock.bootid)
 
+    refuse_adopted(world.disk, str(configuration.outbox.directory))
     outbox = Outbox.open(
         str(configuration.outbox.directory),
         configuration.outbox,

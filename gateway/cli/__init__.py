@@ -35,6 +35,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "listen": ("listen", "Subscribe as a consumer and prove completeness."),
     "record": ("record", "Write a recording of what the sensors say."),
     "replay": ("replay", "Print the events that a recording makes."),
+    "adopt": ("adopt", "Take over a dead gateway's card: outbox, unsent events, calibrations."),
     "wiring": ("wiring", "The header of this board with every configured pin."),
     "privacy": ("privacy", "What leaves the store."),
     "support-bundle": ("support_bundle", "One archive for those who help from afar, redacted."),
