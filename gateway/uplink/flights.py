@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from gateway.uplink.lanes import Parcel
 from gateway.uplink.suspects import Suspect
 
-PATIENT_FROM = 3  # times unanswered
-PATIENCE_DOUBLINGS_MAX = 5
-
 
 @dataclass(slots=True)
 class Flight:
@@ -113,9 +110,5 @@ class Flights:
         return flight.token < self._acked_token_max
 
     def _deadline_ns(self, flight: Flight) -> int:
-        # From the fourth time on a message that is never answered is waited for longer: a reconnect for each costs
-        # the others their place, too.
-        if flight.suspect is None:
-            return flight.sent_ns + self._patience_ns
-        doublings = min(PATIENCE_DOUBLINGS_MAX, max(0, flight.suspect.stuck + 1 - PATIENT_FROM))
-        return flight.sent_ns + (self._patience_ns << doublings)
+        # The same for each sending, also the tenth: what spares the others is the growing wait before it is sent again.
+        return flight.sent_ns + self._patience_ns

@@ -247,7 +247,8 @@ def test_consumers_share_a_subscription_and_together_miss_nothing(tmp_path: Path
         shares = [[int(event["sequence"]) for event in worker.events()] for worker in group]
         for worker in group:
             worker.close()
-        assert sorted(sequence for share in shares for sequence in share) == list(range(1, 91)), "each event to exactly one of them"
+        together = sorted(sequence for share in shares for sequence in share)
+        assert together == list(range(1, 91)), "each event to exactly one of them"
         assert all(shares), "all of them work"
         assert all(share == sorted(share) for share in shares)
 

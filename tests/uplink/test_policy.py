@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from random import Random
 
@@ -199,6 +200,42 @@ def test_a_message_never_acknowledged_does_not_stop_the_others() -> None:
     assert len([1 for _, m in sky.sent if ("door", 3) in events_of(m)]) >= 3
     sky.mute_for_ever = set()
     sky.drain(600)
+
+
+def test_each_sending_is_waited_for_ten_seconds_also_the_sixth() -> None:
+    sky = Sky(21, mute_for_ever={("door", 1)})
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.record("door", 1)
+    sent: list[int] = []
+    for _ in range(6):
+        before = len(sky.connects)
+        count = len(sky.sent)
+        assert sky.run(400, lambda count=count: any(events_of(m) for _, m in sky.sent[count:]))  # type: ignore[misc]
+        sent.append(sky.now.boot_ns)
+        sky.record("shelf", 3)  # what shows that the link lives
+        assert sky.run(60, lambda before=before: len(sky.connects) > before)  # type: ignore[misc]
+        assert 10 <= (sky.now.boot_ns - sent[-1]) / NS_PER_S < 13
+    waits = [(after - before) / NS_PER_S for before, after in itertools.pairwise(sent)]
+    assert waits[-1] > waits[0] + 8, "ever rarer, so that its reconnects do not cost the others their place"
+
+
+def test_live_events_have_a_byte_window_of_their_own_beside_a_full_one() -> None:
+    """Backfill fills the byte window of a line that has stalled; a live event still goes at once, and so do more of
+    them up to the window."""
+    settings = BrokerSettings(url="mqtt://broker.test", inflight_bytes_max=8000)
+    sky = Sky(22, settings, Weather(refuse_connect=1))
+    sky.record("beacon", 2000)
+    sky.run(10)
+    sky.weather = Weather(mute=1.0)
+    assert sky.run(300, lambda: sky.uplink.status().up)
+    sky.run(4)
+    assert sky.uplink.status().in_flight_bytes > 6000, "backfill has the whole of it"
+    before = len(sky.sent)
+    sky.record("door", 40)
+    sky.run(0.05)
+    went = [m for _, m in sky.sent[before:] if "/event/" in m.topic]
+    assert 5 <= len(went) < 40
+    assert sum(len(m.payload) for m in went) <= 8000
 
 
 def test_back_off_grows_with_full_jitter_up_to_its_cap() -> None:
