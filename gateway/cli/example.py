@@ -45,6 +45,9 @@ inner_pin = 27
 [[door]]                             # a single beam counts, without direction
 id = "back"
 beam_pin = 22
+# wiring = "beam"                    # or "reed" (door opened), "turnstile" (a pulse a turn), "mat" (steps)
+# pull = "up"                        # or "down", "floating"
+# broken_when = "low"                # or "high": the pin's level while the beam is broken or the contact closed
 
 [[shelf]]
 id = "aisle-3"

@@ -33,6 +33,28 @@ CALM_NS = 3 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
+class Contact:
+    """How what stands in a doorway opens and closes: gaps below `merged_ns` and pieces below `least_ns` are nothing.
+
+    `spike_ns` is the longest interference; below `arm_ns` a piece may be somebody's arm (0: there are no arms).
+    """
+
+    merged_ns: int
+    least_ns: int
+    spike_ns: int
+    arm_ns: int
+
+
+BEAM = Contact(MERGED_GAP_NS, BLOCKAGE_MIN_NS, SPIKE_NS, ARM_NS)
+REED = Contact(150 * NS_PER_MS, 200 * NS_PER_MS, SPIKE_NS, 0)
+"""A door's reed switch: a leaf that slams springs back for some 100 ms; nobody goes through in less than 200."""
+TURNSTILE = Contact(20 * NS_PER_MS, 5 * NS_PER_MS, 0, 0)
+"""A contact a turn: pulses of 10 ms and more, debounced by 20 ms; turns follow each other at half a second."""
+MAT = Contact(180 * NS_PER_MS, 60 * NS_PER_MS, SPIKE_NS, 0)
+"""Feet: in a walk the next one is down before the last is up, on a mat shorter than a stride within 0.18 s."""
+
+
+@dataclass(frozen=True, slots=True)
 class Blockage:
     """A beam was interrupted from `broke` to `cleared`; the torso within it from `begin_ns` to `end_ns` (boot).
 
@@ -122,8 +144,9 @@ class Beam:
     what the beam says cannot count (stuck or flickering).
     """
 
-    def __init__(self, name: str, blocked_after_ns: int) -> None:
+    def __init__(self, name: str, blocked_after_ns: int, contact: Contact = BEAM) -> None:
         self.name = name
+        self.contact = contact
         self.blocked_after_ns = blocked_after_ns
         self.broken = False
         self.broke: Instant | None = None
@@ -167,7 +190,7 @@ class Beam:
             assert self._flicker.hot is not None
             return self._flicker.hot.boot_ns + CALM_NS
         if self._cleared is not None:
-            dues.append(self._cleared.boot_ns + MERGED_GAP_NS)
+            dues.append(self._cleared.boot_ns + self.contact.merged_ns)
         elif self.broke is not None and not self.stuck:
             dues.append(self._stuck_ns(self.broke))
         if self._arm is not None and self.broke is None:
@@ -188,7 +211,7 @@ class Beam:
             if hot is not None and now_ns >= hot.boot_ns + CALM_NS:
                 yield from self._calm(hot)
             return
-        if self._cleared is not None and now_ns >= self._cleared.boot_ns + MERGED_GAP_NS:
+        if self._cleared is not None and now_ns >= self._cleared.boot_ns + self.contact.merged_ns:
             yield from self._complete(self._cleared)
         elif self.broken and self.broke is not None and not self.stuck and now_ns >= self._stuck_ns(self.broke):
             self.stuck = True
@@ -214,10 +237,10 @@ class Beam:
             self.broke = self._solid_from = at
         elif ended is not None and not self.stuck:
             lasted_ns, gap_ns = ended.boot_ns - first.boot_ns, at.boot_ns - ended.boot_ns
-            if lasted_ns < SPIKE_NS <= gap_ns:
+            if lasted_ns < self.contact.spike_ns <= gap_ns:
                 self.broke = self._solid_from = at
                 ended = None
-            elif gap_ns >= SPIKE_NS:
+            elif gap_ns >= self.contact.spike_ns:
                 self._note_torso(ended)
                 self._solid_from = at
         self._cleared = None
@@ -225,7 +248,7 @@ class Beam:
 
     def _note_torso(self, ended: Instant) -> None:
         began = self._solid_from
-        if began is not None and ended.boot_ns - began.boot_ns >= ARM_NS:
+        if began is not None and ended.boot_ns - began.boot_ns >= self.contact.arm_ns:
             self._torso_begin = began.boot_ns if self._torso_begin is None else self._torso_begin
             self._torso_end = ended.boot_ns
 
@@ -237,8 +260,9 @@ class Beam:
         if self.broke is None or self._piece is None:
             return
         before = self._before
-        is_spike = at.boot_ns - self._piece.boot_ns < SPIKE_NS
-        if before is not None and is_spike and self._piece.boot_ns - before.boot_ns >= SPIKE_NS:
+        spike_ns = self.contact.spike_ns
+        is_spike = at.boot_ns - self._piece.boot_ns < spike_ns
+        if before is not None and is_spike and self._piece.boot_ns - before.boot_ns >= spike_ns:
             self._cleared = before
         else:
             self._cleared = at
@@ -256,9 +280,9 @@ class Beam:
             yield Freed(self.name, broke, cleared)
             return
         whole = Blockage(self.name, broke, cleared, begin_ns, end_ns)
-        if whole.ns < BLOCKAGE_MIN_NS:
+        if whole.ns < self.contact.least_ns:
             return
-        if whole.ns < ARM_NS:
+        if whole.ns < self.contact.arm_ns:
             torso = self._torso
             if torso is not None and 2 * torso.ns >= 3 * whole.ns and _gap_ns(torso, whole) <= ARM_REACH_NS:
                 yield replace(whole, is_arm=True)

@@ -14,14 +14,16 @@ from typing import Any, ClassVar, Literal
 from gateway.clock import Clock
 from gateway.model import NS_PER_MS, NS_PER_S, Event, Fact, Instant, Reading, Stream, rfc3339
 from gateway.sensors import Driver, Kind, Surroundings
-from gateway.sensors.beams import Finding, FlickerBegan, FlickerEnded, Freed, Stuck
+from gateway.sensors.beams import BEAM, MAT, REED, TURNSTILE, Contact, Finding, FlickerBegan, FlickerEnded, Freed, Stuck
 from gateway.sensors.counting import Interval
-from gateway.sensors.passages import Doorway, Passage
+from gateway.sensors.passages import Direction, Doorway, Passage
 from gateway.units import Identifier, Pin, Seconds
 
 BeamName = Literal["outer", "inner", "only"]
 BEAMS: tuple[BeamName, ...] = ("outer", "inner", "only")
 DAY_S = 86_400.0
+Wiring = Literal["beam", "reed", "turnstile", "mat"]
+CONTACTS: Mapping[Wiring, Contact] = {"beam": BEAM, "reed": REED, "turnstile": TURNSTILE, "mat": MAT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,9 @@ class DoorSettings:
     """One `[[door]]`.
 
     `pull` and `broken_when` follow the sensor's wiring: most beam receivers are open collectors that pull the pin low
-    while the beam is broken.
+    while the beam is broken. `wiring` says what stands there: with "reed" a passage is the door opened and closed, with
+    "turnstile" each turn, on two pins `outer_pin` for who comes in and `inner_pin` for who goes out, with "mat" steps,
+    two zones as two beams. A closed contact is "broken" where it pulls the pin low.
     """
 
     id: Identifier
@@ -40,6 +44,7 @@ class DoorSettings:
     counted_every: Seconds = 15 * 60.0
     pull: Literal["up", "down", "floating"] = "up"
     broken_when: Literal["low", "high"] = "low"
+    wiring: Wiring = "beam"
 
     def __post_init__(self) -> None:
         is_single = self.beam_pin is not None
@@ -49,6 +54,8 @@ class DoorSettings:
             raise ValueError("give either outer_pin and inner_pin (two beams) or beam_pin (a single beam)")
         if self.outer_pin is not None and self.outer_pin == self.inner_pin:
             raise ValueError(f"outer_pin and inner_pin are both {self.outer_pin}; each beam needs a pin of its own")
+        if self.wiring == "reed" and not is_single:
+            raise ValueError('wiring "reed" takes beam_pin: one switch cannot tell the direction')
         if not 1.0 <= self.blocked_after_s <= 3600.0:
             raise ValueError("blocked_after_s must lie between 1 s and 1 h")
         if not 1.0 <= self.counted_every <= DAY_S:
@@ -150,7 +157,12 @@ class DoorInterpreter:
         self.faults = surroundings.faults
         remembered = surroundings.remembered
         self.totals = {way: int(remembered.get(f"{way}_total", 0)) for way in ("in", "out", "unknown")}
-        self._doorway = Doorway(settings.beams, int(settings.blocked_after_s * NS_PER_S))
+        ways: Mapping[str, Direction] = {}
+        if settings.wiring == "turnstile" and settings.beam_pin is None:
+            ways = {"outer": "in", "inner": "out"}
+        self._doorway = Doorway(
+            settings.beams, int(settings.blocked_after_s * NS_PER_S), CONTACTS[settings.wiring], ways
+        )
         self._interval: Interval | None = None
         self._count: Count | None = None
         self._ended: deque[Count] = deque()  # intervals that are over but for an undecided passage

@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Literal
 
 from gateway.model import NS_PER_MS, Instant
-from gateway.sensors.beams import Beam, Blockage, Finding, FlickerBegan, Stuck
+from gateway.sensors.beams import BEAM, Beam, Blockage, Contact, Finding, FlickerBegan, Stuck
 
 Direction = Literal["in", "out", "unknown"]
 
@@ -252,12 +253,19 @@ class Doorway:
     """The beams of one door: level changes in, passages and beam faults out.
 
     Call `advance(at)` before `change(.., at)`. With one beam every blockage is a passage of unknown direction; so it is
-    with two while the other one is out of service.
+    with two while the other one is out of service. `ways` is for contacts that tell the direction by themselves.
     """
 
-    def __init__(self, beams: tuple[str, ...], blocked_after_ns: int) -> None:
-        self.beams = {name: Beam(name, blocked_after_ns) for name in beams}
-        self.is_single = len(beams) == 1
+    def __init__(
+        self,
+        beams: tuple[str, ...],
+        blocked_after_ns: int,
+        contact: Contact = BEAM,
+        ways: Mapping[str, Direction] = MappingProxyType({}),
+    ) -> None:
+        self.beams = {name: Beam(name, blocked_after_ns, contact) for name in beams}
+        self.ways = ways
+        self.is_single = len(beams) == 1 or bool(ways)
         self._waiting: dict[str, list[Blockage]] = {name: [] for name in beams}
         self._ratios: deque[float] = deque(maxlen=9)
         self._evaluated_ns = -1
@@ -301,7 +309,7 @@ class Doorway:
                 if self._counts_alone(found):
                     if found.is_arm:
                         continue
-                    yield Passage("unknown", found.broke, found.cleared)
+                    yield Passage(self.ways.get(found.beam, "unknown"), found.broke, found.cleared)
                 else:
                     self._waiting[found.beam].append(found)
                 continue

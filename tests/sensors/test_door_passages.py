@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.model import NS_PER_MS, data_of
+from gateway.sensors.door import DoorSettings
 from tests.sensors.doors import Door, told
 
 SPACING_M = 0.08
@@ -226,6 +227,47 @@ class TestArms:
         door = Door().walks_in(1000).walks_in(4000).walks_in(7000)
         door.breaks("outer", 9000, 200).walks_out(9400, torso_ms=200, shift_ms=60)
         assert door.passages() == ["in", "in", "in", "out"]
+
+
+class TestOtherWirings:
+    def test_a_turnstile_tells_each_turn_and_its_way(self) -> None:
+        door = Door(wiring="turnstile")
+        for n, beam in enumerate(("outer", "outer", "inner", "outer")):
+            door.breaks(beam, 1000 + 500 * n, 12).breaks(beam, 1015 + 500 * n, 3)  # type: ignore[arg-type]
+        assert door.passages() == ["in", "in", "out", "in"]
+
+    def test_a_turnstile_with_one_contact_counts_turns_without_way(self) -> None:
+        door = Door(single=True, wiring="turnstile")
+        for n in range(5):
+            door.breaks("only", 1000 + 450 * n, 15)
+        assert door.passages() == ["unknown"] * 5
+
+    def test_a_door_that_slams_and_springs_back_was_opened_once(self) -> None:
+        door = Door(single=True, wiring="reed").breaks("only", 1000, 2500).breaks("only", 3600, 80)
+        (passed,) = told(door.plays(), "passed")
+        assert (passed["direction"], passed["duration_ms"]) == ("unknown", 2680)
+
+    def test_a_door_held_open_is_told(self) -> None:
+        door = Door(single=True, wiring="reed", blocked_after_s=60).breaks("only", 1000, 90_000)
+        events = door.plays()
+        assert told(events, "blocked") == [{"beam": "only"}]
+        assert told(events, "cleared") == [{"beam": "only", "blocked_ms": 90_000}]
+
+    def test_steps_on_a_mat_are_one_person_until_there_is_a_gap(self) -> None:
+        door = Door(single=True, wiring="mat")
+        for first_ms in (1000, 4000):
+            door.breaks("only", first_ms, 600).breaks("only", first_ms + 720, 600)
+        assert door.passages() == ["unknown"] * 2
+
+    def test_a_mat_of_two_zones_tells_the_direction(self) -> None:
+        door = Door(wiring="mat")
+        for at_ms, first, second in ((1000, "outer", "inner"), (6000, "inner", "outer")):
+            door.breaks(first, at_ms, 650).breaks(second, at_ms + 500, 650)  # type: ignore[arg-type]
+        assert door.passages() == ["in", "out"]
+
+    def test_a_reed_switch_cannot_tell_the_direction(self) -> None:
+        with pytest.raises(ValueError, match="reed"):
+            DoorSettings("d", outer_pin=4, inner_pin=5, wiring="reed")
 
 
 levels = st.lists(
