@@ -20,7 +20,7 @@ from gateway.errors import EXIT_GOOD
 )
 @configured
 @printing
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--damaged", is_flag=True, help="Take a damaged outbox too: what is lost is named at the next start.")
 @click.option("--again", is_flag=True, help="Take a card that is marked as adopted: that adoption was interrupted.")
 def adopt(config: tuple[Path, ...], as_json: bool, directory: Path, damaged: bool, again: bool) -> int:

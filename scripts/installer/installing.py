@@ -1,0 +1,328 @@
+"""The steps of `scripts/install`: verify, packages, a release beside the old one, files, switch, health, roll back.
+
+Law: until the link is switched nothing that runs is touched; whatever fails before leaves the old release running.
+After the switch either the new release answers, or the old one is back. An unfinished release has no stamp and is
+built anew by the next run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .place import (
+    HARDWARE_WATCHDOG,
+    HERE,
+    KERNEL_CLOCK,
+    OTHER_TIME_SERVICES,
+    OWN_FILES,
+    STAMP,
+    Failed,
+    Place,
+    comes_up,
+    digest,
+    files_of,
+    manifest_of,
+    say,
+    state_of,
+    this_python,
+    verify,
+)
+
+COMES_UP_WITHIN_S = 60.0
+STEADY_S = 5.0
+KEPT_RELEASES = 2  # the one that runs and the one before it
+BUILD_PACKAGES = ("python3-venv", "python3-dev", "gcc", "make", "pkg-config", "libglib2.0-dev", "libffi-dev")
+RUN_PACKAGES = ("bluez",)
+LGPIO_PACKAGES = ("python3-lgpio",)
+"""From Python 3.13 on PyPI has no wheel of lgpio; Raspberry Pi OS has the package."""
+
+
+class Source:
+    """What is installed: the source tree, or an unpacked bundle."""
+
+    def __init__(self, place: Place, folder: Path, python: str) -> None:
+        self.place, self.python = place, python
+        self.manifest = manifest_of(folder)
+        self.folder = folder if self.manifest is not None else folder.parent
+        self.python_version, self.machine = this_python(python)
+        self.system_packages = tuple(map(int, self.python_version.split("."))) >= (3, 13)
+
+    def check(self) -> None:
+        """Verify a bundle, and that it is for this machine; raises Failed before anything is touched."""
+        if self.manifest is None:
+            self.version = str(tomllib.loads((self.folder / "pyproject.toml").read_text())["project"]["version"])
+            return
+        count = verify(self.folder)
+        say(f"The bundle is whole: {count} files as they were made.")
+        self.version = str(self.manifest["version"])
+        wanted, here = (self.manifest["python"], self.manifest["machine"]), (self.python_version, self.machine)
+        if wanted != here:
+            raise Failed(
+                f"This bundle is for Python {wanted[0]} on {wanted[1]}; here is {here[0]} on {here[1]}. "
+                "Nothing was done. Make one on a machine like this: scripts/bundle"
+            )
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that decides what a release holds: equal ones need not be built again."""
+        parts = [self.python_version, self.machine]
+        if self.manifest is not None:
+            parts += [f"{path.name} {digest(path)}" for path in files_of(self.folder / "wheels")]
+        else:
+            tree = [self.folder / "pyproject.toml", *sorted((self.folder / "gateway").rglob("*"))]
+            tree = [path for path in tree if path.is_file() and "__pycache__" not in path.parts]
+            parts += [f"{path.relative_to(self.folder)} {digest(path)}" for path in tree]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def pip(self, release: Path, scratch: Path) -> list[str | Path]:
+        """Return the command that installs into a release; pip builds in a copy of the source tree, in `scratch`."""
+        if self.manifest is None:
+            traces = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
+            shutil.copytree(self.folder, scratch / "source", ignore=traces)
+            return [release / "bin/python", "-m", "pip", "install", "--quiet", f"{scratch / 'source'}[pi,bthome]"]
+        wheels = self.folder / "wheels"
+        command: list[str | Path] = [release / "bin/python", next(wheels.glob("pip-*.whl")) / "pip", "install"]
+        command += ["--quiet", "--no-index", "--only-binary", ":all:", "--find-links", wheels]
+        return [*command, f"store-gateway[{self.manifest['extras']}]=={self.version}"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Install or upgrade."""
+    options = parsed(arguments)
+    place = Place(options.root.resolve(), options.dry_run, options.systemctl)
+    if place.is_this_machine and not options.dry_run and os.geteuid() != 0:
+        raise Failed("Installing needs root: sudo " + " ".join(["scripts/install", *arguments]))
+    if platform.system() != "Linux":
+        raise Failed("The gateway runs on Linux.")
+    source = Source(place, HERE, options.python)
+    source.check()
+    packages(place, source)
+    before = place.release()
+    release = build(place, source)
+    judge_configuration(place, release)
+    own_files(place, source.folder / "systemd", options.hardware_watchdog)
+    first = configuration(place, release)
+    say(f"Switching {place.shown(place.current)} to {release.name}.")
+    place.link(place.current, Path("releases") / release.name)
+    place.link(
+        place.command, place.opt / "current/bin/gateway" if place.is_this_machine else place.current / "bin/gateway"
+    )
+    status = start(place, release, before, first, source.version, options.within, options.steady)
+    prune(place)
+    if status == 0:
+        doctor(place, release)
+        say("Done." if not place.dry_run else "Nothing was done: this was a dry run.")
+    return status
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="install", description="Install the gateway, or upgrade it in place.")
+    parser.add_argument("--root", type=Path, default=Path("/"), help="a folder that stands for the machine")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--python", default="/usr/bin/python3", help="the Python to use (default: %(default)s)")
+    parser.add_argument("--hardware-watchdog", action="store_true", help="restart the Pi when its kernel hangs")
+    parser.add_argument("--systemctl", default="", metavar="COMMAND", help="what to ask instead of this systemd")
+    parser.add_argument("--within", type=float, default=COMES_UP_WITHIN_S, help="seconds a new release has to answer")
+    parser.add_argument("--steady", type=float, default=STEADY_S, help="seconds after which it must still answer")
+    return parser.parse_args(arguments)
+
+
+def packages(place: Place, source: Source) -> None:
+    """Have the distribution's packages: few for a bundle, compilers too for the source tree."""
+    wanted = (*RUN_PACKAGES, *(LGPIO_PACKAGES if source.system_packages else ()))
+    if source.manifest is None:
+        wanted += BUILD_PACKAGES
+    if not place.is_this_machine:
+        say(f"Not this machine: no packages are installed (it needs {' '.join(wanted)}).")
+        return
+    if shutil.which("dpkg-query") is None:
+        say(f"No dpkg here: see yourself that there is {' '.join(wanted)}.")
+        return
+    missing = [name for name in wanted if not is_package_there(place, name)]
+    packed = sorted((source.folder / "debs").glob("*.deb")) if source.manifest is not None else []
+    if not missing:
+        return
+    say(f"Installing packages: {' '.join(missing)}.")
+    if place.dry_run:
+        return
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    if packed:
+        place.run("dpkg", "--install", *packed)
+        missing = [name for name in missing if not is_package_there(place, name)]
+    if not missing:
+        return
+    command = ("apt-get", "install", "-y", "--no-install-recommends", *missing)
+    try:
+        if place.run(*command, check=False).returncode:
+            place.run("apt-get", "update", check=False)
+            place.run(*command)
+    except Failed as failed:
+        if source.manifest is None:
+            raise
+        say(f"{failed}\nGoing on without {' '.join(missing)}: what needs them will say so (gateway doctor).")
+
+
+def is_package_there(place: Place, name: str) -> bool:
+    done = place.run("dpkg-query", "--show", "--showformat=${Status}", name, check=False)
+    return done.stdout.endswith("ok installed")
+
+
+def build(place: Place, source: Source) -> Path:
+    """Build the release beside the others, or find it built; returns its folder."""
+    fingerprint = source.fingerprint()
+    here = place.release()
+    if here is not None and stamp_of(here).get("fingerprint") == fingerprint:
+        say(f"Release {here.name} is already installed.")
+        return here
+    release = place.releases / source.version
+    count = 1
+    while (release / STAMP).is_file():
+        count += 1
+        release = place.releases / f"{source.version}-{count}"
+    say(f"Building release {release.name} in {place.shown(release)}.")
+    if place.dry_run:
+        return release
+    shutil.rmtree(release, ignore_errors=True)
+    release.parent.mkdir(parents=True, exist_ok=True)
+    environment: list[str | Path] = [source.python, "-m", "venv"]
+    environment += ["--system-site-packages"] if source.system_packages else []
+    environment += ["--without-pip"] if source.manifest is not None else []
+    try:
+        place.run(*environment, release)
+        with tempfile.TemporaryDirectory() as scratch:
+            place.run(*source.pip(release, Path(scratch)))
+        said = place.run(release / "bin/gateway", "--version").stdout.split()[-1]
+        if said != source.version:
+            raise Failed(f"What was built says that it is version {said}, not {source.version}.")
+        place.run(release / "bin/python", "-m", "compileall", "-q", release / "lib", check=False)
+    except Failed as failed:
+        shutil.rmtree(release, ignore_errors=True)
+        raise Failed(f"The release could not be built; what is installed was not touched.\n{failed}") from None
+    shutil.copytree(source.folder / "systemd", release / "systemd")
+    stamp = {"version": source.version, "fingerprint": fingerprint}
+    (release / STAMP).write_text(json.dumps(stamp) + "\n")
+    os.sync()
+    return release
+
+
+def stamp_of(release: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((release / STAMP).read_text())
+    return found
+
+
+def judge_configuration(place: Place, release: Path) -> None:
+    """Let the new release read the configuration that is there: refused now is better than refused when it runs."""
+    if place.dry_run or not place.configuration.is_file():
+        return
+    done = place.run(release / "bin/gateway", "config", "check", "--config", place.configuration, check=False)
+    if done.returncode:
+        found = f"The new release does not take {place.shown(place.configuration)}; nothing was switched."
+        raise Failed(f"{found}\n{done.stderr.strip()}")
+
+
+def own_files(place: Place, folder: Path, hardware_watchdog: bool = False) -> None:
+    """Put unit, user, folders and device rules in place, and let systemd take them; a release keeps its own of them."""
+    changed = [place.write(place.root / to, (folder / name).read_bytes()) for name, to in OWN_FILES.items()]
+    if any((place.root / service).exists() for service in OTHER_TIME_SERVICES):
+        changed.append(place.write(place.root / KERNEL_CLOCK, (folder / "kernel-clock.conf").read_bytes()))
+    elif (place.root / KERNEL_CLOCK).exists():
+        place.remove(place.root / KERNEL_CLOCK)
+        changed.append(True)
+    if hardware_watchdog:
+        place.write(place.root / HARDWARE_WATCHDOG, (folder / "hardware-watchdog.conf").read_bytes())
+    if place.is_this_machine and not place.dry_run:
+        place.run("systemd-sysusers")
+        (place.root / "etc/gateway").mkdir(mode=0o750, exist_ok=True)
+        place.run("udevadm", "control", "--reload", check=False)
+        place.run("udevadm", "trigger", "--subsystem-match=gpio", "--subsystem-match=spidev", check=False)
+    elif not place.is_this_machine:
+        say("Not this machine: no user is made (systemd-sysusers makes it from gateway.sysusers).")
+    if any(changed):
+        place.ask_systemd("daemon-reload")
+
+
+def configuration(place: Place, release: Path) -> bool:
+    """Write a configuration to fill in where there is none; True where it was written."""
+    path = place.configuration
+    first = not path.exists()
+    if first:
+        example = b"" if place.dry_run else place.run(release / "bin/gateway", "config", "example").stdout.encode()
+        place.write(path, example, 0o640)
+    if place.is_this_machine and not place.dry_run:
+        place.run("systemd-tmpfiles", "--create", OWN_FILES["gateway.tmpfiles"].rpartition("/")[2])
+    return first
+
+
+def start(
+    place: Place, release: Path, before: Path | None, first: bool, version: str, within_s: float, steady_s: float
+) -> int:
+    """Start the release, or say how to; roll back to `before` where it does not come up. Returns the exit status."""
+    if place.systemd() is None:
+        say("There is no systemd to ask here: nothing is started. By hand: gateway run")
+        return 0
+    if place.dry_run:
+        say("Starting the daemon and asking whether it runs.")
+        return 0
+    place.ask_systemd("enable", "gateway.service")
+    if first:
+        say(f"Fill in {place.shown(place.configuration)}, then: sudo systemctl start gateway")
+        return 0
+    link_before = (state_of(before, place.configuration) or {}).get("link", {}).get("up") if before else None
+    say("Restarting the daemon.")
+    place.ask_systemd("restart", "gateway.service")
+    trouble = comes_up(release, place.configuration, version, within_s, steady_s)
+    if not trouble:
+        say(f"Version {version} runs.")
+        link = (state_of(release, place.configuration) or {}).get("link", {})
+        if link_before and not link.get("up"):
+            say(f"Its link is not up yet ({link.get('reason')}); it was before. See: gateway status")
+        return 0
+    if before is None or before == release:
+        say(f"The daemon does not run: {trouble}. See: journalctl --unit=gateway; gateway doctor")
+        return 1
+    say(f"Version {version} does not come up: {trouble}. Going back to {before.name}.")
+    place.link(place.current, Path("releases") / before.name)
+    own_files(place, before / "systemd")
+    place.ask_systemd("restart", "gateway.service")
+    shutil.rmtree(release, ignore_errors=True)
+    old = str(stamp_of(before)["version"])
+    still = comes_up(before, place.configuration, old, within_s, steady_s)
+    said = f"The old version {old} runs again." if not still else f"The old version does not run either: {still}."
+    say(f"{said} The upgrade was taken back; see: journalctl --unit=gateway")
+    return 1
+
+
+def prune(place: Place) -> None:
+    """Remove what is neither the release that runs nor the one before it, and what was never finished."""
+    current = place.release()
+    if current is None or place.dry_run:
+        return
+    found = [path for path in place.releases.iterdir() if path.is_dir() and path != current]
+    whole = sorted(
+        (path for path in found if (path / STAMP).is_file()), key=lambda path: (path / STAMP).stat().st_mtime
+    )
+    kept = whole[-(KEPT_RELEASES - 1) :]
+    for path in found:
+        if path not in kept:
+            place.remove(path)
+
+
+def doctor(place: Place, release: Path) -> None:
+    """Let the doctor look, as the daemon's user where there is one."""
+    if place.dry_run:
+        return
+    command: list[str | Path] = [release / "bin/gateway", "doctor", "--config", place.configuration]
+    if place.is_this_machine and shutil.which("runuser"):
+        command = ["runuser", "-u", "gateway", "--", *command]
+    say("\nThe doctor says:")
+    sys.stdout.write(place.run(*command, check=False).stdout)

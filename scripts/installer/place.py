@@ -1,0 +1,258 @@
+"""What `install`, `uninstall` and `bundle` share: where things lie, plain words, and what systemd is asked.
+
+Only the standard library: it runs on a machine where nothing is installed yet, from the source tree or from a bundle.
+Law: everything that is done to the machine is said in a sentence first; with `dry_run` it is only said. With a `root`
+other than `/` nothing outside it is touched: no packages, no user, and no systemd but one that is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent.parent
+"""Where the scripts lie: `scripts/` of the source tree, or the top of a bundle."""
+PYTHON_LEAST = (3, 11)
+STAMP = "installed.json"
+"""Written last into a release: one without it was never finished."""
+SUMS = "SHA256SUMS"
+MANIFEST = "bundle.json"
+
+OWN_FILES = {
+    "gateway.service": "etc/systemd/system/gateway.service",
+    "gateway.sysusers": "usr/lib/sysusers.d/gateway.conf",
+    "gateway.tmpfiles": "usr/lib/tmpfiles.d/gateway.conf",
+    "gateway.rules": "usr/lib/udev/rules.d/60-gateway.rules",
+}
+KERNEL_CLOCK = "etc/systemd/system/gateway.service.d/kernel-clock.conf"
+HARDWARE_WATCHDOG = "etc/systemd/system.conf.d/gateway-watchdog.conf"
+OTHER_TIME_SERVICES = ("usr/sbin/chronyd", "usr/sbin/ntpd")
+
+
+class Failed(Exception):
+    """It cannot be done; the message says why and what to do."""
+
+
+def say(words: str) -> None:
+    """Tell the person who installs."""
+    print(words, flush=True)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A machine, or a folder that stands for one, and where the gateway lies on it."""
+
+    root: Path = Path("/")
+    dry_run: bool = False
+    systemctl: str = ""
+
+    @property
+    def is_this_machine(self) -> bool:
+        return self.root == Path("/")
+
+    @property
+    def opt(self) -> Path:
+        return self.root / "opt/gateway"
+
+    @property
+    def releases(self) -> Path:
+        return self.opt / "releases"
+
+    @property
+    def current(self) -> Path:
+        """The link that says which release runs."""
+        return self.opt / "current"
+
+    @property
+    def command(self) -> Path:
+        return self.root / "usr/local/bin/gateway"
+
+    @property
+    def configuration(self) -> Path:
+        return self.root / "etc/gateway/gateway.toml"
+
+    @property
+    def state(self) -> Path:
+        """Outbox, calibrations, keys."""
+        return self.root / "var/lib/gateway"
+
+    def release(self) -> Path | None:
+        """Return the release that `current` names, None where nothing is installed."""
+        found = self.releases / os.readlink(self.current).rpartition("/")[2] if self.current.is_symlink() else None
+        return found if found is not None and (found / STAMP).is_file() else None
+
+    def shown(self, path: Path) -> str:
+        """Write a path as it is on the machine."""
+        return str(path) if self.is_this_machine else f"{self.root.name}:/{path.relative_to(self.root)}"
+
+    def run(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a program quietly; raises Failed with its last words. Not for a dry run."""
+        words = [str(word) for word in command]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            raise Failed(f"{words[0]} cannot be run: {error.strerror}.") from None
+        if check and done.returncode:
+            last = "\n  ".join((done.stderr or done.stdout).strip().splitlines()[-4:])
+            raise Failed(f"{shlex.join(words)} ended with {done.returncode}:\n  {last}")
+        return done
+
+    def systemd(self) -> list[str] | None:
+        """Return how systemd is asked here, None where there is none to ask."""
+        if self.systemctl:
+            return shlex.split(self.systemctl)
+        here = self.is_this_machine and Path("/run/systemd/system").is_dir() and shutil.which("systemctl")
+        return ["systemctl"] if here else None
+
+    def ask_systemd(self, *words: str, check: bool = False) -> bool:
+        """Ask systemd for something; True where it did it, False where it did not or is not here."""
+        command = self.systemd()
+        if command is None or self.dry_run:
+            return False
+        return self.run(*command, *words, check=check).returncode == 0
+
+    def write(self, path: Path, content: bytes, mode: int = 0o644) -> bool:
+        """Put a file in place at once, whole; True where it differed."""
+        if path.is_file() and path.read_bytes() == content:
+            return False
+        say(f"{'Changing' if path.exists() else 'Writing'} {self.shown(path)}.")
+        if not self.dry_run:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f".{path.name}.new")
+            fresh.write_bytes(content)
+            fresh.chmod(mode)
+            os.replace(fresh, path)
+        return True
+
+    def link(self, path: Path, to: str | Path) -> None:
+        """Point a link elsewhere in one step: at each moment it leads to the old place or the new one."""
+        if self.dry_run:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(to)
+        os.replace(fresh, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def remove(self, path: Path) -> None:
+        """Take a file, a link or a folder away; one that is not there is no error."""
+        if not path.exists() and not path.is_symlink():
+            return
+        say(f"Removing {self.shown(path)}.")
+        if self.dry_run:
+            return
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def state_of(release: Path, configuration: Path) -> dict[str, Any] | None:
+    """Ask the running daemon through a release's own command; None where none answers."""
+    command = [str(release / "bin/gateway"), "status", "--json", "--config", str(configuration)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        found: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return found if found.get("running") else None
+
+
+def comes_up(release: Path, configuration: Path, version: str, within_s: float, steady_s: float) -> str:
+    """Wait until the daemon of this version answers, and still does `steady_s` later; return "" or what was wrong."""
+    until = time.monotonic() + within_s
+    found: dict[str, Any] | None = None
+    while time.monotonic() < until:
+        found = state_of(release, configuration)
+        if found is not None and found.get("version") == version:
+            break
+        time.sleep(0.5)
+    else:
+        if found is None:
+            return f"it did not answer within {within_s:g} s"
+        return f"version {found.get('version')} answers, not {version}"
+    boot_ms = found.get("uptime_ms", 0)
+    time.sleep(steady_s)
+    again = state_of(release, configuration)
+    if again is None or again.get("version") != version or again.get("uptime_ms", 0) < boot_ms:
+        return f"it answered once, and {steady_s:g} s later no more"
+    epochs = {found.get("outbox", {}).get("epoch"), again.get("outbox", {}).get("epoch")}
+    return "" if len(epochs) == 1 else f"it restarted by itself within {steady_s:g} s"
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """Yield every file of a bundle but the list of their sums, in order."""
+    yield from sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+
+
+def verify(folder: Path) -> int:
+    """Check every file of a bundle by its sum, and that there is none more or less; returns how many. Raises Failed."""
+    try:
+        lines = (folder / SUMS).read_text().splitlines()
+    except OSError as error:
+        raise Failed(
+            f"This bundle has no list of sums ({folder / SUMS}: {error.strerror}). Nothing was done."
+        ) from None
+    wanted = {name: sum_ for sum_, _, name in (line.partition("  ") for line in lines)}
+    there = {path.relative_to(folder).as_posix(): path for path in files_of(folder) if "__pycache__" not in path.parts}
+    wrong = [f"{name} is missing" for name in sorted(wanted.keys() - there.keys())]
+    wrong += [f"{name} is not in the list" for name in sorted(there.keys() - wanted.keys())]
+    wrong += [
+        f"{name} is damaged" for name in sorted(wanted.keys() & there.keys()) if digest(there[name]) != wanted[name]
+    ]
+    if wrong:
+        shown = "\n  ".join(wrong[:5])
+        raise Failed(f"This bundle is not as it was made; nothing was done:\n  {shown}\nCopy it again.")
+    return len(there)
+
+
+def manifest_of(folder: Path) -> dict[str, Any] | None:
+    """Return what a bundle is for (`version`, `python`, `machine`); None in the source tree."""
+    path = folder / MANIFEST
+    found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return found
+
+
+def this_python(python: str) -> tuple[str, str]:
+    """Return the version ("3.11") and machine ("aarch64", "armv7l") of an interpreter; raises Failed if too old."""
+    code = "import sys, sysconfig; print('%d.%d' % sys.version_info[:2], sysconfig.get_platform().split('-', 1)[1])"
+    try:
+        said = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError):
+        raise Failed(f"{python} does not run; name a Python with --python.") from None
+    if tuple(map(int, said[0].split("."))) < PYTHON_LEAST:
+        raise Failed(f"{python} is Python {said[0]}; 3.11 or newer is needed (Raspberry Pi OS Bookworm or newer).")
+    return said[0], said[1]
+
+
+def ended(main: Sequence[str], function: Any) -> int:
+    """Run a script's `function(arguments)`; what fails is said in words. Returns the exit status."""
+    try:
+        return int(function(main))
+    except Failed as failed:
+        print(f"{failed}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped. What is half done is taken up again by the next run.", file=sys.stderr)
+        return 130
