@@ -25,7 +25,15 @@ from zoneinfo import ZoneInfo
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from gateway.config.file import Document, Location, Mistake, Origin, lay_over, parse, read, shown
-from gateway.config.mistakes import broker_mistakes, pins_as_written, repeated_ids, shared_pins, too_deep, translated
+from gateway.config.mistakes import (
+    broker_mistakes,
+    pins_as_written,
+    repeated_ids,
+    shared_pins,
+    too_deep,
+    too_long,
+    translated,
+)
 from gateway.config.overlay import read_ordered
 from gateway.config.words import annotation_at, did_you_mean, stand_in
 from gateway.errors import ConfigurationError
@@ -232,9 +240,21 @@ def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]
         told = {"broker", *(mistake.key for mistake in in_detail)}
         mistakes = [mistake for mistake in mistakes if mistake.key not in told] + in_detail
     elif (broker := sections["broker"]) is not None:
-        slashes_max = PROFILES[broker.profile].topic_slashes_max
-        if slashes_max is not None:
-            mistakes += too_deep(document, broker.topic_prefix, slashes_max + 1, broker.profile)
+        profile = PROFILES[broker.profile]
+        if profile.topic_slashes_max is not None:
+            mistakes += too_deep(document, broker.topic_prefix, profile.topic_slashes_max + 1, broker.profile)
+        if (site := sections["site"]) is not None:
+            subject = max((s.id for _, s in sensors if s is not None), key=len, default="gateway")
+            topic = f"{broker.topic_prefix}/v1/{site.store}/{site.gateway}/event/gateway/{subject}"
+            names: dict[Location, tuple[str, str, int | None]] = {
+                ("broker", "client_id"): (
+                    "the client id",
+                    broker.client_id or f"{site.store}.{site.gateway}",
+                    profile.client_id_max,
+                ),
+                ("broker", "topic_prefix"): ("the longest topic", topic, profile.topic_bytes_max),
+            }
+            mistakes += too_long(document, names, broker.profile)
     mistakes += repeated_ids(document, by_table)
     mistakes += shared_pins(document, pins)
     if mistakes:

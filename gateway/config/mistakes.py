@@ -187,6 +187,16 @@ PREFIX_SEGMENTS_BELOW_PREFIX = 6
 """`{prefix}/v1/{store}/{gateway}/event/{area}/{subject}`: what the gateway adds to the prefix."""
 
 
+def too_long(
+    document: Document, names: Mapping[Location, tuple[str, str, int | None]], profile: str
+) -> Iterator[Mistake]:
+    """Yield a mistake where a name (what it is, its text, its limit) is longer than the service of `profile` takes."""
+    for at, (what, text, bytes_max) in names.items():
+        if bytes_max is not None and len(text.encode()) > bytes_max:
+            found = f"{what} {shown(text)} has {len(text.encode())} bytes"
+            yield document.mistake(at, found, f"at most {bytes_max} bytes with profile {shown(profile)}")
+
+
 def too_deep(document: Document, prefix: str, segments_max: int, profile: str) -> Iterator[Mistake]:
     """Yield a mistake where a topic would have more segments than the service of `profile` takes."""
     room = segments_max - PREFIX_SEGMENTS_BELOW_PREFIX

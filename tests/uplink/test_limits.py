@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from gateway.config import loads
+from gateway.errors import ConfigurationError
 from gateway.model import NS_PER_MS, NS_PER_S, LinkDown
 from gateway.uplink import BrokerSettings, Endpoint
 from gateway.uplink.backoff import Backoff
@@ -203,3 +205,21 @@ def test_a_configured_version_is_never_changed(fixed: str) -> None:
     asked = choice({}, fixed)
     assert not asked.down(LinkDown(1, "", "", connack=0x84, had_connack=True), "5")
     assert asked.protocol(0) == fixed
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (f'client_id = "{"c" * 129}"', "client_id"),
+        ('topic_prefix = "a/b/c"', "topic_prefix"),
+        (f'topic_prefix = "{"p" * 240}"', "topic_prefix"),
+    ],
+)
+@pytest.mark.parametrize("profile", ["aws-iot", "azure-event-grid"])
+def test_names_that_a_service_does_not_take_are_mistakes_of_the_configuration(
+    profile: str, more: str, named: str
+) -> None:
+    text = f'[site]\nstore = "0042"\ngateway = "front"\n[broker]\nurl = "mqtts://h"\nprofile = "{profile}"\n'
+    assert loads(text).broker.profile == profile
+    with pytest.raises(ConfigurationError, match=named):
+        loads(text + more)

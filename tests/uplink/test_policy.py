@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from random import Random
+from typing import Any
 
 import pytest
 
 from gateway.model import NS_PER_S, STREAMS, Entry, LinkDown, Message, Stream
 from gateway.uplink import BrokerSettings
 from gateway.uplink.lanes import runs
+from gateway.uplink.profiles import PROFILES
 from tests.uplink.weather import Sky, Weather, events_of
 
 LIVE_FIRST = BrokerSettings(url="mqtt://broker.test")
@@ -349,6 +351,33 @@ def test_a_profile_limits_the_rate_and_the_window() -> None:
     sky.drain(120)
     took_s = (sky.now.boot_ns - began) / NS_PER_S
     assert 22 < took_s < 27, "8 messages a second: 80 % of what the service allows"
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+@pytest.mark.parametrize("lanes", ["live-first", "in-order"])
+def test_no_profile_is_ever_exceeded(name: Any, lanes: Any) -> None:
+    profile = PROFILES[name]
+    sky = Sky(23, BrokerSettings(url="mqtt://broker.test", profile=name, resync=lanes, inflight_max=2000))
+    sky.record("beacon", 3000)
+    sky.outbox.passed(sky.now, note="x" * 1_200_000)
+    sky.record("beacon", 10)
+    sky.restart()
+    assert sky.run(20, lambda: sky.uplink.status().up)
+    sent_before, began = len(sky.sent), sky.now.boot_ns
+    sky.record("door", 200)
+    sky.run(30)
+    took_s = (sky.now.boot_ns - began) / NS_PER_S
+    sent = [message for _, message in sky.sent[sent_before:]]
+    burst = 1  # a second's worth may have been saved up
+    if profile.messages_per_s is not None:
+        assert len(sent) <= 0.8 * profile.messages_per_s * (took_s + burst)
+    if profile.bytes_per_s is not None:
+        assert sum(len(message.payload) for message in sent) <= 0.8 * profile.bytes_per_s * (took_s + burst)
+    assert sky.under_way_max <= min(2000, profile.inflight_max or 2000)
+    if profile.payload_bytes_max is not None:
+        assert all(len(message.payload) <= profile.payload_bytes_max for message in sent)
+        sky.drain(600)
+        assert len(sky.outbox.refused) == 1, "what can never be sent is named, the rest flows"
 
 
 def test_nothing_is_sent_before_the_link_is_up_nor_after_it_is_down() -> None:
