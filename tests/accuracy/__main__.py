@@ -136,7 +136,7 @@ def markdown(table: Table, now: datetime) -> str:
         f"{effort.seeds} seeds a scene, each {effort.people} people, {effort.visits} visits at a shelf, "
         f"{min(IDLE_SEEDS, effort.seeds)} shelves idle for {effort.idle_days:g} days each; mean ± half of "
         "the 95 % confidence interval over seeds. All of it is simulated: made-up but physical scenes, no field "
-        "measurement. The parameters and seeds of this table are not those that the interpreters were developed against.",
+        "measurement. The parameters and seeds of this table are not those that the interpreters were made with.",
     ]
     for kind, title in TITLES.items():
         rows = {scene.split("/", 1)[1]: row for scene, row in table.scenes.items() if scene.startswith(f"{kind}/")}

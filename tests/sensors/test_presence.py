@@ -234,3 +234,13 @@ class TestMemory:
         arrived = [change.key for change in room.told if isinstance(change, Arrived)]
         left = [change.key for change in room.told if isinstance(change, Left)]
         assert left == arrived[:90]
+
+
+def test_a_burst_shares_its_fading_and_is_one_sample() -> None:
+    """Three channels' reports of one advertising event come within milliseconds, and say one thing between them."""
+    room = Room().stays(0, 20, rssi_at(2))
+    for n in range(20):
+        room.hear(20 + n, rssi_at(12))
+        for echo in range(1, 8):
+            room.hear(20 + n + 0.02 * echo, rssi_at(2))
+    assert [(from_, to) for from_, to, _ in room.moves()] == [("near", "far")]
