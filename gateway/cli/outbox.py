@@ -1,4 +1,7 @@
-"""`gateway outbox`: look into the outbox on the disk, also while the daemon runs. Nothing here writes to it."""
+"""`gateway outbox`: look into the outbox on the disk, also while the daemon runs. Nothing here writes to it.
+
+The verbs that check, mend, carry and reckon are in `outbox_care` and `outbox_journey`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from gateway.cli.outbox_care import estimate, repair, verify
+from gateway.cli.outbox_journey import export, import_
 from gateway.cli.verb import VerbGroup, ago, configured, console, load, printing, say_json, size, table
 from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError
 from gateway.model import NS_PER_MS, STREAMS, Entry, Stream
@@ -135,46 +140,34 @@ def query(expression: str, config: tuple[Path, ...], as_json: bool, stream: str 
     return EXIT_GOOD if found else EXIT_FAILED
 
 
-@outbox.command(example="gateway outbox verify")
+@outbox.command(example="gateway outbox refused --json | jq .event.id")
 @configured
 @printing
-def verify(config: tuple[Path, ...], as_json: bool) -> int:
-    """Check every record on the disk. Exit status 1 where something is damaged or missing."""
-    configuration = load(config)
-    reader = reader_of(configuration)
-    damages = list(reader.verify())
+def refused(config: tuple[Path, ...], as_json: bool) -> int:
+    """What the broker refused for good, and why. With --json: one JSON object a line."""
+    reader = reader_of(load(config))
+    lines = list(reader.refused())
     if as_json:
-        say_json({"outbox": reader.id, "damages": [dataclasses.asdict(damage) for damage in damages]})
-    elif damages:
-        console().print(table(("file", "offset", "what"), [tuple(dataclasses.astuple(damage)) for damage in damages]))
-    else:
-        kept = sum(reader.backlog(stream) for stream in STREAMS)
-        click.echo(f"outbox {reader.id}: good, {kept} entries wait")
-    return EXIT_FAILED if damages else EXIT_GOOD
-
-
-@outbox.command(example="gateway outbox export --output backlog.jsonl")
-@configured
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: standard output.")
-@click.option("--stream", type=STREAM, help="Only this one.")
-@click.option("--json", "as_json", is_flag=True, help="JSON Lines: what is written in any case.")
-def export(config: tuple[Path, ...], output: Path | None, stream: str | None, as_json: bool) -> int:
-    """Write every waiting entry's envelope, one JSON object a line. The outbox keeps them."""
-    configuration = load(config)
-    reader = reader_of(configuration)
-    count = 0
-    try:
-        with click.open_file(str(output or "-"), "wb") as file:
-            for name in _streams(stream):
-                for entry in reader.entries(name):
-                    file.write(envelope(configuration, reader, entry) + b"\n")
-                    count += 1
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise GatewayError(f"{output} cannot be written: {error.strerror}", "name another with --output") from None
-    click.echo(f"{count} entries", err=True)
+        for line in lines:
+            click.echo(line)
+        return EXIT_GOOD
+    if not lines:
+        click.echo("nothing was refused")
+        return EXIT_GOOD
+    rows = []
+    for line in lines:
+        try:
+            about = json.loads(line)
+            event = about["event"]
+            rows.append((about["id"], about["refused"], event.get("type", ""), event.get("subject", ""), about["why"]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            rows.append(("", "", "", "", f"a line of {len(line)} bytes that cannot be read"))
+    console().print(table(("id", "when", "type", "subject", "why"), rows))
     return EXIT_GOOD
+
+
+for verb in (verify, repair, estimate, export, import_):
+    outbox.add_command(verb)
 
 
 def reader_of(configuration: Configuration) -> OutboxReader:

@@ -230,6 +230,10 @@ class Outbox:
         saved: dict[str, Any] = json.loads(self._saver.synced.text)
         return saved
 
+    def hold_memory(self) -> None:
+        """Leave the saved memory as it is, to the end: for one who repairs, and does not know what was recorded."""
+        self._upkeep.opening = True
+
     def save_soon(self) -> None:
         """Let state and memory be saved and synced with the next step."""
         self._saver.wanted = True
@@ -252,8 +256,9 @@ class Outbox:
         self.commit(now)
         self._upkeep.wait(now, lambda: self.idle() or self._committer.trouble is not None)
         if self._upkeep.found is None and self._committer.trouble is None:
-            self._saver.snapshot(self.memory, now.boot_ns)
-            self._upkeep.save(synced=True, clean=self.idle())
+            if not self._upkeep.opening:
+                self._saver.snapshot(self.memory, now.boot_ns)
+            self._upkeep.save(synced=True, clean=self.idle() and (self.clean or not self._upkeep.opening))
             self._upkeep.wait(now, lambda: not self._upkeep.jobs_open)
         for log in self._logs.values():
             if log.active is not None and not log.busy:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tinydb.queries import QueryLike
 from tinydb.table import Document
@@ -18,11 +18,12 @@ from tinydb.table import Document
 from gateway.disk import Disk, RealDisk
 from gateway.errors import OutboxUnusable
 from gateway.model import STREAMS, Entry, Stream
+from gateway.outbox.estimate import RATE_S_MIN, StreamRate
 from gateway.outbox.intervals import NUMBER_MAX
 from gateway.outbox.outbox import REFUSED_NAME
 from gateway.outbox.reading import everything, read_entries
 from gateway.outbox.record import Damage, Scan, salt
-from gateway.outbox.recovery import find_outbox
+from gateway.outbox.recovery import find_outbox, read_header
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import SLOT_BYTES, STATE_NAME, decode_state
 from gateway.outbox.status import Positions
@@ -57,6 +58,7 @@ class OutboxReader:
         self.counters = dict(found.state.counters)
         self.memory = dict(found.state.memory)
         self._logs = found.logs
+        self._ends = {torn.segment.path: torn.end for torn in found.torn}
 
     def positions(self, stream: Stream) -> Positions:
         """Return where the stream stands: as of the last synced or un-synced state, and all that is recorded."""
@@ -107,6 +109,24 @@ class OutboxReader:
                             total += self._disk.size(os.path.join(directory, name))
         return total
 
+    def stream_bytes(self, stream: Stream) -> int:
+        """Return what the stream's files take on the disk, in bytes."""
+        return self._logs[stream].bytes()
+
+    def rate(self, stream: Stream, wall_ns: int) -> StreamRate | None:
+        """Return how fast the stream has grown since its oldest file was begun; None where no clock can tell."""
+        log = self._logs[stream]
+        for index, segment in enumerate(log.segments):
+            about = read_header(self._disk, segment.path)
+            if about is None or about.get("clock") != "synced":
+                continue
+            seconds = wall_ns / 1e9 - int(about["created_ms"]) / 1e3
+            if seconds < RATE_S_MIN:
+                return None
+            size = sum(self._ends.get(other.path, other.size_bytes) for other in log.segments[index:])
+            return StreamRate((log.durable - segment.base + 1) / seconds, size / seconds, seconds)
+        return None
+
     def set_aside(self) -> list[str]:
         """Return the damaged files that were set aside."""
         found = []
@@ -127,14 +147,22 @@ class OutboxReader:
                 finally:
                     self._disk.close(fd)
 
-    def verify(self) -> Iterator[Damage]:
-        """Check every record, header and state slot; yield what is damaged or missing, with file and offset."""
+    def files(self) -> int:
+        """Return how many segments there are."""
+        return sum(len(log.segments) for log in self._logs.values())
+
+    def verify(self, checked: Callable[[], None] = lambda: None) -> Iterator[Damage]:
+        """Check every record, header and state slot; yield what is damaged or missing, with file and offset.
+
+        `checked` is called after each segment.
+        """
         for path in self.set_aside():
             yield Damage(path, 0, "the file was damaged and has been set aside")
         yield from self._verify_state()
         for log in self._logs.values():
             for index, segment in enumerate(log.segments):
                 yield from self._verify_segment(log, segment, index)
+                checked()
 
     def _verify_state(self) -> Iterator[Damage]:
         path = os.path.join(self.directory, STATE_NAME)
