@@ -8,17 +8,22 @@ import tomllib
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from gpiozero.pins.pi import PiBoardInfo
 
+from gateway import header
 from gateway.sensors import kinds
+from scripts.drawings import drawings, parts_of
 
 ROOT = Path(__file__).resolve().parent.parent
 HARDWARE = ROOT / "hardware"
 BOARDS = sorted((HARDWARE / "boards").glob("*.toml"))
 SENSORS = sorted((HARDWARE / "sensors").glob("*.toml"))
 WIRINGS = sorted((HARDWARE / "wiring").glob("*.md"))
+DRAWN = sorted((HARDWARE / "wiring").glob("*.toml"))
+DRAWINGS = sorted((HARDWARE / "wiring").glob("*.svg"))
 RECORDINGS = sorted((HARDWARE / "recordings").glob("*.jsonl"))
 HEADER = tomllib.loads((HARDWARE / "header.toml").read_text())
 PINS = {pin["pin"]: pin for pin in HEADER["pins"]}
@@ -61,7 +66,7 @@ def every_file() -> list[Path]:
 
 @pytest.mark.parametrize("path", every_file(), ids=lambda path: path.relative_to(HARDWARE).as_posix())
 def test_every_file_is_of_a_kind_that_is_checked(path: Path) -> None:
-    checked = {*BOARDS, *SENSORS, *WIRINGS, *RECORDINGS}
+    checked = {*BOARDS, *SENSORS, *WIRINGS, *DRAWN, *DRAWINGS, *RECORDINGS}
     single = {HARDWARE / name for name in ("header.toml", "materials.toml", "wheels.toml", "README.md")}
     assert path in checked | single
     assert path.read_text().strip()
@@ -214,6 +219,43 @@ def test_converter_speaks_3_3_volts(path: Path) -> None:
     assert not any("VDD (logic)" in row["goes to"] for row in table(path) if row["signal"] == "5V")
     assert supply
     assert "3.3 V rule" in path.read_text()
+
+
+def test_every_wiring_is_drawn_and_every_drawing_is_current() -> None:
+    found = dict(drawings())
+    assert [path.stem for path in DRAWN] == [path.stem for path in WIRINGS]
+    assert sorted(found) == DRAWINGS
+    for path, text in found.items():
+        assert path.read_text() == text, f"{path.name} is not current: run scripts/drawings.py"
+
+
+@pytest.mark.parametrize("path", DRAWN, ids=stem)
+def test_drawing_wires_the_pins_of_the_table(path: Path) -> None:
+    rows = {int(row["pin"]): row for row in table(path.with_suffix(".md"))}
+    _, parts, _ = parts_of(path)
+    terminals = [terminal for part in parts for terminal in part.terminals]
+    assert sorted(terminal.pin for terminal in terminals) == sorted(rows)
+    for terminal in terminals:
+        row = rows[terminal.pin]
+        assert (terminal.wire is None) == row["goes to"].startswith("nothing"), f"pin {terminal.pin}"
+        assert row["wire"] in (terminal.wire, "-"), f"pin {terminal.pin}"
+
+
+def test_drawn_header_is_the_one_of_the_table() -> None:
+    assert [header.signal(number) for number in range(1, 41)] == [signal(PINS[number]) for number in range(1, 41)]
+
+
+def test_no_wire_crosses_a_pin_and_each_ends_at_its_terminal() -> None:
+    text = header.drawing("<&>", [header.Part("p", tuple(header.Terminal("t", pin, "blue") for pin in range(1, 41)))])
+    root = ElementTree.fromstring(text)
+    paths = [path.attrib["d"] for path in root.iter("{http://www.w3.org/2000/svg}path")]
+    assert len(set(paths)) == 40
+    lanes = [int(re.findall(r"V (\d+) H", path)[0]) for path in paths if " V " in path]
+    rows = {header.TOP + row * header.PITCH for row in range(20)}
+    assert all(min(abs(lane - row) for row in rows) > header.PIN // 2 for lane in lanes)
+    for wrong in ({"pin": 41, "wire": "blue"}, {"pin": 1, "wire": "plaid"}):
+        with pytest.raises(ValueError, match="found"):
+            header.Terminal("t", **wrong)  # type: ignore[arg-type]
 
 
 def test_materials_say_what_they_are_for() -> None:

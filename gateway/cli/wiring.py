@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gateway.cli.verb import Verb, configured, console, load, printing, say_json
-from gateway.errors import EXIT_GOOD
+from gateway.errors import EXIT_GOOD, GatewayError
+from gateway.header import CYCLE, HEADER, Part, Terminal, drawing
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
 
-HEADER: tuple[str | int, ...] = (
-    *("3V3", "5V", 2, "5V", 3, "GND", 4, 14, "GND", 15),
-    *(17, 18, 27, "GND", 22, 23, "3V3", 24, 10, "GND"),
-    *(9, 25, 11, 8, "GND", 7, 0, 1, 5, "GND"),
-    *(6, 12, 13, "GND", 19, 16, 26, 20, "GND", 21),
-)
-"""Pins 1 to 40 of every Pi since the B+: a supply, or a BCM number. `hardware/header.toml` has the whole table."""
 
-
-@click.command(cls=Verb, example="gateway wiring --config gateway.toml")
+@click.command(cls=Verb, example="gateway wiring --svg wiring.svg")
 @configured
 @printing
-def wiring(config: tuple[Path, ...], as_json: bool) -> int:
+@click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="Write a drawing for the store's folder.")
+def wiring(config: tuple[Path, ...], as_json: bool, svg: Path | None) -> int:
     """The header of this board with every configured pin. Pin 1 is at the end beside the SD card."""
     configuration = load(config)
     users = users_of(configuration)
+    if svg is not None:
+        _write(svg, svg_of(configuration))
     if as_json:
         found = [
             {"pin": pin, **({"bcm": what} if isinstance(what, int) else {"power": what}), "user": users.get(what)}
@@ -47,6 +44,30 @@ def users_of(configuration: Configuration) -> dict[Any, str]:
         for kind, settings in configuration.sensors
         for key, pin in kind.pins(settings).items()
     }
+
+
+def svg_of(configuration: Configuration) -> str:
+    """Return the drawing (SVG) of the header with every configured pin, a box for each sensor."""
+    colours = itertools.cycle(CYCLE)
+    parts = []
+    for kind, settings in configuration.sensors:
+        terminals = tuple(
+            Terminal(key.removesuffix("_pin").replace("_", " "), HEADER.index(pin) + 1, next(colours))
+            for key, pin in kind.pins(settings).items()
+        )
+        if terminals:
+            parts.append(Part(f"{kind.table} {settings.id}", terminals))
+    site = configuration.site
+    notes = ("Supplies and ground: see hardware/wiring. A pin takes 3.3 V, never 5 V.",)
+    return drawing(f"Store {site.store}, gateway {site.gateway}", parts, notes)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise GatewayError(f"{path} cannot be written: {error.strerror}", "name another with --svg") from None
+    click.echo(f"drawn in {path}", err=True)
 
 
 def _draw(users: dict[Any, str]) -> None:

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import click
 import pytest
@@ -16,10 +17,10 @@ from click.testing import CliRunner, Result
 
 from gateway import __version__
 from gateway.cli import VERBS, gateway
-from gateway.cli.wiring import HEADER
 from gateway.config import load
 from gateway.control import ControlServer
 from gateway.errors import OutboxUnusable
+from gateway.header import HEADER
 
 DOOR = '[[door]]\nid = "entrance"\nouter_pin = 17\ninner_pin = 27\n'
 
@@ -232,6 +233,17 @@ def test_wiring_shows_each_configured_pin(write_configuration: Any) -> None:
     assert "entrance.outer_pin GPIO17 (11)" in line
     pins = json.loads(call("wiring", "--config", path, "--json").stdout)["pins"]
     assert {"pin": 13, "bcm": 27, "user": "entrance.inner_pin"} in pins
+
+
+def test_wiring_is_drawn_with_a_box_for_each_sensor(write_configuration: Any, tmp_path: Path) -> None:
+    path = write_configuration('[[door]]\nid = "entrance"\nouter_pin = 17\ninner_pin = 27\n')
+    assert call("wiring", "--config", path, "--svg", tmp_path / "wiring.svg").exit_code == 0
+    drawn = ElementTree.fromstring((tmp_path / "wiring.svg").read_text())
+    words = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"door entrance", "outer  -  pin 11, GPIO17", "inner  -  pin 13, GPIO27"} <= set(words)
+    refused = call("wiring", "--config", path, "--svg", tmp_path / "no" / "such.svg")
+    assert refused.exit_code == 1
+    assert "--svg" in refused.output + refused.stderr
 
 
 def test_the_header_is_that_of_the_hardwares_facts() -> None:
