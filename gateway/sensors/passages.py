@@ -269,10 +269,13 @@ class Doorway:
         self._waiting: dict[str, list[Blockage]] = {name: [] for name in beams}
         self._ratios: deque[float] = deque(maxlen=9)
         self._evaluated_ns = -1
+        self._due_ns: int | None = None
+        self._is_due_known = True  # asked several times a reading, and changed by few
 
     def change(self, beam: str, broken: bool, at: Instant) -> Iterator[Passage | Finding]:
         """Take a beam's level; levels may be repeated."""
         findings = list(self.beams[beam].change(broken, at))
+        self._is_due_known = False
         yield from self._take(findings, at.boot_ns)
         yield from self.advance(at.boot_ns)
 
@@ -290,6 +293,11 @@ class Doorway:
 
     def due_ns(self) -> int | None:
         """Return when `advance` next has something to decide."""
+        if not self._is_due_known:
+            self._due_ns, self._is_due_known = self._find_due_ns(), True
+        return self._due_ns
+
+    def _find_due_ns(self) -> int | None:
         dues = [due for beam in self.beams.values() if (due := beam.due_ns()) is not None]
         for blockages in self._waiting.values():
             ends = (blockage.cleared.boot_ns + PAIR_GAP_NS for blockage in blockages)
@@ -304,6 +312,11 @@ class Doorway:
         return min(ends, default=None)
 
     def _take(self, findings: list[Finding], now_ns: int, *, is_last: bool = False) -> Iterator[Passage | Finding]:
+        yield from self._taken(findings, now_ns, is_last=is_last)
+        self._is_due_known = False
+
+    def _taken(self, findings: list[Finding], now_ns: int, *, is_last: bool) -> Iterator[Passage | Finding]:
+        self._is_due_known = False
         for found in findings:
             if isinstance(found, Blockage):
                 if self._counts_alone(found):
