@@ -1,17 +1,24 @@
-"""What sending costs: `python -m tests.bench.uplink`. Client CPU an event on mosquitto over loopback, all in one run.
+"""What sending costs: `python -m tests.bench.uplink [--quick] [--json] [--write]`.
 
-Bare paho (`loop_start`, a window of 100) is the measure; the gateway's events include the policy, the envelope and the
-acknowledgement of an outbox in memory. Ratios count, not the absolute figures.
+Client CPU an event on mosquitto over loopback, all in one run. Bare paho (`loop_start`, a window of 100) is the
+measure, with and without the content type that the contract wants; mosquitto_pub shows what C needs. The gateway's
+events include the policy, the envelope and the acknowledgement of an outbox in memory. Ratios count, not the absolute
+figures.
 """
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import json
 import resource
+import shutil
+import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from paho.mqtt.client import Client
@@ -27,25 +34,53 @@ from tests.uplink.shop import Shop
 
 SINGLES = 20_000
 BATCHED = 300_000
+QUICKER = 5
 WINDOW = 100
 EXTRA = ("max_inflight_messages 65535",)
+RESULTS = Path(__file__).parent / "results" / "uplink.md"
 
 
-def cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One publisher: events a second, microseconds of CPU an event."""
+
+    publisher: str
+    per_s: float
+    cpu_us: float
+
+
+def cpu_s(whose: int) -> float:
+    used = resource.getrusage(whose)
     return used.ru_utime + used.ru_stime
 
 
-def measured(name: str, events: int, work: Callable[[], None]) -> float:
-    """Run the work; print and return microseconds of CPU an event."""
-    cpu, wall = cpu_s(), time.perf_counter()
+def measured(name: str, events: int, work: Callable[[], None], whose: int = resource.RUSAGE_SELF) -> Row:
+    """Run the work and time it."""
+    cpu, wall = cpu_s(whose), time.perf_counter()
     work()
-    cpu, wall = cpu_s() - cpu, time.perf_counter() - wall
-    print(f"{name:34} {events / wall:10,.0f} events/s {cpu / events * 1e6:8.2f} us CPU an event")
-    return cpu / events * 1e6
+    cpu, wall = cpu_s(whose) - cpu, time.perf_counter() - wall
+    return Row(name, events / wall, cpu / events * 1e6)
 
 
-def bare_paho(broker: Mosquitto, typed: bool) -> float:
+def mosquitto_pub(broker: Mosquitto, events: int) -> Row:
+    """The C client, one line a message."""
+    program = shutil.which("mosquitto_pub")
+    assert program is not None
+    command = [program, "-p", str(broker.port), "-V", "5", "-q", "1", "-l", "-t", "stores/v1/0042/front/event/door/a"]
+    lines = (b"x" * 420 + b"\n") * events
+    return measured(
+        "mosquitto_pub -l",
+        events,
+        lambda: void(subprocess.run(command, input=lines, check=True)),
+        resource.RUSAGE_CHILDREN,
+    )
+
+
+def void(value: object) -> None:
+    """Take a value and return nothing."""
+
+
+def bare_paho(broker: Mosquitto, events: int, typed: bool) -> Row:
     """A loop over `publish`. `typed` says the content type of each message, as the contract wants it."""
     slots = threading.Semaphore(WINDOW)
     client = Client(CallbackAPIVersion.VERSION2, "bare", protocol=MQTTProtocolVersion.MQTTv5)
@@ -56,7 +91,7 @@ def bare_paho(broker: Mosquitto, typed: bool) -> float:
     payload = b"x" * 420
 
     def work() -> None:
-        for _ in range(SINGLES):
+        for _ in range(events):
             slots.acquire()
             properties = None
             if typed:
@@ -66,13 +101,13 @@ def bare_paho(broker: Mosquitto, typed: bool) -> float:
         for _ in range(WINDOW):
             slots.acquire()
 
-    took = measured(f"bare paho, {'content type' if typed else 'no properties'}", SINGLES, work)
+    took = measured(f"bare paho, {'content type' if typed else 'no properties'}", events, work)
     client.disconnect()
     client.loop_stop()
     return took
 
 
-def gateway(broker: Mosquitto, name: str, events: int, resync: str, compression: str = "none") -> float:
+def gateway(broker: Mosquitto, name: str, events: int, resync: str, compression: str = "none") -> Row:
     settings = BrokerSettings(
         url=broker.url,
         inflight_max=WINDOW,
@@ -92,14 +127,45 @@ def gateway(broker: Mosquitto, name: str, events: int, resync: str, compression:
     return took
 
 
-def main() -> None:
+def rows(quicker: int) -> list[Row]:
+    """Measure all."""
+    singles, batched = SINGLES // quicker, BATCHED // quicker
     with tempfile.TemporaryDirectory() as directory, mosquitto(Path(directory), extra=EXTRA) as broker:
-        bare = bare_paho(broker, typed=False)
-        typed = bare_paho(broker, typed=True)
-        single = gateway(broker, "gateway, single events", SINGLES, "in-order")
-        gateway(broker, "gateway, batches", BATCHED, "live-first")
-        gateway(broker, "gateway, batches, gzip", BATCHED, "live-first", "gzip")
-        print(f"single events / bare paho: {single / bare:.2f}; with its content type: {single / typed:.2f}")
+        return [
+            bare_paho(broker, singles, typed=False),
+            bare_paho(broker, singles, typed=True),
+            gateway(broker, "gateway, single events", singles, "in-order"),
+            gateway(broker, "gateway, batches", batched, "live-first"),
+            gateway(broker, "gateway, batches, gzip", batched, "live-first", "gzip"),
+            *([mosquitto_pub(broker, singles)] if shutil.which("mosquitto_pub") else []),
+        ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What sending costs the client.")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", action="store_true", help="keep the table in results/uplink.md")
+    asked = parser.parse_args()
+    found = rows(QUICKER if asked.quick else 1)
+    if asked.json:
+        print(json.dumps([asdict(row) for row in found]))
+        return
+    bare, typed, single = (row.cpu_us for row in found[:3])
+    lines = [
+        f"## {datetime.datetime.now(datetime.UTC):%Y-%m-%d}: what sending costs the client",
+        "",
+        "| publisher | events/s | CPU us/event |",
+        "| --- | ---: | ---: |",
+        *(f"| {row.publisher} | {row.per_s:,.0f} | {row.cpu_us:.1f} |" for row in found),
+        "",
+        f"Single events against bare paho: {single / bare:.2f}; with the content type: {single / typed:.2f}.",
+    ]
+    print("\n".join(lines))
+    if asked.write:
+        RESULTS.parent.mkdir(exist_ok=True)
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n\n")
 
 
 if __name__ == "__main__":
