@@ -34,8 +34,11 @@ class NoExport(GatewayError):
 @configured
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="The same as FILE.")
 @click.option("--stream", type=click.Choice(STREAMS), help="Only this one.")
-@click.option("--json", "as_json", is_flag=True, help="JSON Lines: what is written in any case.")
-def export(file: Path | None, config: tuple[Path, ...], output: Path | None, stream: str | None, as_json: bool) -> int:
+@click.option("--tinydb", is_flag=True, help="One file for stock TinyDB instead, a table a stream.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines: what is written without --tinydb.")
+def export(
+    file: Path | None, config: tuple[Path, ...], output: Path | None, stream: str | None, tinydb: bool, as_json: bool
+) -> int:
     """Write every waiting entry's envelope to FILE (or standard output), one JSON object a line. The outbox keeps them.
 
     A time that is still unsynced stays so. `gateway outbox import` on another gateway brings them home.
@@ -50,11 +53,16 @@ def export(file: Path | None, config: tuple[Path, ...], output: Path | None, str
     try:
         with click.open_file(str(target or "-"), "wb") as lines, progress_bar() as progress:
             task = progress.add_task("entries", total=sum(reader.backlog(name) for name in names))
-            for name in names:
-                for entry in reader.entries(name):
-                    lines.write(envelope(configuration, reader, entry) + b"\n")
+            for table, name in enumerate(names):
+                if tinydb:
+                    lines.write(b'%b"%b":{' % (b"}," if table else b"{", name.encode()))
+                for index, entry in enumerate(reader.entries(name)):
+                    event = envelope(configuration, reader, entry)
+                    key = b'%b\n"%d":' % (b"," if index else b"", entry.sequence) if tinydb else b""
+                    lines.write(key + event + (b"" if tinydb else b"\n"))
                     count += 1
                     progress.advance(task)
+            lines.write(b"}}\n" if tinydb else b"")
     except BrokenPipeError:
         raise
     except OSError as error:

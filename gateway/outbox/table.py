@@ -80,6 +80,11 @@ class OutboxSource:
         return sequence
 
     def done(self, stream: Stream, sequence: int) -> None:
+        """Acknowledge; what is not durable yet is committed before, and refused where the disk takes its time."""
+        if sequence > self._outbox.positions(stream).recorded_through:
+            self._outbox.commit(self._outbox.now)
+            if sequence > self._outbox.positions(stream).recorded_through:
+                raise GatewayError(f"entry {sequence} is not durable yet", "remove it when `idle` says so")
         self._outbox.acknowledge(stream, sequence, sequence)
 
 

@@ -142,6 +142,17 @@ def test_the_backlog_of_a_dead_gateway_comes_home_under_its_own_names(path: Path
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_the_backlog_as_a_file_for_stock_tinydb(path: Path, tmp_path: Path) -> None:
+    from tinydb import TinyDB, where
+
+    place = tmp_path / "backlog.json"
+    assert call("outbox", "export", place, "--tinydb", "--config", path).exit_code == 0
+    with TinyDB(place, access_mode="r") as database:
+        assert database.tables() == {"door", "shelf", "beacon", "gateway"}
+        assert database.table("door").count(where("data").direction == "in") == 20
+        assert [document.doc_id for document in database.table("door")] == list(range(1, 41))
+
+
 def test_import_sends_nothing_of_a_file_that_is_no_export(path: Path, tmp_path: Path) -> None:
     backlog = tmp_path / "backlog.jsonl"
     call("outbox", "export", backlog, "--config", path)
