@@ -17,6 +17,8 @@ BYTES_CEILING = 1024 * 1024  # 20,000 plain events a second at 100 ms
 GROW_SLACK_NS = 30 * NS_PER_MS
 SHRINK_SLACK_NS = 60 * NS_PER_MS
 SHORTEST_OVER_NS = 300 * NS_PER_S  # two such halves; shorter, and a queue that stands is soon taken for the line
+LATE_NS = NS_PER_S
+"""Late in itself: who connects when the queue stands already takes it for the line. No pause by this alone."""
 PAUSE_ROUND_TRIPS = 8  # so that backfill keeps a tenth of its pace
 PAUSE_MAX_NS = 20 * NS_PER_S
 
@@ -57,8 +59,9 @@ class ByteWindow:
         if self._fixed is not None:
             return
         shortest = min(half for half in self._halves if half is not None)
-        if took > 2 * shortest + SHRINK_SLACK_NS:
-            if self.size == BYTES_FLOOR:
+        is_slower = took > 2 * shortest + SHRINK_SLACK_NS
+        if is_slower or took > LATE_NS:
+            if is_slower and self.size == BYTES_FLOOR:
                 self.pause_ns = min(PAUSE_MAX_NS, PAUSE_ROUND_TRIPS * took)
             if sent_ns >= self._calm_until_ns:  # one halving for all that was under way when it began
                 self._calm_until_ns = now_ns
