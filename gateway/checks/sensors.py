@@ -104,7 +104,7 @@ def _radio(kind: Kind[Any], settings: Any) -> Iterator[Check]:
             "sensors", name, "failed", f"{settings.adapter} is switched off ({blocked})", why, advice, "bluetooth.off"
         )
         return
-    if not _may_scan():
+    if settings.driver != "bleak" and not _may_scan():  # BlueZ scans for us
         found = "this user may not scan: it lacks the capabilities CAP_NET_ADMIN and CAP_NET_RAW"
         advice = "the unit gateway.service gives them to the daemon; for this check use sudo"
         yield Check("sensors", name, "warning", found, why, advice, "bluetooth.no_permission")
