@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import random
+import shutil
 from pathlib import Path
 
 import pytest
 
+from gateway import wire
+from gateway.assembly import World, assemble
 from gateway.checks import Check, board, examined
+from gateway.config import loads
+from gateway.disk import RealDisk
+from gateway.engine import Engine
 from gateway.health import Machine, Shutdown, is_read_only, last_reboot, look
+from gateway.model import Instant, Order
+from gateway.outbox import InlineWriter
+from gateway.status import health_of
 
 FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 CARD = "sys/block/mmcblk0/device"
@@ -176,6 +187,50 @@ def test_reasons_of_the_last_reboot(pi: Board) -> None:
     pi.says("sys/fs/pstore/dmesg-ramoops-0", "Oops")
     assert last_reboot(pi.look().trace, "unclean") == "panic"
     assert_helps(pi.checks("unclean")["last start"])
+
+
+class Booted:
+    """A clock of one boot."""
+
+    def __init__(self, bootid: str) -> None:
+        self.bootid = bootid
+
+    def now(self) -> Instant:
+        return Instant(10**9, 1_795_000_000 * 10**9)
+
+
+class NoLink:
+    def obey(self, order: Order) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def started(outbox: Path, bootid: str, machine: Machine) -> tuple[Engine, str | None]:
+    """Start an engine in a boot; return it, and the last reboot as its health event tells it."""
+    configuration = loads(f'[site]\nstore = "0042"\ngateway = "front"\n[outbox]\ndirectory = "{outbox}"\n')
+    disk, clock = RealDisk(), Booted(bootid)
+    world = World(clock, disk, lambda wake: InlineWriter(disk), lambda *rest: NoLink(), random.Random(1))
+    engine = assemble(configuration, world, lambda identity, now: None)
+    data = json.loads(wire.record(health_of(engine, machine, clock.now()), bootid))["data"]
+    return engine, data.get("last_reboot")
+
+
+def test_health_event_tells_how_the_machine_was_left(pi: Board, tmp_path: Path) -> None:
+    machine = pi.look()
+    first, reboot = started(tmp_path / "outbox", "aaaaaaaa", machine)
+    assert reboot is None, "a first start has nothing before it"
+    first.outbox.close(first.clock.now())
+    second, reboot = started(tmp_path / "outbox", "bbbbbbbb", machine)
+    assert reboot == "ordered"
+    shutil.copytree(tmp_path / "outbox", tmp_path / "cut")  # what a card holds when the plug is pulled now
+    second.outbox.close(second.clock.now())
+    third, reboot = started(tmp_path / "cut", "cccccccc", machine)
+    assert reboot == "unclean"
+    third.outbox.close(third.clock.now())
+    again, reboot = started(tmp_path / "cut", "cccccccc", machine)
+    assert reboot == "unclean", "a restart of the daemon is not one of the machine"
+    again.outbox.close(again.clock.now())
+    assert board.shutdown_of(tmp_path / "cut") == "unclean"
 
 
 def test_the_doctor_looks_at_this_machine_in_any_case(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.checks import Check, Examination, Result
+from gateway.clock import kernel_says_synced
 from gateway.config import Configuration
 from gateway.control import ANSWER_WITHIN_S, ask
 from gateway.errors import Unavailable
@@ -33,6 +34,7 @@ def _daemon(configuration: Configuration) -> Iterator[Check]:
         advice = "restart it to take the files' one: systemctl restart gateway"
         why = "what you see in the files is not what is in force"
         yield Check("daemon", "configuration", "warning", found, why, advice, "daemon.other_configuration")
+    yield from clock_seen(status.get("clock"), kernel_says_synced())
     yield _link(status.get("link", {}), status.get("outbox", {}))
     outbox = status.get("outbox", {})
     if outbox.get("degraded"):
@@ -42,6 +44,16 @@ def _daemon(configuration: Configuration) -> Iterator[Check]:
         yield Check("daemon", "outbox", "failed", found, why, advice, "outbox.degraded")
     for sensor, known in status.get("sensors", {}).items():
         yield _sensor(sensor, known)
+
+
+def clock_seen(daemon: str | None, kernel: bool | None) -> Iterator[Check]:
+    """Warn where the kernel says here that the clock is synchronised, and the daemon in its unit does not trust it."""
+    if daemon != "unsynced" or not kernel:
+        return
+    found = "the clock is synchronised, and the daemon cannot see it"
+    why = "its events stay marked unsynced: under ProtectClock it believes systemd-timesyncd's mark alone"
+    advice = "where chrony or ntpd keeps the time: run scripts/install again, or put systemd/kernel-clock.conf in place"
+    yield Check("daemon", "clock", "warning", found, why, advice, "daemon.clock_unseen")
 
 
 def _link(link: dict[str, Any], outbox: dict[str, Any]) -> Check:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from gateway.checks import Check, Examination, broker, examined, machine, sensors
+from gateway.checks import Check, Examination, broker, daemon, examined, machine, sensors
 from gateway.cli import gateway
 from gateway.clock import SystemClock
 from gateway.config import Configuration, load, loads
@@ -239,6 +239,14 @@ def test_what_the_daemon_says(write_configuration: Any, tmp_path: Path, monkeypa
         "entrance": "sensor.flickering",
     }
     assert "nothing listens (tcp.refused)" in found["link"].found
+
+
+def test_a_daemon_that_cannot_see_that_the_clock_is_synchronised() -> None:
+    [found] = daemon.clock_seen("unsynced", True)
+    assert found.code == "daemon.clock_unseen"
+    assert_helps(found)
+    for told, kernel in (("unsynced", False), ("unsynced", None), ("synced", True), (None, True)):
+        assert not list(daemon.clock_seen(told, kernel))
 
 
 def test_every_finding_that_is_not_well_says_why_and_what_to_do(write_configuration: Any) -> None:
