@@ -6,6 +6,9 @@ import fcntl
 import json
 import os
 import random
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from click.testing import CliRunner
 
 from gateway.adoption import MARK, AdoptionRefused, adopt, refuse_adopted
 from gateway.assembly import World, assemble
+from gateway.card_image import ImageUnusable, system_in
 from gateway.cli import gateway
 from gateway.config import Configuration, loads
 from gateway.disk import RealDisk
@@ -209,3 +213,68 @@ def test_the_verb_says_what_was_taken_and_what_never_to_do(card: Path, tmp_path:
     again = CliRunner().invoke(gateway, ["adopt", str(card), "--config", str(config)])
     assert again.exit_code == 1
     assert "--again" in again.output
+
+
+# From a copy of the card.
+
+
+def entry(kind: int, first: int, count: int) -> bytes:
+    """One entry of an MBR."""
+    return bytes([0, 0, 0, 0, kind, 0, 0, 0]) + first.to_bytes(4, "little") + count.to_bytes(4, "little")
+
+
+def table(*entries: bytes) -> bytes:
+    return b"\0" * 446 + b"".join(entries).ljust(64, b"\0") + b"\x55\xaa"
+
+
+def test_the_system_of_a_card_is_its_largest_linux_partition(tmp_path: Path) -> None:
+    image = tmp_path / "card.img"
+    image.write_bytes(table(entry(0x0C, 1, 50), entry(0x83, 8, 4), entry(0x83, 16, 8)).ljust(24 * 512, b"\0"))
+    assert system_in(image) == (16 * 512, 8 * 512)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(b"", "no Linux partition"), (b"\xff" * 4096, "no Linux"), (table(entry(0x83, 8, 4)), "cut short")],
+    ids=["empty", "noise", "short"],
+)
+def test_an_image_that_is_none(tmp_path: Path, content: bytes, found: str) -> None:
+    image = tmp_path / "card.img"
+    image.write_bytes(content)
+    with pytest.raises(ImageUnusable, match=found):
+        system_in(image)
+    with pytest.raises(ImageUnusable, match="cannot be read"):
+        system_in(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("partitioned", [True, False], ids=["card", "partition"])
+def test_a_card_is_adopted_from_its_image(
+    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partitioned: bool
+) -> None:
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs root and mkfs.ext4")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    image, config = tmp_path / "card.img", tmp_path / "gateway.toml"
+    offset = 1 << 20 if partitioned else 0
+    image.write_bytes(table(entry(0x0C, 1, 8), entry(0x83, 2048, 32 << 11)) if partitioned else b"")
+    os.truncate(image, offset + (32 << 20))
+    made = ["mkfs.ext4", "-q", "-d", str(card), "-E", f"offset={offset}", str(image), "32M"]
+    subprocess.run(made, check=True, capture_output=True)
+    config.write_text(f'[site]\nstore = "0042"\ngateway = "front"\n[outbox]\ndirectory = "{tmp_path}/new/outbox"\n')
+    done = CliRunner().invoke(gateway, ["adopt", "--from-image", str(image), "--config", str(config)])
+    if "loop" in done.output and done.exit_code:
+        pytest.skip(f"no loop devices here: {done.output}")
+    assert done.exit_code == 0, done.output
+    assert "not yet sent: 6 door" in done.output
+    assert "destroy it" in done.output
+    assert "aisle-3" in done.output
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text(), "unmounted again"
+    again = CliRunner().invoke(gateway, ["adopt", "--from-image", str(image), "--config", str(config)])
+    assert again.exit_code == 1, "the copy is marked"
+
+
+def test_one_card_is_named_not_two_and_not_none(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text('[site]\nstore = "0042"\n')
+    for words in ([], ["somewhere", "--from-image", "card.img"]):
+        assert CliRunner().invoke(gateway, ["adopt", *words, "--config", str(config)]).exit_code == 2

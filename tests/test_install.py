@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.installer.place import SUMS, Failed, Place, digest, files_of, verify
+from scripts.installer.installing import to_go_back_to
+from scripts.installer.place import CAME_UP, STAMP, SUMS, Failed, Place, digest, files_of, verify
 from tests.uplink.brokers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,6 +129,20 @@ def test_the_link_is_switched_at_once(pi: Pi) -> None:
         assert os.readlink(place.current) == f"releases/{name}"
     assert [path.name for path in place.opt.iterdir() if path.name.startswith(".")] == []
     assert place.release() is None, "a release without its stamp was never finished"
+
+
+def test_what_is_gone_back_to_after_an_interrupted_upgrade(pi: Pi) -> None:
+    old, new, unfinished = (pi.place.releases / name for name in ("1", "2", "3"))
+    for number, release in enumerate((old, new)):
+        release.mkdir(parents=True)
+        (release / STAMP).write_text("{}")
+        os.utime(release / STAMP, (number, number))
+    unfinished.mkdir()
+    assert to_go_back_to(pi.place, new, old) == old
+    assert to_go_back_to(pi.place, new, None) is None, "the first install"
+    assert to_go_back_to(pi.place, new, new) == old, "switched to, and never asked"
+    (new / CAME_UP).touch()
+    assert to_go_back_to(pi.place, new, new) is None, "it ran before: a rerun changes nothing about it"
 
 
 def packed(folder: Path) -> Path:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .place import (
+    CAME_UP,
     HARDWARE_WATCHDOG,
     HERE,
     KERNEL_CLOCK,
@@ -117,6 +118,7 @@ def main(arguments: Sequence[str]) -> int:
     place.link(
         place.command, place.opt / "current/bin/gateway" if place.is_this_machine else place.current / "bin/gateway"
     )
+    before = to_go_back_to(place, release, before)
     status = start(place, release, before, first, source.version, options.within, options.steady)
     prune(place)
     if status == 0:
@@ -263,6 +265,20 @@ def configuration(place: Place, release: Path) -> bool:
     return first
 
 
+def to_go_back_to(place: Place, release: Path, before: Path | None) -> Path | None:
+    """Return the release to go back to if this one does not come up, None where there is none or no reason to.
+
+    Where the last run was interrupted after its switch, this release is there already and has never come up: then the
+    newest other one that is whole. One that came up before is not to blame if its daemon does not run now.
+    """
+    if before != release:
+        return before
+    if before is None or (release / CAME_UP).exists() or not place.releases.is_dir():
+        return None
+    whole = [path for path in place.releases.iterdir() if path != release and (path / STAMP).is_file()]
+    return max(whole, key=lambda path: (path / STAMP).stat().st_mtime, default=None)
+
+
 def start(
     place: Place, release: Path, before: Path | None, first: bool, version: str, within_s: float, steady_s: float
 ) -> int:
@@ -283,11 +299,12 @@ def start(
     trouble = comes_up(release, place.configuration, version, within_s, steady_s)
     if not trouble:
         say(f"Version {version} runs.")
+        (release / CAME_UP).touch()
         link = (state_of(release, place.configuration) or {}).get("link", {})
         if link_before and not link.get("up"):
             say(f"Its link is not up yet ({link.get('reason')}); it was before. See: gateway status")
         return 0
-    if before is None or before == release:
+    if before is None:
         say(f"The daemon does not run: {trouble}. See: journalctl --unit=gateway; gateway doctor")
         return 1
     say(f"Version {version} does not come up: {trouble}. Going back to {before.name}.")

@@ -12,10 +12,12 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ HERE = Path(__file__).resolve().parent.parent
 PYTHON_LEAST = (3, 11)
 STAMP = "installed.json"
 """Written last into a release: one without it was never finished."""
+CAME_UP = "came-up"
+"""Written into a release when its daemon has answered after the switch."""
 SUMS = "SHA256SUMS"
 MANIFEST = "bundle.json"
 
@@ -44,8 +48,9 @@ class Failed(Exception):
 
 
 def say(words: str) -> None:
-    """Tell the person who installs."""
-    print(words, flush=True)
+    """Tell the person who installs; one who went away (a lost ssh) stops nothing half-way."""
+    with suppress(BrokenPipeError):
+        print(words, flush=True)
 
 
 @dataclass(frozen=True)
@@ -248,6 +253,7 @@ def this_python(python: str) -> tuple[str, str]:
 
 def ended(main: Sequence[str], function: Any) -> int:
     """Run a script's `function(arguments)`; what fails is said in words. Returns the exit status."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost ssh must not leave an upgrade half-way
     try:
         return int(function(main))
     except Failed as failed:
