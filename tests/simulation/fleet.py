@@ -338,7 +338,7 @@ def main() -> None:
         for function in (return_of, paho_return_of)
         if not (function is paho_return_of and outage_s > LONGEST_S)
     ]
-    drains = [traffic_of(20 if asked.quick else 100, 10_000, outage_s, 420.0) for outage_s in outages_s[:2]]
+    drains = [traffic_of(20 if asked.quick else 100, 10_000, outage_s, 1200.0) for outage_s in outages_s[:2]]
     if asked.json:
         print(json.dumps({"returns": [asdict(one) for one in returns], "drains": [asdict(one) for one in drains]}))
         return
