@@ -193,6 +193,11 @@ class Scan:
             self._damaged(at, f"{len(tail)} bytes of a record that was not finished")
 
     def _line(self, raw: bytes, at: int, end: int) -> Record | tuple[Record, ...]:
+        sequence = self._first
+        payload = payload_at(raw, 0, len(raw), sequence, self._seed) if sequence <= self._last else None
+        if payload is not None:  # the next number in its place: no need to look for it
+            self._first, self.end, self.clean = sequence + 1, end, True
+            return Record(sequence, payload, end)
         record = self._record(raw, end)
         if record is not None:
             return record

@@ -89,6 +89,7 @@ def at_backlog(count: int, names: list[str], rounds: int) -> list[dict[str, Any]
             for name, queue in queues.items():
                 if "TinyDB" in name and index >= 3:
                     continue
+                os.sync()  # nobody pays for what the one before has left dirty
                 times[name][0].append(timed_us(queue.append, 1))
                 if name != "append + fsync":
                     times[name][1].append(timed_us(queue.deliver, 1))
@@ -103,18 +104,32 @@ def at_backlog(count: int, names: list[str], rounds: int) -> list[dict[str, Any]
 OPENING = """
 import json, os, sys, time
 from pathlib import Path
-from tests.bench.queues import NOW, Ours
+from gateway.disk import RealDisk
+from gateway.outbox import Outbox, OutboxSettings, ThreadWriter
+from tests.bench.queues import NOW, OURS_BYTES_MAX, Ours
+from tests.outbox.histories import describe_loss
 def rss(): return int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+disk = RealDisk()
 before = rss()
+writer = ThreadWriter(disk)
 began = time.perf_counter()
-ours = Ours(Path(sys.argv[1]))
+chosen = OutboxSettings(bytes_max=OURS_BYTES_MAX)
+outbox = Outbox.open(sys.argv[1] + '/o', chosen, disk, writer, NOW, describe_loss)
 opened = time.perf_counter() - began
+while not outbox.idle():
+    writer.wait(1)
+    outbox.step(NOW)
+durable = time.perf_counter() - began
+outbox.close(NOW)
+ours = Ours(Path(sys.argv[1]))
 backlog = ours.outbox.positions('door').backlog
 for _ in range(400):
     ours.append(10)
     ours.deliver(100)
 peak = [line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')]
-print(json.dumps({'opened_ms': opened * 1e3, 'backlog': backlog, 'above_imports_bytes': int(peak[0]) * 1024 - before}))
+above = int(peak[0]) * 1024 - before
+found = {'opened_ms': opened * 1e3, 'durable_ms': durable * 1e3, 'backlog': backlog, 'above_imports_bytes': above}
+print(json.dumps(found))
 os._exit(0)
 """
 FILLING = """
@@ -284,9 +299,19 @@ def as_markdown(results: dict[str, Any]) -> str:
             ],
         ),
         _table(
-            ["opening the outbox after a crash", "ms (aim 100)", "memory above the imports, MiB (aim 8)"],
             [
-                [f"{row['pending']:,} pending", _number(row["opened_ms"]), _number(row["above_imports_bytes"] / 2**20)]
+                "opening after a crash",
+                "until it takes events, ms (aim 100)",
+                "until durable, ms",
+                "memory above the imports, MiB (aim 8)",
+            ],
+            [
+                [
+                    f"{row['pending']:,} pending",
+                    _number(row["opened_ms"]),
+                    _number(row["durable_ms"]),
+                    _number(row["above_imports_bytes"] / 2**20),
+                ]
                 for row in results["opening"]
             ],
         ),

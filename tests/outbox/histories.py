@@ -239,7 +239,7 @@ class History:
                 self.ledger.durable.setdefault((name, entry.sequence), entry.payload)
 
     def check_state(self, outbox: Outbox) -> None:
-        if self.random.random() < 0.8:
+        if self.random.random() < 0.95:
             return
         state = read_slots(self.model, f"{DIRECTORY}/{STATE_NAME}").state
         for name, place in state.streams.items() if state is not None else ():
@@ -258,6 +258,8 @@ class History:
         self.volatile[stream, number] = payload
 
     def note_durable(self, outbox: Outbox) -> None:
+        if not self.volatile:
+            return
         recorded = {name: outbox.positions(name).recorded_through for name in STREAMS}
         waiting: dict[Stream, set[int]] = {}
         for name, number in [key for key in self.volatile if key[1] <= recorded[key[0]]]:

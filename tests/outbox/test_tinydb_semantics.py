@@ -177,7 +177,7 @@ DOCUMENTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=repr)
+@pytest.mark.parametrize("query", QUERIES, ids=[str(number) for number in range(len(QUERIES))])
 def test_the_library_s_query_language_finds_the_same(query: Any) -> None:
     tables = (stock(), ours())
     for table in tables:
