@@ -127,6 +127,7 @@ def test_a_refused_batch_is_taken_apart_so_that_one_bad_entry_costs_only_itself(
         shop.close()
 
 
+@pytest.mark.slow
 def test_a_message_never_acknowledged_is_sent_again_and_blocks_nobody() -> None:
     def script(packet: Packet) -> Answer:
         if packet.kind == PUBLISH and ("door", 4) in events_in(packet) and packet.connection < 3:
@@ -249,7 +250,7 @@ def test_lost_links_and_bad_credentials_never_change_the_version() -> None:
         shop.close()
 
 
-@pytest.mark.parametrize("keepalive_s", [1, 300])
+@pytest.mark.parametrize("keepalive_s", [pytest.param(1, marks=pytest.mark.slow), 300])
 def test_a_broker_that_falls_silent_is_noticed_though_its_kernel_answers(keepalive_s: int) -> None:
     silent = False
 
@@ -269,6 +270,7 @@ def test_a_broker_that_falls_silent_is_noticed_though_its_kernel_answers(keepali
         shop.close()
 
 
+@pytest.mark.slow
 def test_a_long_server_keep_alive_does_not_make_us_blind() -> None:
     silent = False
 
