@@ -201,7 +201,7 @@ class History:
             if not machine.run_until(self.agenda.now_ns + FAIR_NS, is_through):
                 raise Violation("two hours of fair weather, and the backlog is not drained")
             machine.run_until(self.agenda.now_ns + 10 * NS_PER_S)
-            if not self._ask_for_gaps():
+            if is_through() and not self._ask_for_gaps():  # the ten seconds may have brought more to say
                 return
 
     def _ask_for_gaps(self) -> bool:
