@@ -7,7 +7,6 @@ between `boot_ns`; `wall_ns` is data, it may step.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -218,5 +217,3 @@ class Disconnect:
 
 
 Order = Connect | Message | Disconnect
-
-Json = Mapping[str, Any]

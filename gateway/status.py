@@ -13,11 +13,13 @@ from gateway.facts import GatewayHealth
 from gateway.health import SHUTDOWN, Machine, last_reboot
 from gateway.interpretation import Sense
 from gateway.model import NS_PER_MS, STREAMS, Event, Instant, rfc3339
+from gateway.uplink import UplinkStatus
 
 
 def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dict[str, Any]:
     """Return the document of `gateway status --json` (contract section 9)."""
-    link = link_of(engine, now)
+    uplink = engine.uplink.status(now)
+    link = link_of(uplink)
     outbox = engine.outbox.status()
     return {
         "running": True,
@@ -41,7 +43,7 @@ def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dic
             settings.id: {"kind": kind.table, **sensor_of(engine.interpretation.senses[settings.id], engine, now)}
             for kind, settings in configuration.sensors
         },
-        "counters": {**engine.counters, **engine.uplink.status(now).counters},
+        "counters": {**engine.counters, **uplink.counters},
         "clock": now.clock,
         "time": rfc3339(now.wall_ns),
         "bootid": engine.clock.bootid,
@@ -49,9 +51,8 @@ def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dic
     }
 
 
-def link_of(engine: Engine, now: Instant) -> dict[str, Any]:
+def link_of(link: UplinkStatus) -> dict[str, Any]:
     """Return the link as the status tells it; `reason` is why it is not up, None where nothing is wrong."""
-    link = engine.uplink.status(now)
     known = {field.name: getattr(link, field.name) for field in dataclasses.fields(link) if field.name != "counters"}
     return {
         **known,

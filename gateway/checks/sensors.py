@@ -17,7 +17,6 @@ from gateway.sensors import Kind
 
 DEVICES = Path("/dev")
 BLUETOOTH = Path("/sys/class/bluetooth")
-RFKILL = Path("/sys/class/rfkill")
 PROCESS = Path("/proc/self/status")
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # <linux/capability.h>
 

@@ -164,10 +164,6 @@ class Lanes:
         for stream, start, end in reversed(runs(parcel.entries)):
             self._resends.appendleft((stream, start, end))
 
-    @property
-    def has_resends(self) -> bool:
-        return bool(self._resends)
-
     def live(self) -> Parcel | None:
         """Return the next parcel of the live lane without taking it; None: there is nothing."""
         if self._next_live is None:
