@@ -102,7 +102,7 @@ class Committer:
         """Return when the stream's next commit is due by the clock; None where something else comes first."""
         if log.busy or log.name in self._stuck:
             return None
-        if log.urgent or log.pending_bytes >= EARLY_BYTES or log.name in self._wants_file:
+        if log.urgent or log.naming or log.pending_bytes >= EARLY_BYTES or log.name in self._wants_file:
             return 0
         return None if log.pending_since_ns is None else log.pending_since_ns + log.interval_ns
 

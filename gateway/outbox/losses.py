@@ -1,7 +1,9 @@
 """What is lost, from the moment it is known until its record is durable; and a record of a loss, read back.
 
-Law: a lost number is not read any more at once (`named`), its record goes to stream `gateway` next, and only when that
-is durable does the number count as settled. Losses that touch are named in one record; a flood is named at its end.
+Law: the record of a loss goes to stream `gateway` next, and only when that is durable does a lost number count as
+settled. What cannot be handed out any more is not read from the first moment on (`named`); what must leave for want of
+room or age is read until then, for a power cut may take the record back. Losses that touch are named in one record; a
+flood is named at its end.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Losses:
 
     def lose(self, log: StreamLog, first: int, last: int, reason: Reason, count: int) -> None:
         """Take note of a loss of `first..last`, of which `count` were not delivered."""
-        log.named.add(first, last)
+        if reason not in ("full", "expired"):
+            log.named.add(first, last)
         self.owe(Loss(log.name, reason, first, last, count))
 
     def owe(self, loss: Loss) -> None:
@@ -58,8 +61,8 @@ class Losses:
         for loss in owed:
             payload = self._describe(self._outbox, loss, now)
             check_payload(payload)
-            self.losing.append((log.push(payload, now.boot_ns), loss))
-            log.urgent = log.naming = True
+            log.naming_through = log.push(payload, now.boot_ns)
+            self.losing.append((log.naming_through, loss))
 
     def settle(self) -> list[StreamLog]:
         """Settle what is named durably; return the streams of which something was."""

@@ -81,7 +81,7 @@ class StreamLog:
     interval_ns: int
     segments: list[Segment] = field(default_factory=list)
     settled: Intervals = field(default_factory=Intervals)  # acknowledged, or lost and its loss durable
-    named: Intervals = field(default_factory=Intervals)  # lost, its loss on the way to the disk
+    named: Intervals = field(default_factory=Intervals)  # beyond reading, and the loss on the way to the disk
     gone: Intervals = field(default_factory=Intervals)  # of `settled`: files removed before older ones
     next: int = 1
     durable: int = 0
@@ -89,7 +89,7 @@ class StreamLog:
     pending_bytes: int = 0
     pending_since_ns: int | None = None
     urgent: bool = False
-    naming: bool = False  # the record of a loss waits: it may use what is kept back for losses
+    naming_through: int = 0  # the last record of a loss: up to it, what waits may use what is kept back for losses
     inflight: tuple[Item, ...] = ()
     busy: bool = False  # a write is in the writer's hands
     active: Active | None = None
@@ -97,6 +97,11 @@ class StreamLog:
     fresh: deque[Item] = field(default_factory=deque)  # the newest of the active file: live entries need no disk
     fresh_bytes: int = 0
     mark: int = 0  # the engine's memory, as last saved and synced, knows everything up to here
+
+    @property
+    def naming(self) -> bool:
+        """Tell whether the record of a loss waits."""
+        return bool(self.pending) and self.pending[0][0] <= self.naming_through
 
     def push(self, payload: bytes, now_ns: int) -> int:
         """Give the next number to an event and let it wait for its commit."""
@@ -127,7 +132,7 @@ class StreamLog:
             self.inflight = tuple(items)
         if not self.pending:
             self.pending_since_ns = None
-            self.urgent = self.naming = False
+            self.urgent = False
         return self.inflight
 
     def take_back(self, now_ns: int) -> None:

@@ -24,7 +24,19 @@ from gateway.outbox.saving import Remembered, Saver
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME, memory_text
 from gateway.outbox.stream import BLOCK_BYTES, Segment, StreamLog
-from gateway.outbox.writing import REFUSED_BYTES_MAX, Append, Begin, Done, Job, LoadBallast, Remove, Save, Trim, Writer
+from gateway.outbox.writing import (
+    REFUSED_BYTES_MAX,
+    Append,
+    Begin,
+    Confirm,
+    Done,
+    Job,
+    LoadBallast,
+    Remove,
+    Save,
+    Trim,
+    Writer,
+)
 
 PENDING_BYTES_MAX = 4 << 20  # in memory while the disk does not take it: some 14,000 events
 NAMED_AT_ONCE = 500  # entries of a file that leaves, looked at for losses they told of
@@ -101,7 +113,7 @@ class Upkeep:
             times += commits if retry_record_ns is None else [retry_record_ns]
             save_ns = self.saver.waiting_until_ns() or self.saver.due_ns()
             times.append(save_ns if retry_state_ns is None else retry_state_ns)
-            if self.losses.is_due and not self.committer.has_trouble("record"):
+            if retry_record_ns is None and self.losses.is_due and self._may_name():
                 times.append(0)
         return min((time for time in times if time is not None), default=None)
 
@@ -132,7 +144,7 @@ class Upkeep:
                 self._begin(now)
             return
         if self.committer.retry_ns("record", now) is None:
-            if not self.committer.has_trouble("record"):
+            if self._may_name():
                 self.losses.record(now, self.pending_bytes() > PENDING_BYTES_MAX // 2)
             for log in self.logs.values():
                 self._commit_due(log, now)
@@ -141,6 +153,10 @@ class Upkeep:
         self._retain(now)
         if can_save:
             self._save_due(now)
+
+    def _may_name(self) -> bool:
+        """Tell whether losses are named now: while the disk refuses one lot at a time, for room may wait for it."""
+        return not (self.committer.has_trouble("record") and self.losses.losing)
 
     def _commit_due(self, log: StreamLog, now: Instant) -> None:
         job = self.committer.next_job(log, now)
@@ -225,7 +241,7 @@ class Upkeep:
             first = got.entries[-1].sequence + 1 if got.entries else last + 1
 
     def lose(self, log: StreamLog, first: int, last: int, reason: Reason, count: int | None = None) -> None:
-        """Take note of a loss: not read any more from now on, named in `gateway` next, settled when that is durable."""
+        """Take note of a loss: named in `gateway` next, settled when that is durable."""
         count = last - first + 1 if count is None else count
         self.losses.lose(log, first, last, reason, count)
         self.count("lost", count)
@@ -250,10 +266,13 @@ class Upkeep:
             self.saver.saving = False
             if error is not None:
                 self.committer.fail("state", error, now)
-                if error.errno == errno.EROFS and self.found is not None:
-                    self.found.certain.clear()  # a card that is read-only for good is drained of all
+                if error.errno == errno.EROFS and self.found is not None and self.found.certain:
+                    self.submit(Confirm(job.tails))  # a card that is read-only for good is drained of all it holds
             else:
                 self._begun(job)
+        elif isinstance(job, Confirm):
+            if error is None and self.found is not None:
+                self.found.certain.clear()
         elif isinstance(job, Save):
             self._take_in_save(job, error, now)
         elif isinstance(job, Remove):

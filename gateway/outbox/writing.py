@@ -7,6 +7,7 @@ part of the result; any other error is a mistake in the program and is raised ag
 | --- | --- |
 | `Append` | (new file: create, allocate, header) records, zeros ahead, sync, (new file: sync the directory) |
 | `Begin` | directories, state file, sync what was read, new state, sync, sync the directory |
+| `Confirm` | sync what was read, where `Begin` cannot |
 | `Save` | text into the slot named, sync where it says so |
 | `Seal`, `Trim` | footer, truncate, close: cosmetic, its failure is forgotten |
 | `LoadBallast` | create, allocate, sync; unlinked by an `Append` of stream `gateway` that finds the disk full |
@@ -139,6 +140,25 @@ class Save:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """Whether what was read of `tails` is on the card: nothing is written, and a card that is read-only answers too.
+
+    A clean one says yes. One whose file system has given up says EROFS, and then a power cut may take back what is read.
+    """
+
+    tails: tuple[str, ...]
+
+    def run(self, disk: Disk) -> None:
+        for path in self.tails:
+            fd = disk.open_reading(path)
+            try:
+                disk.sync(fd)
+            finally:
+                disk.close(fd)
+            disk.sync_directory(os.path.dirname(path))
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
     """The first save of an opening: directories, the state file with both slots allocated, and the new epoch in it.
 
@@ -159,8 +179,7 @@ class Begin:
             disk.make_directory(path)
         with contextlib.suppress(PermissionError):  # not ours to open; then whoever made the directory has synced it
             disk.sync_directory(os.path.dirname(self.directory) or ".")
-        for path in self.tails:
-            self._sync(disk, path)
+        Confirm(self.tails).run(disk)
         try:
             fd = disk.open(self.path)
         except FileNotFoundError:
@@ -174,15 +193,6 @@ class Begin:
         finally:
             disk.close(fd)
         disk.sync_directory(self.directory)
-
-    @staticmethod
-    def _sync(disk: Disk, path: str) -> None:
-        fd = disk.open(path)
-        try:
-            disk.sync(fd)
-        finally:
-            disk.close(fd)
-        disk.sync_directory(os.path.dirname(path))
 
 
 @dataclass(frozen=True, slots=True)

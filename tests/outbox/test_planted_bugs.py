@@ -186,7 +186,7 @@ def numbers_start_at_the_state(patch: Patch) -> None:
 
 
 def what_was_found_is_not_synced(patch: Patch) -> None:
-    patch.setattr(writing.Begin, "_sync", staticmethod(lambda *_: None))
+    patch.setattr(writing.Confirm, "run", lambda *_: None)
     patch.setattr(outbox, "settle_files", lambda *_: None)
 
 

@@ -171,7 +171,9 @@ class ModelDisk:
             self._held_files[value] = self._held_files.pop(path)
 
     @contextmanager
-    def _mutating(self, name: str, partly: Callable[[float], None] | None = None) -> Iterator[None]:
+    def _mutating(
+        self, name: str, partly: Callable[[float], None] | None = None, needed: bool = True
+    ) -> Iterator[None]:
         self.calls += 1
         self.history.append(name)
         if self.cut_at is not None and self.calls >= self.cut_at:
@@ -183,7 +185,7 @@ class ModelDisk:
                 raise PowerCut
             yield
             raise PowerCut
-        if self.read_only:
+        if self.read_only and needed:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if self.calls in self.fail_at:
             code = self.fail_at[self.calls]
@@ -265,7 +267,7 @@ class ModelDisk:
         def partly(part: float) -> None:
             self._keep_some(file)
 
-        with self._mutating("sync", partly):
+        with self._mutating("sync", partly, needed=bool(file.waiting)):
             if self.random.random() < self.sync_error_chance:
                 self._keep_some(file)  # the rest is forgotten, and reads still show it
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -327,7 +329,7 @@ class ModelDisk:
             self._name(("unlink", path, None))
 
     def sync_directory(self, path: str) -> None:
-        with self._mutating("sync_directory"):
+        with self._mutating("sync_directory", needed=bool(self._names_waiting.get(path))):
             if self.random.random() < self.sync_error_chance:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             for act in self._names_waiting.pop(path, ()):
