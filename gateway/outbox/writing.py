@@ -143,7 +143,7 @@ class Save:
 class Confirm:
     """Whether what was read of `tails` is on the card: nothing is written, and a card that is read-only answers too.
 
-    A clean one says yes. One whose file system has given up says EROFS, and then a power cut may take back what is read.
+    A clean one says yes. One whose file system has given up says EROFS: then a power cut may take back what is read.
     """
 
     tails: tuple[str, ...]
