@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
@@ -100,9 +100,11 @@ class Event:
     fact: Fact
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An event with its place in the outbox, durable. `payload` is the JSON object of `wire.record`, byte for byte."""
+class Entry(NamedTuple):
+    """An event with its place in the outbox, durable. `payload` is the JSON object of `wire.record`, byte for byte.
+
+    A tuple, for a backlog of millions is made of them: it takes half the time of a frozen dataclass.
+    """
 
     stream: Stream
     sequence: int

@@ -106,6 +106,10 @@ class Committer:
             return 0
         return None if log.pending_since_ns is None else log.pending_since_ns + log.interval_ns
 
+    def may_write(self, log: StreamLog) -> bool:
+        """Tell whether `next_job` may have one for the stream: cheap, for most streams have nothing to write."""
+        return bool(log.pending) or log.name in self._wants_file or log.name in self._stuck
+
     def next_job(self, log: StreamLog, now: Instant) -> Append | None:
         """Return the stream's next write where one is due and possible."""
         self._stuck.discard(log.name)

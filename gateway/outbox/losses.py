@@ -66,6 +66,8 @@ class Losses:
 
     def settle(self) -> list[StreamLog]:
         """Settle what is named durably; return the streams of which something was."""
+        if not self.losing:
+            return []
         durable = self._logs["gateway"].durable
         settled = []
         while self.losing and self.losing[0][0] <= durable:

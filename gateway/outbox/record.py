@@ -104,18 +104,15 @@ def payload_at(buffer: bytes, at: int, newline: int, sequence: int, seed: int) -
     """Return the payload of the line `buffer[at:newline]` where it is the record `sequence` and its checksum holds."""
     key = b"%d" % sequence
     begin = b'"%b":{"_c":"' % key
-    mark = at + 1 + len(begin) + 9  # behind the checksum and its quotation mark
-    if mark >= newline or buffer[at] not in b" ," or not buffer.startswith(begin, at + 1):
+    mark = at + 1 + len(begin)
+    if buffer[at] not in b" ," or not buffer.startswith(begin, at + 1):
         return None
-    if buffer[mark] == 44:  # a comma
-        rest = buffer[mark + 1 : newline]
-    elif newline == mark + 1 and buffer[mark] == 125:  # a closing brace: no more in it
-        rest = b"}"
-    else:
-        return None
-    if buffer[mark - 9 : mark] != b'%08x"' % crc32(rest, crc32(key, seed)):
-        return None
-    return b"{" + rest
+    rest = buffer[mark + 10 : newline]
+    if rest and buffer[mark : mark + 10] == b'%08x",' % crc32(rest, crc32(key, seed)):
+        return b"{" + rest
+    if buffer[mark:newline] == b'%08x"}' % crc32(b"}", crc32(key, seed)):
+        return b"{}"
+    return None
 
 
 def line_of(sequence: int) -> bytes:

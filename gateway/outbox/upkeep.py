@@ -144,10 +144,11 @@ class Upkeep:
                 self._begin(now)
             return
         if self.committer.retry_ns("record", now) is None:
-            if self._may_name():
+            if self.losses.owed and self._may_name():
                 self.losses.record(now, self.pending_bytes() > PENDING_BYTES_MAX // 2)
-            for log in self.logs.values():
-                self._commit_due(log, now)
+            for log in self._all:
+                if self.committer.may_write(log):
+                    self._commit_due(log, now)
         for victim in self.committer.take_victims():
             self._evict(*victim, "full")
         self._retain(now)
