@@ -105,7 +105,7 @@ def payload_at(buffer: bytes, at: int, newline: int, sequence: int, seed: int) -
     key = b"%d" % sequence
     begin = b'"%b":{"_c":"' % key
     mark = at + 1 + len(begin)
-    if buffer[at] not in b" ," or not buffer.startswith(begin, at + 1):
+    if at >= newline or buffer[at] not in b" ," or not buffer.startswith(begin, at + 1):
         return None
     rest = buffer[mark + 10 : newline]
     if rest and buffer[mark : mark + 10] == b'%08x",' % crc32(rest, crc32(key, seed)):

@@ -88,6 +88,8 @@ def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool
     """Look at the directory; `scan` the newest file of each stream, else `durable` is what the state says."""
     found = Found()
     by_stream = {name: _segments(disk, os.path.join(directory, name)) for name in STREAMS}
+    for segments in by_stream.values():
+        _leave_out_misnamed(disk, segments, found)
     path = os.path.join(directory, STATE_NAME)
     try:
         slots = read_slots(disk, path)
@@ -146,6 +148,15 @@ def _segments(disk: Disk, directory: str) -> list[Segment]:
                 size = 0
             found.append(Segment(*place, path, size))
     return sorted(found, key=lambda segment: (segment.base, segment.epoch))
+
+
+def _leave_out_misnamed(disk: Disk, segments: list[Segment], found: Found) -> None:
+    """Set newest files aside whose first line is whole and contradicts their name: numbers go on from a name."""
+    while segments:
+        about = read_header(disk, segments[-1].path)
+        if about is None or (about.get("base"), about.get("epoch")) == (segments[-1].base, segments[-1].epoch):
+            return
+        found.aside.append(segments.pop().path)
 
 
 def _take_segments(log: StreamLog, segments: list[Segment], found: Found) -> None:

@@ -32,7 +32,15 @@ def zero_all_behind(content: bytearray, at: int) -> None:
     content[at:] = bytes(len(content) - at)
 
 
-KINDS = [truncate, flip, zero, zero_all_behind]
+def break_lines(content: bytearray, at: int) -> None:
+    content[at : at + 2] = b"\n\n"[: len(content[at : at + 2])]
+
+
+def double(content: bytearray, at: int) -> None:
+    content[at:at] = content[max(0, at - 150) : at]
+
+
+KINDS = [truncate, flip, zero, zero_all_behind, break_lines, double]
 
 
 def stopped() -> tuple[Bench, list[bytes]]:
@@ -118,6 +126,19 @@ def test_a_missing_file_is_a_named_loss() -> None:
     bench.outbox.commit(bench.now)
     said = json.loads(bench.outbox.read("gateway", 0, 9, 9999)[0].payload)["data"]
     assert (said["first_sequence"], said["last_sequence"], said["reason"]) == (3, 4, "corrupt")
+
+
+@pytest.mark.parametrize("name", ["9999999999999999-00000001.json", "0000000000000009-ffffffff.json"])
+def test_a_file_under_a_name_that_is_not_its_own_takes_no_numbers_away(name: str) -> None:
+    bench = Bench()
+    bench.record("door", 2)
+    epoch = bench.outbox.epoch
+    bench.disk.copy(bench.files("door")[0], f"{DIRECTORY}/door/{name}")
+    bench.open()
+    assert bench.sequences("door") == [1, 2]
+    assert (bench.outbox.next_sequence("door"), bench.outbox.epoch) == (3, epoch + 1)
+    bench.pass_time(11)
+    assert [path for path in bench.files("door") if path.endswith(f"{name}.bad")]
 
 
 def test_a_file_that_cannot_be_read_is_named_and_set_aside() -> None:

@@ -126,6 +126,12 @@ class ModelDisk:
         """Let every read of the file fail with EIO."""
         self._files[path].unreadable = True
 
+    def copy(self, path: str, to: str) -> None:
+        """Let a file be there a second time, as a damaged directory may show it."""
+        self._files[to] = self._held_files[to] = File(
+            bytearray(self._files[path].seen), bytearray(self._files[path].seen)
+        )
+
     def lose(self, path: str) -> None:
         """Let a file vanish from the card."""
         self._files.pop(path)
