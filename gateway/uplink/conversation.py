@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from gateway.model import NS_PER_S, Disconnect, Entry, Instant, LinkDown, Message, Order
+from gateway.model import NS_PER_S, Disconnect, Instant, LinkDown, Message, Order
 from gateway.uplink.flights import Flight, Flights
 from gateway.uplink.lanes import Backlog, Parcel, runs
 from gateway.uplink.presence import Presence
@@ -41,7 +41,6 @@ class Conversation:
         answers: deque[Parcel],
         tokens: Iterator[int],
         counters: Counters,
-        refuse: Callable[[Entry, str], None],
         patience_ns: int,
     ) -> None:
         self._link = link
@@ -51,7 +50,6 @@ class Conversation:
         self._answers = answers
         self._tokens = tokens
         self._counters = counters
-        self._refuse = refuse
         self._trial_since_ns: int | None = None
         self._more = False
         self.flights = Flights(patience_ns)
@@ -186,14 +184,12 @@ class Conversation:
             return
         if suspect is not None:
             self._traffic.suspects.remove(suspect)
-        if parcel.lane == "resend":
-            log.warning("resend refused why=%s", why)
-        elif len(parcel.entries) > 1:
+        if len(parcel.entries) > 1:
             self._traffic.take_apart(parcel, now)
         elif parcel.is_batch and code in TOPIC_REFUSALS:
             self._traffic.try_elsewhere(parcel, now)
         else:
-            self._refuse(parcel.entries[0], why)
+            self._traffic.refuse(parcel, why)
 
     def given_up(self, now: Instant) -> LinkDown | None:
         """Return why the connection must be ended: an acknowledgement is overdue, so it is sent again on a new one."""

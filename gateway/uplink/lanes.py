@@ -46,6 +46,7 @@ class Backlog(Protocol):
     @property
     def epoch(self) -> int: ...
     def positions(self, stream: Stream) -> Positions: ...
+    def next_sequence(self, stream: Stream) -> int: ...
     def read(
         self, stream: Stream, after: int, limit: int, bytes_max: int, through: int | None = None
     ) -> list[Entry]: ...
@@ -111,8 +112,10 @@ class Lanes:
         self._next_live: Parcel | None = None
         self._next_back: Parcel | None = None
         self._resends: deque[tuple[Stream, int, int]] = deque()
+        # At the start everything there is comes from an earlier run, also what the outbox counts as recorded only
+        # later, because a failed sync may have left it in memory alone.
+        self._found = {stream: outbox.next_sequence(stream) - 1 for stream in STREAMS}
         # While down: (moment, recorded through per stream), oldest first; the first is never later than the horizon.
-        # At the start everything there is comes from an earlier run.
         self._samples: deque[tuple[int, dict[Stream, int]]] = deque([(-LIVE_SINCE_NS, self._recorded())])
 
     def observe(self, now: Instant) -> None:
@@ -126,7 +129,8 @@ class Lanes:
             samples.popleft()
 
     def _recorded(self) -> dict[Stream, int]:
-        return {stream: self._outbox.positions(stream).recorded_through for stream in STREAMS}
+        positions = self._outbox.positions
+        return {stream: max(positions(stream).recorded_through, self._found[stream]) for stream in STREAMS}
 
     def open(self, now: Instant) -> None:
         """The link is up: what was recorded before the last moments goes into the backfill lane."""
@@ -160,8 +164,9 @@ class Lanes:
         return queued
 
     def resend_lost(self, parcel: Parcel) -> None:
-        """A resent parcel was under way when the link ended: it goes again."""
-        for stream, start, end in reversed(runs(parcel.entries)):
+        """A resent parcel was under way when the link ended: it goes again, but for what is now sent alone."""
+        again = tuple(entry for entry in parcel.entries if (entry.stream, entry.sequence) not in self._held_back)
+        for stream, start, end in reversed(runs(again)):
             self._resends.appendleft((stream, start, end))
 
     def live(self) -> Parcel | None:
@@ -276,21 +281,35 @@ class Lanes:
             stream, first, last = self._resends.popleft()
             limit = 1 if self._in_order else BATCH_EVENTS_MAX
             found = self._outbox.read_kept(stream, first, last, limit, READ_BYTES)
+            unsent = self._unacknowledged(stream, first, found)
             entries: list[Entry] = []
             envelopes: list[bytes] = []
             size = 2
             for entry in found:
+                if entry.sequence in unsent:
+                    continue
                 envelope = self._wire.envelope(entry, self._anchors)
                 if entries and size + len(envelope) + 1 > bytes_max:
                     break
                 entries.append(entry)
                 envelopes.append(envelope)
                 size += len(envelope) + 1
+            else:
+                first = found[-1].sequence + 1 if found else last + 1
             if entries:
-                if entries[-1].sequence < last:
-                    self._resends.appendleft((stream, entries[-1].sequence + 1, last))
+                first = max(first, entries[-1].sequence + 1)
+            if found and first <= last:
+                self._resends.appendleft((stream, first, last))
+            if entries:
                 return self._joined(entries, envelopes, "resend")
         return None
+
+    def _unacknowledged(self, stream: Stream, first: int, found: list[Entry]) -> set[int]:
+        """Return the numbers among these that their own lane delivers yet: they must not overtake what is before."""
+        if not found or found[-1].sequence <= self._outbox.positions(stream).acknowledged_through:
+            return set()
+        waiting = self._outbox.read(stream, first - 1, len(found), READ_BYTES, found[-1].sequence)
+        return {entry.sequence for entry in waiting}
 
 
 def runs(entries: tuple[Entry, ...]) -> list[tuple[Stream, int, int]]:

@@ -255,7 +255,6 @@ class Uplink:
             self._answers,
             self._tokens,
             self.counters,
-            self._refuse,
             int(self._pace.acknowledge_within_s * NS_PER_S),
         )
         if self.counters.connects > 1:

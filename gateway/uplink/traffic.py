@@ -6,6 +6,7 @@ of the slots is kept free of backfill. Never more under way than the window, nor
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from random import Random
 
@@ -25,7 +26,10 @@ BATCH_BYTES_MIN = 2048
 GZIP_RATIO = 8  # measured: 100 plain events compress to a tenth
 REFUSAL_BASE_NS = 1_000_000_000
 REFUSAL_MAX_NS = 300_000_000_000
+RESEND_SILENCES_MAX = 3
 QUOTA_EXCEEDED = 0x97
+
+log = logging.getLogger(__name__)
 
 
 class Traffic:
@@ -120,8 +124,8 @@ class Traffic:
                 return backfill, None
             if len(backfill.entries) > 1:
                 self.take_apart(backfill, now)
-            elif backfill.lane != "resend":
-                self._refuse(backfill.entries[0], self._why_too_large(backfill))
+            else:
+                self.refuse(backfill, self._why_too_large(backfill))
 
     def _fits_live(self, parcel: Parcel, flights: Flights) -> bool:
         """Live messages share the byte window with each other, not with what backfill has under way."""
@@ -161,9 +165,7 @@ class Traffic:
         return f"too large: {len(parcel.payload)} bytes, where the broker takes packets of {limit}"
 
     def take_apart(self, parcel: Parcel, now: Instant) -> None:
-        """Send the entries of a batch one by one, each as a batch of its own. A resend is given up instead."""
-        if parcel.lane == "resend":
-            return
+        """Send the entries of a batch one by one, each as a batch of its own."""
         for entry in parcel.entries:
             if not self.suspects.is_full and key_of(entry) not in self.suspects.keys:
                 self.suspects.add(self.lanes.batch((entry,), parcel.lane), now.boot_ns)
@@ -175,8 +177,15 @@ class Traffic:
     def give_up(self, suspect: Suspect, why: str) -> None:
         """A single message will never be taken."""
         self.suspects.remove(suspect)
-        if suspect.parcel.lane != "resend":
-            self._refuse(suspect.parcel.entries[0], why)
+        self.refuse(suspect.parcel, why)
+
+    def refuse(self, parcel: Parcel, why: str) -> None:
+        """A single entry is set aside; one that was asked for again was settled before, and stays so."""
+        entry = parcel.entries[0]
+        if parcel.lane == "resend":
+            log.warning("resend given up stream=%s sequence=%d why=%s", entry.stream, entry.sequence, why)
+        else:
+            self._refuse(entry, why)
 
     def retry(self, parcel: Parcel, suspect: Suspect | None, code: int, now: Instant) -> None:
         """The broker refused a message for now: it goes again after a wait that doubles, backfill pauses as long."""
@@ -191,12 +200,15 @@ class Traffic:
         self.backfill_from_ns = max(self.backfill_from_ns, due_ns)
 
     def hold_for_silence(self, parcel: Parcel, suspect: Suspect | None, now: Instant) -> None:
-        """A message was not answered: on the next connection the others go before it."""
-        if parcel.lane in ("control", "resend"):
+        """A message was not answered: on the next connection the others go before it. A resend ends after some."""
+        if parcel.lane == "control":
             return
         if len(parcel.entries) > 1:
             self.take_apart(parcel, now)
         elif suspect is not None or not self.suspects.is_full:
             suspect = suspect or self.suspects.add(parcel, now.boot_ns)
             suspect.stuck += 1
+            if parcel.lane == "resend" and suspect.stuck >= RESEND_SILENCES_MAX:
+                self.give_up(suspect, "the broker never acknowledges it")
+                return
             self.suspects.postpone(suspect, now.boot_ns + (REFUSAL_BASE_NS << min(6, suspect.stuck)))

@@ -112,6 +112,7 @@ class Broker:
         self.nature = nature
         self.reachable = True
         self.answers: list[bytes] = []
+        self.checker = checker
         self._agenda, self._random, self._checker, self._trace = agenda, random, checker, trace
         self._salt = random.randbytes(4)
         self._connection: Connection | None = None
@@ -165,10 +166,15 @@ class Broker:
         if self._connection is not None:
             self._drop(self._connection, "tcp.reset")
 
+    def has_gateway(self) -> bool:
+        """Tell whether the gateway is connected."""
+        connection = self._connection
+        return connection is not None and connection.accepted and connection.is_open
+
     def command(self, verb: str, payload: bytes) -> bool:
         """Hand a command to the gateway; False where it is not there."""
         connection = self._connection
-        if connection is None or not connection.accepted or not connection.is_open:
+        if connection is None or not self.has_gateway():
             return False
         connection.emit(CommandReceived(connection.number, verb, payload))
         return True

@@ -10,9 +10,11 @@ that the broker did not give. At the end: every number arrived or is named as lo
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -74,6 +76,7 @@ class Checker:
         self.hated: set[Number] = set()  # what the broker refuses for good, or closes at
         self.closes: Counter[Number] = Counter()
         self.forgotten: set[Number] = set()  # acknowledged, then lost by the broker
+        self.promised_again: set[Number] = set()  # asked for, answered as sent again, not arrived since
         self._clock = clock
         self._prefix = prefix
         self._open: Any = None
@@ -255,6 +258,8 @@ class Checker:
         """The broker has it, and will hand it on."""
         for outbox, stream, sequence in parsed.numbers:
             self._account(outbox, stream).arrived.add(sequence)
+        self.promised_again.difference_update(parsed.numbers)
+        self.forgotten.difference_update(parsed.numbers)
 
     def acknowledged(self, parsed: Parsed) -> None:
         """The broker gave its word."""
@@ -268,6 +273,14 @@ class Checker:
     def forgot(self, numbers: Iterable[Number]) -> None:
         """The broker lost what it had acknowledged, before any consumer saw it."""
         self.forgotten.update(numbers)
+
+    def recorded(self, stream: Stream) -> int:
+        """Return how far the outbox in use claims to be recorded."""
+        return self._account(self.outbox, stream).claimed
+
+    def promise_again(self, stream: Stream, first: int, last: int) -> None:
+        """The gateway says that it sends these again."""
+        self.promised_again |= {(self.outbox, stream, number) for number in range(first, last + 1)}
 
     # The end.
 
@@ -372,16 +385,10 @@ class Checker:
 
 
 def _plain(payload: bytes) -> bytes:
-    if payload[:2] == b"\x1f\x8b":
-        import gzip
-
-        return gzip.decompress(payload)
-    return payload
+    return gzip.decompress(payload) if payload[:2] == b"\x1f\x8b" else payload
 
 
 def _wall_ms(time: str) -> int:
-    from datetime import datetime
-
     moment = datetime.fromisoformat(time)
     return int(moment.timestamp()) * 1000 + moment.microsecond // (NS_PER_MS // 1000)
 

@@ -63,6 +63,9 @@ class CountedOutbox:
             return MemoryPositions(0, 0, 0)
         return MemoryPositions(self.recorded, self._through, self.recorded - self._through - len(self._beyond))
 
+    def next_sequence(self, stream: Stream) -> int:
+        return self.positions(stream).recorded_through + 1
+
     def read(self, stream: Stream, after: int, limit: int, bytes_max: int, through: int | None = None) -> list[Entry]:
         first = max(after, self._through) + 1
         last = min(self.recorded if through is None else min(through, self.recorded), first + limit - 1)

@@ -20,6 +20,7 @@ from gateway.outbox import OutboxSettings
 from tests.simulation.broker import Broker, Nature
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.clock import Agenda, SimulatedClock, Trace
+from tests.simulation.consumer import Consumer
 from tests.simulation.disk import ModelDisk
 from tests.simulation.shop import Shop
 from tests.simulation.world import Machine, Pace, plain_configuration
@@ -74,6 +75,7 @@ class History:
     """One history. Everything that is drawn comes from `random`, in the order of time."""
 
     def __init__(self, seed: int, aloud: bool = False) -> None:
+        self.seed = seed
         self.random = random = Random(seed)
         self.agenda = Agenda()
         self.trace = Trace(self.agenda, aloud=aloud)
@@ -153,6 +155,7 @@ class History:
             pause_s = self.random.expovariate(1 / self.pause_s) if self.random.random() < 0.7 else 0.0
             machine.run_until(self.agenda.now_ns + int(pause_s * NS_PER_S))
         self._be_fair()
+        self._after_all()
         self.checker.finish()
         recorded = sum(account.claimed for account in self.checker.accounts.values())
         return Outcome(machine.steps, recorded, self.agenda.now_ns / NS_PER_S)
@@ -201,12 +204,28 @@ class History:
             if not machine.run_until(self.agenda.now_ns + FAIR_NS, is_through):
                 raise Violation("two hours of fair weather, and the backlog is not drained")
             machine.run_until(self.agenda.now_ns + 10 * NS_PER_S)
-            if is_through() and not self._ask_for_gaps():  # the ten seconds may have brought more to say
+            if is_through():  # the ten seconds may have brought more to say
                 return
 
-    def _ask_for_gaps(self) -> bool:
-        """Let the consumer ask for what the broker forgot; return whether there was anything to ask for."""
-        return False
+    def _after_all(self) -> None:
+        """Words of links that are over; a last outage; and a consumer that asks as soon as the link is back."""
+        random, manners = Random(self.seed), self.broker.manners
+        manners.late_ack = manners.reorders_ack = 1.0
+        manners.delay_ns = 500 * NS_PER_MS
+        for _ in range(2):
+            for _ in range(3):
+                self.machine.hear(self.shop.radio(), True)
+            self.machine.run_until(self.agenda.now_ns + random.randint(0, 6 * NS_PER_S))
+            self.broker.reset()
+        self.machine.run_until(self.agenda.now_ns + 30 * NS_PER_S)
+        manners.polite()
+        self._cut_network()
+        for _ in range(random.randint(0, 12)):
+            self.machine.hear(self.shop.radio(), True)
+        self.machine.run_until(self.agenda.now_ns + 60 * NS_PER_S)
+        self._mend_network()
+        Consumer(random, self.agenda, self.machine, self.broker).asks_again()
+        self._be_fair()
 
     # What happens.
 

@@ -5,15 +5,17 @@ A bug is what somebody might write in good faith. Where none of the histories co
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway import assembly, interpretation, wire
-from gateway.model import STREAMS, Instant
+from gateway.model import STREAMS, Acknowledged, Instant
 from gateway.outbox import commit, losses, outbox, recovery, retention, saving, state, stream
-from gateway.uplink import conversation, lanes, traffic
+from gateway.uplink import conversation, lanes, policy, traffic
 from tests.simulation import histories
 from tests.simulation.disk import ModelDisk
 from tests.simulation.histories import Failed, run
@@ -152,6 +154,59 @@ def commits_wait_for_company(patch: Patch) -> None:
     patch.setattr(commit.Committer, "due_ns", lambda self, log: None if (at := due(self, log)) is None else at + 10**10)
 
 
+def an_old_links_word_is_believed(patch: Patch) -> None:
+    """Tokens begin anew with each connection, as packet ids do, and nobody asks of which one a word is."""
+    handle, link_up = policy.Uplink.handle, policy.Uplink._link_up
+
+    def any_link(self: Any, signal: Any, now: Instant) -> None:
+        handle(self, replace(signal, link=self._link) if isinstance(signal, Acknowledged) else signal, now)
+
+    def anew(self: Any, signal: Any, now: Instant) -> None:
+        self._tokens = itertools.count(1)
+        link_up(self, signal, now)
+
+    patch.setattr(policy.Uplink, "handle", any_link)
+    patch.setattr(policy.Uplink, "_link_up", anew)
+
+
+def who_asks_again_has_the_rest(patch: Patch) -> None:
+    """What a consumer asks for is taken as delivered before it is."""
+    resend = lanes.Lanes.resend
+
+    def settled(self: Any, name: Any, first: int, last: int) -> Any:
+        ranges = resend(self, name, first, last)
+        for run_first, run_last in ranges:
+            self._outbox.acknowledge(name, run_first, run_last)
+        return ranges
+
+    patch.setattr(lanes.Lanes, "resend", settled)
+
+
+def a_resend_overtakes(patch: Patch) -> None:
+    """What is asked for again goes at once, also where it was never sent."""
+    patch.setattr(lanes.Lanes, "_unacknowledged", lambda self, name, first, found: set())
+
+
+def a_resend_dies_with_its_link(patch: Patch) -> None:
+    """What was asked for is forgotten when the link ends."""
+    close = lanes.Lanes.close
+
+    def forgetting(self: Any) -> None:
+        close(self)
+        self._resends.clear()
+
+    patch.setattr(lanes.Lanes, "close", forgetting)
+
+
+def an_earlier_run_is_what_was_sure_at_once(patch: Patch) -> None:
+    """What an opening finds and must sync first counts as recorded since."""
+    patch.setattr(
+        lanes.Lanes,
+        "_recorded",
+        lambda self: {name: self._outbox.positions(name).recorded_through for name in STREAMS},
+    )
+
+
 def an_interpreter_may_raise_through(patch: Patch) -> None:
     """Whatever the interpretation raises leaves the step."""
 
@@ -176,6 +231,11 @@ BUGS: tuple[tuple[Callable[[Patch], None], int, int], ...] = (
     (the_bound_is_forgotten, 42, 100),
     (the_window_is_forgotten, 0, 10),
     (commits_wait_for_company, 0, 10),
+    (an_old_links_word_is_believed, 0, 20),
+    (who_asks_again_has_the_rest, 0, 20),
+    (a_resend_overtakes, 17, 40),
+    (a_resend_dies_with_its_link, 0, 20),
+    (an_earlier_run_is_what_was_sure_at_once, 329, 1),
     (an_interpreter_may_raise_through, 0, 1),
 )
 """The bug, a seed to begin with (the rare ones near one that finds them, to be quick), and within how many it is found.

@@ -29,13 +29,17 @@ class Passed(Fact):
 
 @dataclass
 class MemoryOutbox:
-    """Entries per stream with the set of what is not acknowledged; `refused` is what was set aside."""
+    """Entries per stream with the set of what is not acknowledged; `refused` is what was set aside.
+
+    `uncertain` counts the last of a stream that are there but not recorded: so may an opening find them.
+    """
 
     id: str = "0badcafe"
     epoch: int = 1
     memory: dict[str, Any] = field(default_factory=dict)
     refused: list[tuple[Entry, str]] = field(default_factory=list)
     saves: int = 0
+    uncertain: dict[Stream, int] = field(default_factory=lambda: defaultdict(int))
     _entries: dict[Stream, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     _pending: dict[Stream, set[int]] = field(default_factory=lambda: defaultdict(set))
     _through: dict[Stream, int] = field(default_factory=lambda: defaultdict(int))
@@ -52,17 +56,21 @@ class MemoryOutbox:
 
     def positions(self, stream: Stream) -> MemoryPositions:
         pending = self._pending[stream]
-        recorded = len(self._entries[stream])
+        recorded = len(self._entries[stream]) - self.uncertain[stream]
         while self._through[stream] < recorded and self._through[stream] + 1 not in pending:
             self._through[stream] += 1
         return MemoryPositions(recorded, self._through[stream], len(pending))
+
+    def next_sequence(self, stream: Stream) -> int:
+        return len(self._entries[stream]) + 1
 
     def read(self, stream: Stream, after: int, limit: int, bytes_max: int, through: int | None = None) -> list[Entry]:
         found: list[Entry] = []
         size = 0
         entries, pending = self._entries[stream], self._pending[stream]
         start = max(after, self._through[stream])
-        for index in range(start, len(entries) if through is None else min(through, len(entries))):
+        recorded = len(entries) - self.uncertain[stream]
+        for index in range(start, recorded if through is None else min(through, recorded)):
             entry = entries[index]
             if entry.sequence not in pending:
                 continue

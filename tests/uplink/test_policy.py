@@ -95,6 +95,20 @@ def test_a_fresh_process_sends_the_backlog_of_an_earlier_run_as_backfill() -> No
     assert backfill == {("shelf", n) for n in range(1, 121)}
 
 
+def test_what_an_earlier_run_left_is_backfill_also_where_it_counts_as_recorded_only_later() -> None:
+    """After a crash the newest entries are sure only once they are synced again; that may be after the link is up."""
+    sky = Sky(24)
+    sky.record("door", 5)
+    sky.outbox.uncertain["door"] = 3
+    sky.restart()
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    assert sky.run(20, lambda: lanes(sky)[1] == [1, 2])
+    sky.outbox.uncertain["door"] = 0
+    sky.record("door", 2)
+    sky.drain(30)
+    assert lanes(sky) == ([6, 7], [1, 2, 3, 4, 5])
+
+
 def test_in_order_is_one_lane_of_single_events_in_ascending_order() -> None:
     sky = Sky(3, IN_ORDER)
     sky.weather.refuse_connect = 1
@@ -335,6 +349,64 @@ def test_resend_delivers_what_is_kept_again_and_acknowledges_nothing() -> None:
     sky.cut()
     sky.run(60)
     assert lanes(sky)[1][-30:] == list(range(1, 31)), "one that was lost on the way goes again"
+
+
+def test_what_is_asked_for_again_before_it_was_sent_at_all_keeps_its_place_in_the_backlog() -> None:
+    sky = Sky(25, BrokerSettings(url="mqtt://broker.test", inflight_max=1))
+    sky.record("door", 300)
+    sky.restart()
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    assert sky.uplink.resend("door", 200, 300) == [(200, 300)]
+    sky.drain(60)
+    sky.check_order()
+    assert lanes(sky)[1] == list(range(1, 301)), "once, by its own lane"
+
+
+def test_a_broker_that_closes_at_what_is_asked_for_again_is_not_asked_for_ever() -> None:
+    sky = Sky(26, poison={("door", 5)})
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.record("door", 10)
+    sky.drain(120)
+    sky.sent.clear()
+    sky.uplink.resend("door", 1, 10)
+    sky.run(300)
+    again = {number for link, m in sky.sent for number in events_of(m) if len(events_of(m)) == 1}
+    assert again == {("door", n) for n in range(1, 11)}, "each alone, after the batch broke the link"
+    assert sky.uplink.counters.resent == 9
+    assert len(sky.outbox.refused) == 1, "what is settled stays settled"
+    connects = len(sky.connects)
+    sky.run(3600)
+    assert len(sky.connects) == connects
+
+
+@pytest.mark.parametrize("code", [0x99, 0x87])
+def test_a_refusal_among_what_is_asked_for_again_costs_only_itself(code: int) -> None:
+    sky = Sky(27)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.record("door", 10)
+    sky.drain(120)
+    sky.refuses = {("door", 5): code}
+    sky.uplink.resend("door", 1, 10)
+    sky.run(60)
+    assert sky.uplink.counters.resent == 9
+    assert sky.outbox.refused == []
+
+
+def test_what_is_asked_for_again_and_never_acknowledged_ends() -> None:
+    sky = Sky(28)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.record("door", 3)
+    sky.drain(120)
+    sky.mute_for_ever = {("door", 2)}
+    sky.uplink.resend("door", 1, 3)
+    for _ in range(60):
+        sky.record("shelf")
+        sky.run(10)
+    connects = len(sky.connects)
+    sky.run(3600)
+    assert len(sky.connects) == connects
+    assert sky.uplink.counters.resent == 2
+    sky.drain(10)
 
 
 def test_only_unbroken_sequences_are_acknowledged_as_a_range() -> None:

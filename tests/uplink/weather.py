@@ -68,6 +68,7 @@ class Sky:
     packet_bytes_max: int | None = None
     poison: set[tuple[Stream, int]] = field(default_factory=set)
     mute_for_ever: set[tuple[Stream, int]] = field(default_factory=set)
+    refuses: dict[tuple[Stream, int], int] = field(default_factory=dict)
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     bytes_per_s: float | None = None
 
@@ -183,6 +184,7 @@ class Sky:
         if events & self.mute_for_ever or chance() < weather.mute:
             return
         code = 0x97 if chance() < weather.refuse else 0
+        code = next((self.refuses[event] for event in events if event in self.refuses), code)
         sent_ns = self.now.boot_ns
         wait_ms = weather.round_trip_ms * (1 + chance())
         if self.bytes_per_s is not None:
