@@ -3,13 +3,13 @@
 Law: the record of a loss goes to stream `gateway` next, and only when that is durable does a lost number count as
 settled. What cannot be handed out any more is not read from the first moment on (`named`); what must leave for want of
 room or age is read until then, for a power cut may take the record back. Losses that touch are named in one record; a
-flood is named at its end.
+flood is named at its end. A record that is damaged before anybody acknowledged it is written again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from gateway.model import STREAMS, Instant, Loss, Stream
@@ -20,16 +20,34 @@ DescribeLoss = Callable[[str, Loss, Instant], bytes]
 """Turns a loss of the outbox with this id into the payload of its record."""
 
 MARK = b"events_dropped"
+TOLD_MAX = 32  # records on the disk that are remembered; older ones that rot as well leave a gap without a name
 Reason = Literal["full", "expired", "corrupt", "refused", "overflow"]
 
 
 class Losses:
-    """Losses of `logs`: `owed` have no record yet, `losing` one that is not durable yet (with its sequence)."""
+    """Losses of `logs`: `owed` have no record yet, `losing` one that is not durable yet (with its sequence).
 
-    def __init__(self, outbox: str, logs: Mapping[Stream, StreamLog], describe: DescribeLoss) -> None:
+    `told` have one that is durable and, as far as is known, not received.
+    """
+
+    def __init__(
+        self,
+        outbox: str,
+        logs: Mapping[Stream, StreamLog],
+        describe: DescribeLoss,
+        told: Iterable[tuple[int, Loss]] = (),
+    ) -> None:
         self._outbox, self._logs, self._describe = outbox, logs, describe
         self.owed: list[Loss] = []
         self.losing: list[tuple[int, Loss]] = []
+        self._told = list(told)
+
+    @property
+    def told(self) -> tuple[tuple[int, Loss], ...]:
+        """The newest `TOLD_MAX` losses whose records wait to be acknowledged, by the records' sequences."""
+        settled = self._logs["gateway"].settled
+        self._told = [(sequence, loss) for sequence, loss in self._told if sequence not in settled][-TOLD_MAX:]
+        return tuple(self._told)
 
     @property
     def is_due(self) -> bool:
@@ -40,6 +58,10 @@ class Losses:
         """Take note of a loss of `first..last`, of which `count` were not delivered."""
         if reason not in ("full", "expired"):
             log.named.add(first, last)
+        if log.name == "gateway" and reason == "corrupt":
+            for sequence, loss in self.told:
+                if first <= sequence <= last:
+                    self.owe(loss)
         self.owe(Loss(log.name, reason, first, last, count))
 
     def owe(self, loss: Loss) -> None:
@@ -71,7 +93,8 @@ class Losses:
         durable = self._logs["gateway"].durable
         settled = []
         while self.losing and self.losing[0][0] <= durable:
-            _, loss = self.losing.pop(0)
+            self._told.append(self.losing.pop(0))
+            loss = self._told[-1][1]
             log = self._logs[loss.stream]
             log.settle(loss.first, loss.last)
             settled.append(log)
@@ -81,15 +104,18 @@ class Losses:
         return settled
 
 
-def told_loss(payload: bytes) -> Loss | None:
-    """Return the loss that a recorded payload tells of; None where it tells of none, or of none that makes sense.
+def told_loss(payload: bytes, outbox: str) -> Loss | None:
+    """Return the loss of this outbox that a recorded payload tells of; None where none is, or none that makes sense.
 
     When the record is shed itself, what it named must be named again.
     """
     if MARK not in payload:
         return None
     try:
-        data = json.loads(payload)["data"]
+        said = json.loads(payload)
+        if said["type"] != "store.gateway.events_dropped" or said["data"]["outbox"] != outbox:
+            return None
+        data = said["data"]
         loss = Loss(data["stream"], data["reason"], data["first_sequence"], data["last_sequence"], data["count"])
         is_range = 0 < loss.first <= loss.last and loss.count > 0
     except (ValueError, KeyError, TypeError):

@@ -12,15 +12,15 @@ recorded after the state was saved are taken into it, so that nothing is named t
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.disk import Disk
-from gateway.model import STREAMS, Stream
+from gateway.model import STREAMS, Loss, Stream
 from gateway.outbox.intervals import NUMBER_MAX, Intervals, Run
+from gateway.outbox.losses import told_loss
 from gateway.outbox.record import Scan, decode_header, parse_name, salt
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME, State, StreamState, read_slots
@@ -62,6 +62,7 @@ class Found:
     aside: list[str] = field(default_factory=list)
     torn: list[Torn] = field(default_factory=list)
     tails: list[str] = field(default_factory=list)
+    told: list[tuple[int, Loss]] = field(default_factory=list)
     certain: dict[Stream, int] = field(default_factory=dict)
     """Newest files with records that may be in memory only; and of their streams, the last number that is durable."""
 
@@ -97,6 +98,7 @@ def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool
         slots = None
     if slots is not None:
         found.state, found.slot = slots.state, slots.slot
+        found.told = list(slots.state.told) if slots.state is not None else []
     if found.state is None:
         written = slots is None or slots.written
         found.state = _from_headers(disk, by_stream)
@@ -282,25 +284,19 @@ def _replay_losses(disk: Disk, state: State, found: Found) -> None:
             try:
                 seed = salt(state.outbox, "gateway", segment.epoch)
                 for record in Scan(disk, fd, seed, max(segment.base, since), log.last_of(index)):
-                    if b"store.gateway.events_dropped" in record.payload:
-                        _replay(record.payload, state.outbox, found)
+                    if (loss := told_loss(record.payload, state.outbox)) is not None:
+                        _replay(record.sequence, loss, found)
             finally:
                 disk.close(fd)
         except OSError:
             continue
 
 
-def _replay(payload: bytes, outbox: str, found: Found) -> None:
-    try:
-        said = json.loads(payload)
-        if said["type"] != "store.gateway.events_dropped" or said["data"]["outbox"] != outbox:
-            return
-        log = found.logs[said["data"]["stream"]]
-        first, last = int(said["data"]["first_sequence"]), int(said["data"]["last_sequence"])
-    except (KeyError, TypeError, ValueError):
-        return
-    log.settled.add(first, last)
-    log.next = max(log.next, last + 1)
+def _replay(sequence: int, loss: Loss, found: Found) -> None:
+    found.told.append((sequence, loss))
+    log = found.logs[loss.stream]
+    log.settled.add(loss.first, loss.last)
+    log.next = max(log.next, loss.last + 1)
 
 
 def _name_missing(log: StreamLog, newest: int, present: Intervals, found: Found) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.model import NS_PER_MS, NS_PER_S, Stream
+from gateway.model import NS_PER_MS, NS_PER_S, Loss, Stream
 from gateway.outbox.state import State, StreamState, encode_state, memory_text
 from gateway.outbox.stream import Segment, StreamLog
 
@@ -88,7 +88,8 @@ class Saver:
         outbox: str,
         epoch: int,
         counters: Mapping[str, int],
-        clean: bool,
+        told: tuple[tuple[int, Loss], ...],
+        clean: bool = False,
         certain: Mapping[Stream, int] | None = None,
     ) -> tuple[int, bytes]:
         """Return the slot and the text of the next save; `certain` is where less than `durable` may be said."""
@@ -101,7 +102,7 @@ class Saver:
             durable = log.durable if certain is None else certain.get(name, log.durable)
             streams[name] = StreamState(durable + 1, log.settled.through, acked, gone, mark, damaged)
         memory = json.loads(self.remembered.text)
-        text = encode_state(State(self.generation, outbox, epoch, clean, streams, memory, counters))
+        text = encode_state(State(self.generation, outbox, epoch, clean, streams, memory, counters, told))
         return 1 - self.synced_slot, text
 
     def saved(self, slot: int, synced: bool) -> None:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 from zlib import crc32
 
 from gateway.disk import Disk
-from gateway.model import STREAMS, Stream
+from gateway.model import STREAMS, Loss, Stream
 from gateway.outbox.intervals import Intervals, Run
 
 STATE_NAME = "state.ack"
@@ -56,6 +56,7 @@ class State:
     streams: Mapping[Stream, StreamState] = field(default_factory=dict)
     memory: Mapping[str, Any] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
+    told: tuple[tuple[int, Loss], ...] = ()  # losses by the sequence of their record, which nobody acknowledged yet
 
 
 def memory_text(memory: Mapping[str, Any]) -> str:
@@ -93,6 +94,7 @@ def _text(state: State, keep: int) -> bytes:
         "clean": state.clean,
         "streams": streams,
         "counters": dict(state.counters),
+        "told": [[sequence, *astuple(loss)] for sequence, loss in state.told],
         "memory": state.memory,
     }
     text = json.dumps(about, separators=(",", ":"), allow_nan=False).encode()
@@ -118,7 +120,9 @@ def decode_state(slot: bytes) -> State | None:
             return None
         counters = {str(key): int(count) for key, count in about.get("counters", {}).items()}
         memory = dict(about.get("memory", {}))
-        return State(int(about["g"]), outbox, int(about["epoch"]), bool(about.get("clean")), streams, memory, counters)
+        told = tuple((int(sequence), Loss(*loss)) for sequence, *loss in about.get("told", ()))
+        place_in_time = int(about["g"]), outbox, int(about["epoch"]), bool(about.get("clean"))
+        return State(*place_in_time, streams, memory, counters, told)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 

@@ -80,7 +80,7 @@ class Upkeep:
         self.committer = Committer(
             self.id, found.epoch, self.logs, self.retention, os.path.join(directory, BALLAST_NAME)
         )
-        self.losses = Losses(self.id, self.logs, describe_loss)
+        self.losses = Losses(self.id, self.logs, describe_loss, found.told)
         self.found: Found | None = found
         self.opening = True  # the engine has not yet added `recorded_since_memory` to its memory
         self.jobs_open = 0
@@ -167,7 +167,9 @@ class Upkeep:
     def _begin(self, now: Instant) -> None:
         """Make the new epoch durable; before that nothing is recorded and nothing leaves."""
         assert self.found is not None
-        slot, text = self.saver.compose(self.id, self.epoch, self.counters, False, self.found.certain)
+        slot, text = self.saver.compose(
+            self.id, self.epoch, self.counters, self.losses.told, certain=self.found.certain
+        )
         path = os.path.join(self._directory, STATE_NAME)
         directories = tuple(log.directory for log in self.logs.values())
         self.saver.saving = True
@@ -197,7 +199,7 @@ class Upkeep:
         saver.acks = 0
         saver.unsynced_ns = self.now.boot_ns
         saver.saving = True
-        slot, text = saver.compose(self.id, self.epoch, self.counters, clean)
+        slot, text = saver.compose(self.id, self.epoch, self.counters, self.losses.told, clean)
         self.submit(Save(os.path.join(self._directory, STATE_NAME), slot, text, synced))
 
     def _retain(self, now: Instant) -> None:
@@ -237,7 +239,7 @@ class Upkeep:
         while first <= last:
             got = read_entries(self._disk, self.id, log, first, last, NAMED_AT_ONCE, NAMED_BYTES, log.open_run)
             for entry in got.entries:
-                if (told := told_loss(entry.payload)) is not None:
+                if (told := told_loss(entry.payload, self.id)) is not None:
                     self.losses.owe(told)
             first = got.entries[-1].sequence + 1 if got.entries else last + 1
 

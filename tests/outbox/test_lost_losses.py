@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.outbox.conftest import Bench, event
 
 
@@ -37,3 +39,21 @@ def test_what_an_expired_loss_record_named_is_named_again(bench: Bench) -> None:
     still = set(bench.sequences("shelf"))
     told = named(bench).get("shelf", set())
     assert shelf <= told | still, f"neither delivered nor named: {sorted(shelf - told - still)[:5]} ..."
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_a_damaged_loss_record_named_is_named_again(bench: Bench, saved: bool) -> None:
+    bench.open(age_max=3600.0)
+    bench.record("shelf", 60, large)
+    for _ in range(8):
+        bench.pass_time(1800.0)
+        bench.record("shelf", 1, event)
+    before = named(bench)["shelf"]
+    assert before
+    if saved:
+        bench.outbox.save_soon()
+        bench.outbox.step(bench.now)
+    for path in bench.files("gateway"):
+        bench.disk.damage(path, lambda content: content.__setitem__(slice(300, None), bytes(len(content) - 300)))
+    bench.open()
+    assert named(bench).get("shelf", set()) >= before
