@@ -1,0 +1,49 @@
+"""A Pi without a battery: it starts in 2000, counts from the first second, and learns the time later."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.lab.shop import Shop
+
+pytestmark = [pytest.mark.lab, pytest.mark.core]
+
+YEAR_2000_S = 946_684_800.0
+NEAR_S = 30.0
+
+
+def true_time(shop: Shop) -> None:
+    """Let the time server inside tell the host's time from now on."""
+    boot_s = shop.machine.sh("cut -d' ' -f1 /proc/uptime").strip()
+    shop.machine.put("/run/lab/true-time", f"{time.time()} {boot_s}")
+    shop.machine.sh("systemctl restart systemd-timesyncd")
+
+
+def test_events_of_the_year_2000_get_their_true_time(front: Shop) -> None:
+    front.machine.sh("systemctl stop systemd-timesyncd")
+    front.machine.ask("clock", unix_s=YEAR_2000_S)
+    front.machine.cable(False)
+    front.configure()
+    front.machine.sh("systemctl enable -q gateway; systemctl start gateway", 120)
+    front.walk("in")
+    walked_s = time.time()
+    time.sleep(5)
+    true_time(front)
+    front.wait(lambda: abs(float(front.machine.sh("date +%s")) - time.time()) < 60, "the true time")
+    time.sleep(3)
+    front.machine.cable(True)
+    front.expect("door.passed", within_s=120)
+    event = front.consumer.of("store.door.passed")[0]
+    assert event["clock"] == "estimated"
+    assert abs(datetime.fromisoformat(event["time"]).timestamp() - walked_s) < NEAR_S
+    front.expect("gateway.clock_set")
+    front.walk("out")
+    front.expect("door.passed", 2)
+    late = front.consumer.of("store.door.passed")[-1]
+    assert late["clock"] == "synced"
+    assert abs(datetime.fromisoformat(late["time"]).timestamp() - time.time()) < NEAR_S
+    assert datetime.fromisoformat(late["time"]).tzinfo in (UTC, datetime.fromisoformat(late["time"]).tzinfo)
+    front.complete()
