@@ -1,0 +1,208 @@
+"""A file in memory, seen through FUSE: what a block device above it is asked is logged, and slowed like a memory card.
+
+Run as a process of its own (`python -m tests.blocks.fuse MOUNTPOINT SIZE_BYTES`), because a caller that waits for the
+disk may hold what the answer needs. It speaks the kernel's protocol itself (linux/fuse.h, 7.31): the root of the file
+system is the one regular file, so there is nothing to look up.
+
+Commands on standard input, one line each, one line in answer. `position`: how many writes and flushes are logged;
+`record`: start the log, with the file as it is now as its beginning; `dump PATH`: log and beginning, pickled;
+`slow WRITE_US BYTES_PER_S FLUSH_US`, all 0 for as fast as it goes; `counts`: writes, bytes, flushes so far.
+It ends with its parent, with the end of its input, and when it is unmounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import pickle
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tests.blocks.mounts import mount
+
+WRITE_BYTES_MAX = 1 << 20
+_BUFFER_BYTES = WRITE_BYTES_MAX + 4096
+_FLAGS = 1 << 0 | 1 << 5 | 1 << 22  # ASYNC_READ, BIG_WRITES, MAX_PAGES
+_KEEP_CACHE = 2
+_PR_SET_PDEATHSIG = 1
+_FOREVER_S = 1 << 31
+
+_IN = struct.Struct("<IIQQIIII")
+_OUT = struct.Struct("<IiQ")
+_INIT_OUT = struct.Struct("<IIIIHHIIHHI28x")
+_ATTR_OUT = struct.Struct("<QII6Q3I7I")
+_IO = struct.Struct("<QQII")
+_STATFS_OUT = struct.Struct("<5Q4I24x")
+
+_GETATTR, _SETATTR, _OPEN, _READ, _WRITE, _STATFS, _RELEASE = 3, 4, 14, 15, 16, 17, 18
+_FORGET, _FSYNC, _FLUSH, _INIT, _ACCESS, _INTERRUPT, _DESTROY, _BATCH_FORGET = 2, 20, 25, 26, 34, 36, 38, 42
+_UNANSWERED = {_FORGET, _INTERRUPT, _BATCH_FORGET}
+
+
+class Written(NamedTuple):
+    """What the device was told to write; a flush is one at offset -1."""
+
+    offset: int
+    content: bytes
+
+
+FLUSH = Written(-1, b"")
+
+
+@dataclass(slots=True)
+class Slowness:
+    """What the card takes its time for."""
+
+    write_s: float = 0.0
+    bytes_per_s: float = 0.0
+    flush_s: float = 0.0
+
+    def write(self, count: int) -> None:
+        if self.write_s:
+            time.sleep(self.write_s + count / self.bytes_per_s)
+
+    def flush(self) -> None:
+        if self.flush_s:
+            time.sleep(self.flush_s)
+
+
+class MemoryFile:
+    """The file, its log, and the answers to the kernel."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.content = mmap.mmap(-1, size_bytes)
+        self.log: list[Written] | None = None
+        self.beginning = b""
+        self.slowness = Slowness()
+        self.writes = self.bytes = self.flushes = 0
+        self._answers: dict[int, Callable[[memoryview], bytes | memoryview]] = {
+            _INIT: self._init,
+            _GETATTR: lambda _: self._attributes(),
+            _SETATTR: lambda _: self._attributes(),
+            _OPEN: lambda _: struct.pack("<QII", 1, _KEEP_CACHE, 0),
+            _READ: self._read,
+            _WRITE: self._write,
+            _FSYNC: self._fsync,
+            _STATFS: lambda _: _STATFS_OUT.pack(self.size_bytes >> 12, 0, 0, 1, 0, 4096, 255, 4096, 0),
+            **dict.fromkeys((_RELEASE, _FLUSH, _ACCESS, _DESTROY), lambda _: b""),
+        }
+
+    def answer(self, request: memoryview) -> bytes | None:
+        """Return the answer to one request of the kernel; None where it wants none."""
+        _, opcode, unique, *_ = _IN.unpack_from(request)
+        if opcode in _UNANSWERED:
+            return None
+        act = self._answers.get(opcode)
+        if act is None:
+            return _OUT.pack(_OUT.size, -errno.ENOSYS, unique)
+        said = act(request[_IN.size :])
+        return _OUT.pack(_OUT.size + len(said), 0, unique) + said
+
+    def _init(self, asked: memoryview) -> bytes:
+        _, _, readahead, flags = struct.unpack_from("<IIII", asked)
+        pages = WRITE_BYTES_MAX // mmap.PAGESIZE
+        return _INIT_OUT.pack(7, 31, readahead, flags & _FLAGS, 16, 12, WRITE_BYTES_MAX, 1, pages, 0, 0)
+
+    def _attributes(self) -> bytes:
+        sizes = (1, self.size_bytes, self.size_bytes >> 9, 0, 0, 0)
+        return _ATTR_OUT.pack(_FOREVER_S, 0, 0, *sizes, 0, 0, 0, 0o100600, 1, 0, 0, 0, 4096, 0)
+
+    def _read(self, asked: memoryview) -> bytes:
+        _, offset, count, _ = _IO.unpack_from(asked)
+        return self.content[offset : offset + count]
+
+    def _write(self, asked: memoryview) -> bytes:
+        _, offset, count, _ = _IO.unpack_from(asked)
+        content = bytes(asked[40 : 40 + count])
+        self.slowness.write(count)
+        self.content[offset : offset + count] = content
+        self.writes += 1
+        self.bytes += count
+        if self.log is not None:
+            self.log.append(Written(offset, content))
+        return struct.pack("<II", count, 0)
+
+    def _fsync(self, asked: memoryview) -> bytes:
+        self.slowness.flush()
+        self.flushes += 1
+        if self.log is not None:
+            self.log.append(FLUSH)
+        return b""
+
+    def obey(self, command: str) -> str:
+        """Do what a line of standard input says, and return the line in answer."""
+        name, *arguments = command.split()
+        match name:
+            case "position":
+                return str(len(self.log or ()))
+            case "record":
+                self.beginning, self.log = bytes(self.content), []
+            case "dump":
+                with open(arguments[0], "wb") as file:
+                    pickle.dump((self.beginning, [tuple(written) for written in self.log or ()]), file)
+            case "slow":
+                write_us, bytes_per_s, flush_us = (float(argument) for argument in arguments)
+                self.slowness = Slowness(write_us / 1e6, bytes_per_s, flush_us / 1e6)
+            case "counts":
+                return f"{self.writes} {self.bytes} {self.flushes}"
+            case _:
+                return f"unknown: {command}"
+        return "done"
+
+
+def serve(device: int, file: MemoryFile, commands: int, answers: int) -> None:
+    """Answer the kernel and the parent until one of them is gone."""
+    poll = select.poll()
+    poll.register(device, select.POLLIN)
+    poll.register(commands, select.POLLIN)
+    buffer = bytearray(_BUFFER_BYTES)
+    view = memoryview(buffer)
+    heard = b""
+    while True:
+        ready = dict(poll.poll())
+        if device in ready:
+            try:
+                count = os.readv(device, [buffer])
+            except InterruptedError:
+                continue
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.EAGAIN):
+                    continue
+                return  # ENODEV: unmounted
+            said = file.answer(view[:count])
+            if said is not None:
+                with contextlib.suppress(FileNotFoundError):  # who asked was interrupted
+                    os.write(device, said)
+        elif commands in ready:
+            got = os.read(commands, 4096)
+            if not got:
+                return
+            *lines, heard = (heard + got).split(b"\n")
+            for line in lines:
+                os.write(answers, file.obey(line.decode()).encode() + b"\n")
+
+
+def main() -> None:
+    """Mount the file and serve it."""
+    path, size_bytes = sys.argv[1], int(sys.argv[2])
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and unmounts
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    mount("memory", path, "fuse", f"fd={device},rootmode=100600,user_id=0,group_id=0")
+    file = MemoryFile(size_bytes)
+    os.write(1, b"mounted\n")
+    serve(device, file, 0, 1)
+
+
+if __name__ == "__main__":
+    main()
