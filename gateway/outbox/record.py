@@ -27,6 +27,7 @@ from gateway.model import Instant, Stream, rfc3339
 PAYLOAD_BYTES_MAX = 64 * 1024  # MQTT services take 128 KiB at most; an event has some 300 bytes
 LINE_BYTES_MAX = PAYLOAD_BYTES_MAX + 64
 LINE_OVERHEAD_BYTES = 24 + 16  # key, checksum and punctuation, at most
+BEFORE_BYTES = len(',"":{"_c":"00000000",')  # of a line, without its key, before the payload goes on
 CHUNK_BYTES = 64 * 1024
 FOOTER = b"}}\n"
 VERSION = 1
@@ -54,12 +55,12 @@ def salt(outbox: str, stream: Stream, epoch: int) -> int:
 
 def check_payload(payload: bytes) -> None:
     """Assert that the payload can be a record: a compact JSON object on one line, not too long."""
-    is_object = payload.startswith((b'{"', b"{}")) and payload.endswith(b"}")
-    if not is_object or len(payload) > PAYLOAD_BYTES_MAX or b"\n" in payload or payload.startswith(b'{"_c"'):
+    is_object = payload[:2] in (b'{"', b"{}") and payload[-1] == 125
+    if not is_object or len(payload) > PAYLOAD_BYTES_MAX or b"\n" in payload or payload[2:4] == b"_c":
         assert len(payload) <= PAYLOAD_BYTES_MAX, f"payload of {len(payload)} bytes, at most {PAYLOAD_BYTES_MAX}"
         assert is_object, "payload is not a compact JSON object"
         assert b"\n" not in payload, "payload has a newline"
-        raise AssertionError("the field _c is reserved for the checksum")
+        raise AssertionError("a field that begins with _c: that name is the checksum's")
 
 
 def encode(seed: int, items: Iterable[tuple[int, bytes]], first: bool) -> bytes:
@@ -68,8 +69,8 @@ def encode(seed: int, items: Iterable[tuple[int, bytes]], first: bool) -> bytes:
     for sequence, payload in items:
         key = b"%d" % sequence
         rest = payload[1:]
-        comma = b"," if len(rest) > 1 else b""
-        lines.append(b',"%b":{"_c":"%08x"%b%b\n' % (key, crc32(rest, crc32(key, seed)), comma, rest))
+        line = b',"%b":{"_c":"%08x",%b\n' if rest != b"}" else b',"%b":{"_c":"%08x"%b\n'
+        lines.append(line % (key, crc32(rest, crc32(key, seed)), rest))
     if first and lines:
         lines[0] = b" " + lines[0][1:]
     return b"".join(lines)
@@ -103,14 +104,15 @@ def decode_header(line: bytes) -> dict[str, Any] | None:
 def payload_at(buffer: bytes, at: int, newline: int, sequence: int, seed: int) -> bytes | None:
     """Return the payload of the line `buffer[at:newline]` where it is the record `sequence` and its checksum holds."""
     key = b"%d" % sequence
-    begin = b'"%b":{"_c":"' % key
-    mark = at + 1 + len(begin)
-    if at >= newline or buffer[at] not in b" ," or not buffer.startswith(begin, at + 1):
-        return None
-    rest = buffer[mark + 10 : newline]
-    if rest and buffer[mark : mark + 10] == b'%08x",' % crc32(rest, crc32(key, seed)):
+    rest = buffer[at + len(key) + BEFORE_BYTES : newline]
+    before = b',"%b":{"_c":"%08x",' % (key, crc32(rest, crc32(key, seed)))
+    if rest and buffer.startswith(before, at):
         return b"{" + rest
-    if buffer[mark:newline] == b'%08x"}' % crc32(b"}", crc32(key, seed)):
+    if buffer[at : at + 1] not in (b" ", b","):
+        return None
+    if rest and buffer.startswith(before[1:], at + 1):
+        return b"{" + rest
+    if buffer[at + 1 : newline] == b'"%b":{"_c":"%08x"}' % (key, crc32(b"}", crc32(key, seed))):
         return b"{}"
     return None
 
