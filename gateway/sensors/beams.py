@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway.model import NS_PER_MS, NS_PER_S, Instant
 
 MERGED_GAP_NS = 70 * NS_PER_MS
 """A shorter gap lies within one person (arm and torso, a bag); behind each other, people leave more."""
 BLOCKAGE_MIN_NS = 40 * NS_PER_MS
-"""A shorter blockage is no part of a person: insects, a thrown coin, interference."""
+"""A shorter blockage is nobody by itself: insects, a thrown coin, interference; a hand at its fastest."""
 SPIKE_NS = 20 * NS_PER_MS
 """A shorter piece, as far again from the blockage beside it, is interference: it must not move that one's ends."""
 ARM_NS = 65 * NS_PER_MS
-ARM_REACH_NS = 200 * NS_PER_MS
-"""A blockage below ARM_NS so near to one half as long again is an arm of that person (0.25 m ahead at 1.2 m/s)."""
+"""A piece below, apart from the rest of its blockage, may be a hand: the ends of the trunk are taken without it."""
 
 SLOT_NS = 100 * NS_PER_MS
 FLICKER_SLOTS, FLICKER_CHANGES, FLICKER_BUSY_SLOTS = 10, 20, 8
@@ -58,8 +57,9 @@ MAT = Contact(180 * NS_PER_MS, 60 * NS_PER_MS, SPIKE_NS, 0)
 class Blockage:
     """A beam was interrupted from `broke` to `cleared`; the torso within it from `begin_ns` to `end_ns` (boot).
 
-    An arm that swings ahead of or behind the torso belongs to the blockage, but the two beams see different arms: only
-    the torso's ends can be compared between them. `is_arm`: a short one beside a long one; nobody by itself.
+    A hand that swings ahead of or behind the torso belongs to the blockage where the gap between them is short, but the
+    two beams see it at another phase of its swing: its ends and the torso's are compared each for itself. `is_flit`:
+    so short that it is nobody, but perhaps somebody's hand.
     """
 
     beam: str
@@ -67,7 +67,7 @@ class Blockage:
     cleared: Instant
     begin_ns: int
     end_ns: int
-    is_arm: bool = False
+    is_flit: bool = False
 
     @property
     def ns(self) -> int:
@@ -159,8 +159,6 @@ class Beam:
         self._torso_begin: int | None = None  # the first part that is longer than an arm
         self._torso_end: int | None = None  # the last one
         self._before: Instant | None = None  # the end before the present piece, where the blockage has several
-        self._arm: Blockage | None = None  # a short blockage that may turn out to be an arm of the next
-        self._torso: Blockage | None = None  # the last long one
         self._flicker = Flicker()
 
     def change(self, broken: bool, at: Instant) -> Iterator[Finding]:
@@ -174,7 +172,6 @@ class Beam:
         if began is not None:
             self.flickering = True
             self.out_of_service = began.boot_ns
-            self._arm = None
             if not self.stuck:
                 self._forget()
             yield FlickerBegan(self.name, began)
@@ -185,24 +182,18 @@ class Beam:
 
     def due_ns(self) -> int | None:
         """Return when `advance` next has something to decide."""
-        dues = []
         if self.flickering:
             assert self._flicker.hot is not None
             return self._flicker.hot.boot_ns + CALM_NS
         if self._cleared is not None:
-            dues.append(self._cleared.boot_ns + self.contact.merged_ns)
-        elif self.broke is not None and not self.stuck:
-            dues.append(self._stuck_ns(self.broke))
-        if self._arm is not None and self.broke is None:
-            dues.append(self._arm.cleared.boot_ns + ARM_REACH_NS)
-        return min(dues, default=None)
+            return self._cleared.boot_ns + self.contact.merged_ns
+        if self.broke is not None and not self.stuck:
+            return self._stuck_ns(self.broke)
+        return None
 
     def undecided_ns(self) -> int | None:
-        """Return the earliest clearing that is not yet told as a blockage."""
-        ends = [] if self._cleared is None else [self._cleared.boot_ns]
-        if self._arm is not None:
-            ends.append(self._arm.cleared.boot_ns)
-        return min(ends, default=None)
+        """Return the clearing that is not yet told as a blockage."""
+        return None if self._cleared is None else self._cleared.boot_ns
 
     def advance(self, now_ns: int) -> Iterator[Finding]:
         """Decide what is due at `now_ns`, a moment given by `due_ns` or earlier."""
@@ -216,16 +207,12 @@ class Beam:
         elif self.broken and self.broke is not None and not self.stuck and now_ns >= self._stuck_ns(self.broke):
             self.stuck = True
             self.out_of_service = now_ns
-            yield from self._give_arm()
             yield Stuck(self.name, self.broke)
-        if self._arm is not None and self.broke is None and now_ns >= self._arm.cleared.boot_ns + ARM_REACH_NS:
-            yield from self._give_arm()
 
     def finish(self) -> Iterator[Finding]:
         """Decide what is clear already: nothing more will come."""
         if self._cleared is not None and not self.flickering:
             yield from self._complete(self._cleared)
-        yield from self._give_arm()
 
     def _stuck_ns(self, broke: Instant) -> int:
         return broke.boot_ns + self.blocked_after_ns
@@ -279,28 +266,10 @@ class Beam:
             self.out_of_service = None
             yield Freed(self.name, broke, cleared)
             return
-        whole = Blockage(self.name, broke, cleared, begin_ns, end_ns)
-        if whole.ns < self.contact.least_ns:
-            return
-        if whole.ns < self.contact.arm_ns:
-            torso = self._torso
-            if torso is not None and 2 * torso.ns >= 3 * whole.ns and _gap_ns(torso, whole) <= ARM_REACH_NS:
-                yield replace(whole, is_arm=True)
-                return
-            yield from self._give_arm()
-            self._arm = whole
-            return
-        self._torso = whole
-        arm = self._arm
-        if arm is not None and 2 * whole.ns >= 3 * arm.ns and _gap_ns(arm, whole) <= ARM_REACH_NS:
-            self._arm = replace(arm, is_arm=True)
-        yield from self._give_arm()
-        yield whole
-
-    def _give_arm(self) -> Iterator[Finding]:
-        if self._arm is not None:
-            arm, self._arm = self._arm, None
-            yield arm
+        lasted_ns = end_ns - begin_ns
+        is_flit = lasted_ns < self.contact.least_ns
+        if not is_flit or (self.contact.arm_ns and lasted_ns >= self.contact.spike_ns):
+            yield Blockage(self.name, broke, cleared, begin_ns, end_ns, is_flit)
 
     def _calm(self, at: Instant) -> Iterator[Finding]:
         self.flickering = False
@@ -315,7 +284,3 @@ class Beam:
                 yield from self._complete(at)
         elif self.broken:
             self._begin(at)
-
-
-def _gap_ns(first: Blockage, second: Blockage) -> int:
-    return second.broke.boot_ns - first.cleared.boot_ns

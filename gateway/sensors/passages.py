@@ -1,11 +1,8 @@
-"""Who went through: the order of two beams' blockages. Pure.
+"""Who went through a door: level changes of its beams in, passages and beam faults out. Pure.
 
-Law: a person who goes through breaks one beam, then the other, and clears them in the same order; who clears the first
-one last has turned back. Speed cancels out: the shift between the beams over the blockage is the beams' distance over
-the person's depth, the same for everybody at one door. So the door learns that ratio, and with it tells queues apart.
-
-Blockages of the two beams are aligned in order at the least cost; people cannot overtake each other between the beams.
-A pair is decided as soon as nothing that may still come can pair better.
+Law: a passage is decided as soon as nothing that may still come can belong to it or explain it better: at once where
+somebody went through as everybody does here, else when an arm's reach, or the way between the beams, has passed. The
+door learns its ratio of shift and blockage from those whom nobody was near.
 """
 
 from __future__ import annotations
@@ -13,44 +10,25 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from types import MappingProxyType
 from typing import Literal
 
-from gateway.model import NS_PER_MS, Instant
+from gateway.model import Instant
 from gateway.sensors.beams import BEAM, Beam, Blockage, Contact, Finding, FlickerBegan, Stuck
+from gateway.sensors.bodies import FLIT_NS, HAND_REACH, PAIR_GAP_NS, Group, align, may_be_one
+from gateway.sensors.hands import Hands
 
 Direction = Literal["in", "out", "unknown"]
 
-PAIR_GAP_NS = 1_200 * NS_PER_MS
-"""The longest way between the beams with neither broken: 0.35 m at 0.3 m/s."""
-JITTER_NS = 10 * NS_PER_MS
-"""Shifts below are none: 5 cm between the beams at 2.5 m/s are 20 ms."""
-ALIKE = 0.4
-"""One person's speed between the beams and away from them differs by less than this factor."""
-LONG_ARM_NS = 120 * NS_PER_MS
-"""A hand that swings back as the body goes on stands nearly still in a beam; people behind each other leave 0.2 m."""
-ARM_REACH_DEPTHS = 0.8
-"""A hand swings ahead of the trunk by so many of its depths. One far ahead at both beams costs 0.8: a factor of 2.2 in
-the ratio of shift and blockage. So who follows and is half as deep as people here is a child, and counts."""
-TAILGATE_GAP_NS = 150 * NS_PER_MS
-"""One beam may see two people pressed together as one blockage while the other still sees a gap, up to this."""
 WAITING_MAX = 12
 """Blockages of a beam that wait for a partner; more than people can be between the beams."""
 RATIOS_KNOWN = 2
-RATIO_USUAL, RATIO_POSSIBLE = 1.0, 2.3
-"""Beams 5 to 50 cm apart and people 0.22 to 0.35 m deep give 0.14 to 2.3; most doors have them 5 to 10 cm apart."""
-
-ALONE_COST = 3.0
-PENDING_COST = 1.0
-TURNED_COST = 3.0
-SPLIT_COST = 0.7
-APART_COST = 0.3
-ARM_COST, FAR_ARM_COST = 0.2, 0.4
-"""In units of a factor e of disagreement. A pair that goes through (at most 3.5) beats two that stay alone, also where
-the second may still find another partner."""
+THIN, DEEP = math.log(1.7), math.log(2.2)
+"""Who is so much less deep than people here may be a hand, and who is so much deeper several people."""
+RATIO_PLAIN = 0.6
+"""Before the door knows its ratio: beams 5 to 15 cm apart and a trunk, but hardly a hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,182 +40,18 @@ class Passage:
     cleared: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Blockages that belong together: `people` went in `direction`, or (None) nobody went through."""
-
-    outer: tuple[Blockage, ...]
-    inner: tuple[Blockage, ...]
-    direction: Literal["in", "out"] | None
-    ratio: float | None = None
-    people: int = 1
-
-    @property
-    def is_settled(self) -> bool:
-        """A pair, or an arm that needs none."""
-        return bool(self.outer and self.inner) or all(blockage.is_arm for blockage in self.outer + self.inner)
-
-    @property
-    def end_ns(self) -> int:
-        return max(blockage.cleared.boot_ns for blockage in self.outer + self.inner)
-
-
-def _shifts(outer: Blockage, inner: Blockage) -> tuple[int, int]:
-    return inner.begin_ns - outer.begin_ns, inner.end_ns - outer.end_ns
-
-
-def _whole_shifts(outer: Blockage, inner: Blockage) -> tuple[int, int]:
-    begin_ns = inner.broke.boot_ns - outer.broke.boot_ns
-    return begin_ns, inner.cleared.boot_ns - outer.cleared.boot_ns
-
-
-def order_of(outer: Blockage, inner: Blockage) -> tuple[Literal["in", "out"] | None, tuple[int, int]]:
-    """Return the direction of one person who made both blockages (None: turned back), and the shifts that tell it.
-
-    Whoever goes through, with whatever swings at beam height, comes to the first beam first and leaves it first: so the
-    order of the whole blockages decides. It fails where one beam sees an arm that the other does not (a sleeve, a bag
-    on a strap): there the trunks' own ends decide, where they are shifted alike.
-    """
-    whole, trunks = _whole_shifts(outer, inner), _shifts(outer, inner)
-    way, own = direction_of(*whole), direction_of(*trunks)
-    if way is None and own is not None:
-        less, more = sorted(map(abs, trunks))
-        return (own, trunks) if less >= ALIKE * more else (None, whole)
-    return way, trunks if own == way else whole
-
-
-def _sign(shift_ns: int) -> int:
-    return 0 if abs(shift_ns) <= JITTER_NS else (1 if shift_ns > 0 else -1)
-
-
-def direction_of(begin_shift_ns: int, end_shift_ns: int) -> Literal["in", "out"] | None:
-    """Return the direction that both ends agree on (one may be too close to tell), else None: turned back.
-
-    The shifts are inner minus outer. Both too close: their sum decides, since 2 ms twice is still an order.
-    """
-    both = _sign(begin_shift_ns) + _sign(end_shift_ns)
-    if both == 0 and _sign(begin_shift_ns) == 0 and begin_shift_ns * end_shift_ns >= 0:
-        both = begin_shift_ns + end_shift_ns
-    if both == 0:
-        return None
-    return "in" if both > 0 else "out"
-
-
-def pair(outer: Blockage, inner: Blockage, known_ratio: float | None) -> tuple[float, Group] | None:
-    """Return the cost and meaning of one person making both blockages; None where they lie too far apart."""
-    gap_ns = max(inner.broke.boot_ns - outer.cleared.boot_ns, outer.broke.boot_ns - inner.cleared.boot_ns)
-    if gap_ns > PAIR_GAP_NS:
-        return None
-    direction, (begin_ns, end_ns) = order_of(outer, inner)
-    if direction is None:
-        return TURNED_COST, Group((outer,), (inner,), None)
-    ratio = max(min(abs(begin_ns), abs(end_ns)), NS_PER_MS) / min(outer.ns, inner.ns)
-    if known_ratio is not None:
-        geometry = abs(math.log(ratio / known_ratio))
-    elif ratio <= RATIO_USUAL:
-        geometry = 0.0
-    else:
-        geometry = APART_COST + max(0.0, 6.0 * math.log(ratio / RATIO_POSSIBLE))
-    speed = abs(math.log(outer.ns / inner.ns))
-    return min(2.5, geometry) + min(1.0, 0.5 * speed), Group((outer,), (inner,), direction, ratio)
-
-
-def tailgaters(two: tuple[Blockage, Blockage], one: Blockage) -> Literal["in", "out"] | None:
-    """Tell whether `one` is what a beam saw of two people whom the other beam saw apart; as if `two` were outer."""
-    first, second = two
-    if first.is_arm or second.is_arm or one.is_arm:
-        return None
-    if second.broke.boot_ns - first.cleared.boot_ns > TAILGATE_GAP_NS:
-        return None
-    both = Blockage(first.beam, first.broke, second.cleared, first.begin_ns, second.end_ns)
-    if abs(both.ns - one.ns) > max(0.3 * both.ns, 100 * NS_PER_MS):
-        return None
-    return direction_of(*_shifts(both, one))
-
-
-def joined(first: Blockage, second: Blockage) -> tuple[float, Blockage] | None:
-    """Return both as one person's and what that costs, where one is an arm or may be one; the longer is the trunk."""
-    arm, trunk = sorted((first, second), key=lambda blockage: (not blockage.is_arm, blockage.ns))
-    if trunk.is_arm:
-        return None
-    whole = Blockage(first.beam, first.broke, second.cleared, trunk.begin_ns, trunk.end_ns)
-    if arm.is_arm:
-        return 0.0, whole
-    gap_ns = second.broke.boot_ns - first.cleared.boot_ns
-    if 2 * arm.ns > trunk.ns or gap_ns > reach_ns(trunk):
-        return None
-    return (ARM_COST if max(arm.ns, gap_ns) <= LONG_ARM_NS else FAR_ARM_COST), whole
-
-
-def reach_ns(trunk: Blockage) -> int:
-    """Return how long before or after a trunk its own arm can be."""
-    return max(LONG_ARM_NS, int(ARM_REACH_DEPTHS * trunk.ns))
-
-
-def persons(blockages: Sequence[Blockage], at: int) -> Iterator[tuple[float, tuple[Blockage, ...], Blockage]]:
-    """Yield what one person may have made of the blockages from `at` on: (cost, blockages, as one)."""
-    if at < len(blockages) and not blockages[at].is_arm:
-        yield 0.0, (blockages[at],), blockages[at]
-    if at + 1 < len(blockages):
-        two = (blockages[at], blockages[at + 1])
-        if (found := joined(*two)) is not None:
-            cost, whole = found
-            yield cost, two, whole
-
-
-def align(outer: Sequence[Blockage], inner: Sequence[Blockage], known_ratio: float | None, now_ns: int) -> list[Group]:
-    """Return all blockages in groups, in order, at the least cost. What may still find a partner costs little alone."""
-
-    def alone(blockage: Blockage) -> float:
-        if blockage.is_arm:
-            return 0.0
-        return PENDING_COST if now_ns < blockage.cleared.boot_ns + PAIR_GAP_NS else ALONE_COST
-
-    @cache
-    def best(i: int, j: int) -> tuple[float, tuple[Group, ...]]:
-        choices: list[tuple[float, Group, int, int]] = []
-        if i < len(outer):
-            choices.append((alone(outer[i]), Group((outer[i],), (), None), i + 1, j))
-        if j < len(inner):
-            choices.append((alone(inner[j]), Group((), (inner[j],), None), i, j + 1))
-        if i < len(outer) and j < len(inner):
-            for outer_cost, outers, outer_whole in persons(outer, i):
-                for inner_cost, inners, inner_whole in persons(inner, j):
-                    if (paired := pair(outer_whole, inner_whole, known_ratio)) is not None:
-                        cost, one = paired
-                        group = Group(outers, inners, one.direction, one.ratio)
-                        choices.append((outer_cost + inner_cost + cost, group, i + len(outers), j + len(inners)))
-            if i + 1 < len(outer):
-                two = (outer[i], outer[i + 1])
-                if (way := tailgaters(two, inner[j])) is not None:
-                    choices.append((SPLIT_COST, Group(two, (inner[j],), way, people=2), i + 2, j + 1))
-            if j + 1 < len(inner):
-                two = (inner[j], inner[j + 1])
-                if (way := tailgaters(two, outer[i])) is not None:
-                    turned: Literal["in", "out"] = "out" if way == "in" else "in"
-                    choices.append((SPLIT_COST, Group((outer[i],), two, turned, people=2), i + 1, j + 2))
-        if not choices:
-            return 0.0, ()
-        found: tuple[float, tuple[Group, ...]] | None = None
-        for cost, group, after_i, after_j in choices:
-            rest_cost, rest = best(after_i, after_j)
-            if found is None or cost + rest_cost < found[0] - 1e-9:
-                found = (cost + rest_cost, (group, *rest))
-        assert found is not None
-        return found
-
-    return list(best(0, 0)[1])
-
-
 def passages_of(group: Group) -> Iterator[Passage]:
     """Tell who went through in a group: nobody, one, or two who went close together."""
     if group.direction is None:
         return
-    firsts, lasts = (group.outer, group.inner) if group.direction == "in" else (group.inner, group.outer)
-    if group.people == 1:
-        first = next((one for one in firsts if not one.is_arm), firsts[0])
-        last = next((one for one in reversed(lasts) if not one.is_arm), lasts[-1])
-        yield Passage(group.direction, first.broke, last.cleared)
+    is_in = group.direction == "in"
+    firsts, lasts = (group.outer, group.inner) if is_in else (group.inner, group.outer)
+    if group.sights is not None:
+        first, last = group.sights if is_in else reversed(group.sights)
+        broke, cleared = first.trunk.broke, last.trunk.cleared
+        yield Passage(
+            group.direction, min(broke, last.trunk.broke, key=_ns), max(cleared, first.trunk.cleared, key=_ns)
+        )
     elif len(firsts) == 2:
         # The second beam saw no gap: the first of the two left it as long before its end as at the first beam.
         apart_ns = firsts[1].cleared.boot_ns - firsts[0].cleared.boot_ns
@@ -249,11 +63,16 @@ def passages_of(group: Group) -> Iterator[Passage]:
         yield Passage(group.direction, firsts[0].broke.later(apart_ns), lasts[1].cleared)
 
 
+def _ns(at: Instant) -> int:
+    return at.boot_ns
+
+
 class Doorway:
     """The beams of one door: level changes in, passages and beam faults out.
 
-    Call `advance(at)` before `change(.., at)`. With one beam every blockage is a passage of unknown direction; so it is
-    with two while the other one is out of service. `ways` is for contacts that tell the direction by themselves.
+    Call `advance(at)` before `change(.., at)`. With one beam every blockage of a person is a passage of unknown
+    direction; so it is with two while the other one is out of service. `ways` is for contacts that tell the direction
+    by themselves.
     """
 
     def __init__(
@@ -266,8 +85,10 @@ class Doorway:
         self.beams = {name: Beam(name, blocked_after_ns, contact) for name in beams}
         self.ways = ways
         self.is_single = len(beams) == 1 or bool(ways)
+        self._hands = {name: Hands(contact) for name in beams}
         self._waiting: dict[str, list[Blockage]] = {name: [] for name in beams}
         self._ratios: deque[float] = deque(maxlen=9)
+        self._before: Group | None = None  # who was told last
         self._evaluated_ns = -1
         self._due_ns: int | None = None
         self._is_due_known = True  # asked several times a reading, and changed by few
@@ -299,6 +120,7 @@ class Doorway:
 
     def _find_due_ns(self) -> int | None:
         dues = [due for beam in self.beams.values() if (due := beam.due_ns()) is not None]
+        dues += [due for name in self.beams if (due := self._hands[name].due_ns(self._is_broken(name))) is not None]
         for blockages in self._waiting.values():
             ends = (blockage.cleared.boot_ns + PAIR_GAP_NS for blockage in blockages)
             dues.extend(end for end in ends if end > self._evaluated_ns)
@@ -307,9 +129,13 @@ class Doorway:
     def undecided_ns(self) -> int | None:
         """Return the earliest clearing that may still become a passage's."""
         waiting = (blockage for blockages in self._waiting.values() for blockage in blockages)
-        ends = [blockage.cleared.boot_ns for blockage in waiting if not blockage.is_arm]
+        ends = [blockage.cleared.boot_ns for blockage in waiting if not blockage.is_flit]
         ends += [end for beam in self.beams.values() if (end := beam.undecided_ns()) is not None]
+        ends += [end for hands in self._hands.values() if (end := hands.undecided_ns()) is not None]
         return min(ends, default=None)
+
+    def _is_broken(self, name: str) -> bool:
+        return self.beams[name].broke is not None and self.beams[name].out_of_service is None
 
     def _take(self, findings: list[Finding], now_ns: int, *, is_last: bool = False) -> Iterator[Passage | Finding]:
         yield from self._taken(findings, now_ns, is_last=is_last)
@@ -320,21 +146,28 @@ class Doorway:
         for found in findings:
             if isinstance(found, Blockage):
                 if self._counts_alone(found):
-                    if found.is_arm:
+                    if found.is_flit:
                         continue
-                    yield Passage(self.ways.get(found.beam, "unknown"), found.broke, found.cleared)
+                    yield from map(self._alone, self._hands[found.beam].take(found))
                 else:
                     self._waiting[found.beam].append(found)
                 continue
             if isinstance(found, FlickerBegan):
                 waiting = self._waiting[found.beam]
                 waiting[:] = [b for b in waiting if b.broke.boot_ns < found.at.boot_ns]
+                self._hands[found.beam].forget()
             if isinstance(found, FlickerBegan | Stuck):
                 # What waits can no longer find its partner there.
+                yield from map(self._alone, self._hands[found.beam].finish())
                 yield from self._decide(now_ns, is_last=True)
             yield found
+        for name, hands in self._hands.items():
+            yield from map(self._alone, hands.finish() if is_last else hands.advance(now_ns, self._is_broken(name)))
         if not self.is_single:
             yield from self._decide(now_ns, is_last=is_last)
+
+    def _alone(self, blockage: Blockage) -> Passage:
+        return Passage(self.ways.get(blockage.beam, "unknown"), blockage.broke, blockage.cleared)
 
     def _counts_alone(self, blockage: Blockage) -> bool:
         if self.is_single:
@@ -348,21 +181,24 @@ class Doorway:
         if not outer and not inner:
             return
         known = statistics.median(self._ratios) if len(self._ratios) >= RATIOS_KNOWN else None
-        groups = align(outer, inner, known, now_ns if not is_last else now_ns + PAIR_GAP_NS)
+        until_ns = now_ns if not is_last else now_ns + PAIR_GAP_NS
+        groups = align(outer, inner, known, until_ns, self._before)
         is_crowded = max(len(outer), len(inner)) > WAITING_MAX
-        if is_last or is_crowded or (self._is_quiet() and all(group.is_settled for group in groups)):
+        if is_last or is_crowded or (self._is_quiet() and all(self._is_sure(group, known) for group in groups)):
             final = len(groups)
         else:
             final = 0
             while final < len(groups) and self._is_over(groups[final], now_ns):
                 final += 1
             for index in range(final, len(groups)):
-                if self._is_plain(groups[index], groups, known) and not self._may_have_arms(groups, index):
+                if self._is_plain(groups[index], groups, known) and not self._may_have_hands(groups, index):
                     final = index + 1
-        are_alone = all(sum(not b.is_arm for b in waiting) == 1 for waiting in (outer, inner))
+        are_alone = len(outer) == len(inner) == 1
         for group in groups[:final]:
             if group.ratio is not None and are_alone:
                 self._ratios.append(group.ratio)
+            if group.direction is not None:
+                self._before = group
             del outer[: len(group.outer)], inner[: len(group.inner)]
             yield from passages_of(group)
 
@@ -381,27 +217,36 @@ class Doorway:
             for beam in self.beams.values()
         )
 
-    def _may_have_arms(self, groups: list[Group], index: int) -> bool:
-        """Tell whether a beam says, or has just said, what may yet turn out to be this person's arm."""
-        for name, own in (("outer", groups[index].outer), ("inner", groups[index].inner)):
+    def _is_sure(self, group: Group, known: float | None) -> bool:
+        """Tell whether nobody's hand or trunk is missing in the group."""
+        if group.ratio is None or not group.is_settled:
+            return group.is_settled
+        if group.depth_ns < FLIT_NS:
+            return False
+        return group.ratio <= RATIO_PLAIN if known is None else -DEEP <= math.log(group.ratio / known) <= THIN
+
+    def _may_have_hands(self, groups: list[Group], index: int) -> bool:
+        """Tell whether a beam says, or has just said, what may yet turn out to be this person's hand."""
+        group = groups[index]
+        for name, own in (("outer", group.outer), ("inner", group.inner)):
             beam = self.beams[name]
             if beam.out_of_service is not None or beam.broke is None or not own:
                 continue
-            if beam.broke.boot_ns - own[-1].cleared.boot_ns <= reach_ns(own[-1]):
+            if beam.broke.boot_ns - own[-1].cleared.boot_ns <= HAND_REACH * max(own[-1].ns, group.depth_ns):
                 return True
         if index == 0 or groups[index - 1].is_settled:
             return False
-        before, group = groups[index - 1], groups[index]
+        before = groups[index - 1]
         sides = ((before.outer, group.outer), (before.inner, group.inner))
-        return any(a and b and joined(a[-1], b[0]) is not None for a, b in sides)
+        return any(a and b and may_be_one(a[-1], b[0]) for a, b in sides)
 
     def _is_plain(self, group: Group, groups: list[Group], known: float | None) -> bool:
         """Tell whether a pair goes through just as everybody does here; nothing to come can then fit better."""
-        if group.ratio is None:
+        if group.ratio is None or not group.is_settled or group.depth_ns < FLIT_NS:
             return False
         if known is not None:
-            return abs(math.log(group.ratio / known)) <= math.log(2.2)
-        if len(groups) > 1:
+            return -DEEP <= math.log(group.ratio / known) <= THIN
+        if len(groups) > 1 or group.ratio > RATIO_PLAIN:
             return False
         return not any(
             beam.broke is not None and beam.broke.boot_ns <= group.end_ns

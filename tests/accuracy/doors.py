@@ -23,7 +23,10 @@ MATCH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One person. `turn_m` is how deep the front comes before turning back (None: goes through)."""
+    """One person. `turn_m` is how deep the front comes before turning back (None: goes through).
+
+    `pushed_m` is the length of what is pushed or held ahead, `pushed_gap_m` the gap between that and the trunk.
+    """
 
     inward: bool
     speed_mps: float
@@ -34,11 +37,16 @@ class Body:
     phase: float = 0.0
     turn_m: float | None = None
     stays_s: float = 0.0
+    pushed_m: float = 0.0
+    pushed_gap_m: float = 0.0
 
     def spans(self, t_s: float) -> Iterator[tuple[float, float]]:
         """Yield what the body covers along its way at `t_s`; its trunk's front is at 0 when t is 0."""
         front_m = self.front(t_s)
         yield front_m - self.trunk_m, front_m
+        if self.pushed_m:
+            behind_m = front_m + self.pushed_gap_m
+            yield behind_m, behind_m + self.pushed_m
         if self.swing_m:
             middle_m = front_m - self.trunk_m / 2
             for side in (0.0, math.pi):
@@ -56,7 +64,7 @@ class Body:
     def occlusions(self, place_m: float) -> list[tuple[float, float]]:
         """Return when a beam at `place_m` along this body's way is covered: (from, until), in seconds."""
         reach_m = self.trunk_m + self.swing_m + self.hand_m
-        begin_s = (place_m - reach_m) / self.speed_mps - 0.2
+        begin_s = (place_m - reach_m - self.pushed_m - self.pushed_gap_m) / self.speed_mps - 0.2
         end_s = (place_m + 2 * reach_m) / self.speed_mps + 0.2
         if self.turn_m is not None:
             end_s += 2 * self.turn_m / self.speed_mps + self.stays_s
@@ -223,6 +231,46 @@ def _slow(rng: Random, walking: Walking, count: int) -> Doorway:
     return door
 
 
+def _families(rng: Random, walking: Walking, count: int) -> Doorway:
+    """Behind every third adult a child, half as deep or less, at the same pace and 0.25 to 0.6 m behind."""
+    door = _one_by_one(rng, walking, count, arms_share=0.2)
+    late_s, spread = 0.0, []
+    for t_s, body in door.people:
+        spread.append((t_s + late_s, body))
+        if rng.random() < 1 / 3:
+            behind_m = body.trunk_m + rng.uniform(0.25, 0.6)
+            child = Body(body.inward, body.speed_mps, rng.uniform(0.12, 0.18))
+            spread.append((t_s + late_s + behind_m / body.speed_mps, child))
+            late_s += (behind_m + 0.2) / body.speed_mps
+    door.people = spread
+    return door
+
+
+def _held_ahead(rng: Random, walking: Walking, count: int) -> Doorway:
+    """Half of them hold something ahead of them: a telephone, a basket, a hand at the door, 5 to 25 cm from the trunk."""
+    door = _one_by_one(rng, walking, count, arms_share=0.3)
+    for n, (t_s, body) in enumerate(door.people):
+        if rng.random() < 0.5:
+            held_m, gap_m = rng.uniform(0.04, 0.15), rng.uniform(0.05, 0.25)
+            held = Body(body.inward, body.speed_mps * 0.9, body.trunk_m, pushed_m=held_m, pushed_gap_m=gap_m)
+            door.people[n] = (t_s, held)
+    return door
+
+
+def _trolleys(rng: Random, walking: Walking, count: int) -> Doorway:
+    """One in five pushes a trolley: a basket of 0.75 to 0.95 m at the beams' height, a gap of 10 to 30 cm, a trunk."""
+    door = _one_by_one(rng, walking, count, arms_share=0.2)
+    late_s, spread = 0.0, []
+    for t_s, body in door.people:
+        if rng.random() < 0.2:
+            pushed_m, gap_m = rng.uniform(0.75, 0.95), rng.uniform(0.1, 0.3)
+            late_s += (pushed_m + gap_m) / body.speed_mps
+            body = Body(body.inward, 0.8 * body.speed_mps, body.trunk_m, pushed_m=pushed_m, pushed_gap_m=gap_m)
+        spread.append((t_s + late_s, body))
+    door.people = spread
+    return door
+
+
 def _single_beam(rng: Random, walking: Walking, count: int) -> Doorway:
     door = _one_by_one(rng, walking, count)
     door.single = True
@@ -236,6 +284,9 @@ SCENES: dict[str, Scene] = {
     "queues": _queue,
     "beams apart": lambda rng, w, n: _one_by_one(rng, w, n, gap_m=w.apart_m),
     "slow": _slow,
+    "families, every third with a child": _families,
+    "something held ahead, every second": _held_ahead,
+    "trolleys, 1 in 5": _trolleys,
     "pairs side by side, 1 in 10": _pairs,
     "dense two-way": _two_way,
     "one beam, single file": _single_beam,
