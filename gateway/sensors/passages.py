@@ -16,8 +16,9 @@ from types import MappingProxyType
 from typing import Literal
 
 from gateway.model import Instant
+from gateway.sensors.alignment import align
 from gateway.sensors.beams import BEAM, Beam, Blockage, Contact, Finding, FlickerBegan, Stuck
-from gateway.sensors.bodies import FLIT_NS, HAND_REACH, PAIR_GAP_NS, Group, align, may_be_one
+from gateway.sensors.bodies import FLIT_NS, HAND_REACH, PAIR_GAP_NS, Group, may_be_one
 from gateway.sensors.hands import Hands
 
 Direction = Literal["in", "out", "unknown"]
