@@ -61,7 +61,8 @@ def unit() -> dict[str, list[str]]:
         ("ProtectSystem", "strict"),
         ("DevicePolicy", "closed"),
         ("StateDirectory", "gateway gateway/outbox"),
-        ("ConfigurationDirectory", "gateway"),
+        ("ConfigurationDirectory", "gateway gateway/secrets"),
+        ("LoadCredential", "secrets:/etc/gateway/secrets"),
         ("ExecStart", "/opt/gateway/current/bin/gateway run"),
         ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("KillMode", "mixed"),
@@ -119,11 +120,17 @@ def test_user_groups_and_devices_agree(unit: dict[str, list[str]]) -> None:
 
 
 def test_configuration_is_read_by_the_daemon_and_written_by_root(unit: dict[str, list[str]]) -> None:
-    folder, *files = words(SYSTEMD / "gateway.tmpfiles")
-    assert folder[:5] == ["d", "/etc/gateway", *unit["Service.ConfigurationDirectoryMode"], "root", "gateway"]
-    assert "/etc/gateway/broker.password" in [file[1] for file in files]
-    for kind, path, mode, user, group, *_ in files:
-        assert (kind, mode, user, group) == ("z", "0640", "root", "gateway"), path
+    lines = {
+        path: (kind, mode, user, group) for kind, path, mode, user, group, *_ in words(SYSTEMD / "gateway.tmpfiles")
+    }
+    mode = unit["Service.ConfigurationDirectoryMode"][0]
+    assert lines.pop("/etc/gateway") == ("d", mode, "root", "gateway")
+    assert lines.pop("/etc/gateway/secrets") == ("d", mode, "root", "root")
+    assert lines.pop("/etc/gateway/secrets/*") == ("z", "0600", "root", "root")
+    for folder in unit["Service.StateDirectory"][0].split():
+        assert lines.pop(f"/var/lib/{folder}") == ("d", unit["Service.StateDirectoryMode"][0], "gateway", "gateway")
+    assert "/etc/gateway/broker.password" in lines
+    assert set(lines.values()) == {("z", "0640", "root", "gateway")}
 
 
 @needs_analyze
@@ -166,12 +173,16 @@ def test_systemd_closes_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "etc/group").write_text("root:x:0:\ngateway:x:990:\n")
     secret = tmp_path / "etc/gateway/broker.password"
     secret.write_text("open sesame")
+    handed = tmp_path / "etc/gateway/secrets/broker.password"
+    handed.parent.mkdir()
+    handed.write_text("open sesame")
     subprocess.run(
         ["systemd-tmpfiles", "--create", f"--root={tmp_path}", SYSTEMD / "gateway.tmpfiles"],
         check=True,
         capture_output=True,
     )
     assert (secret.stat().st_mode & 0o777, secret.stat().st_uid, secret.stat().st_gid) == (0o640, 0, 990)
+    assert (handed.stat().st_mode & 0o777, handed.stat().st_uid, handed.stat().st_gid) == (0o600, 0, 0)
     assert (tmp_path / "etc/gateway").stat().st_mode & 0o777 == 0o750
 
 

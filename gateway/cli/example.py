@@ -14,6 +14,7 @@ timezone = "Europe/Berlin"           # without this line: the machine's
 url = "mqtts://mqtt.example.com:8883"                 # mqtt, mqtts, ws or wss
 # username = "gw-0042"
 # password_file = "/etc/gateway/broker.password"      # one line, readable by the gateway's user alone
+# password_file = "/run/credentials/gateway.service/secrets_broker.password"   # for root alone, in /etc/gateway/secrets
 # ca_file = "/etc/gateway/ca.pem"                     # without this line: the system's store
 # cert_file = "/etc/gateway/gateway.pem"              # mutual TLS, with key_file
 # key_file = "/etc/gateway/gateway.key"
@@ -27,6 +28,8 @@ url = "mqtts://mqtt.example.com:8883"                 # mqtt, mqtts, ws or wss
 # resync = "live-first"                               # or "in-order"
 # backfill_compression = "none"                       # or "gzip"
 # topic_prefix = "stores"
+# proxy = "http://proxy.example.com:3128"             # or socks5://; it looks the broker's name up
+# proxy_username = "gateway"                          # with proxy_password_file
 
 [outbox]
 directory = "/var/lib/gateway/outbox"

@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
@@ -98,8 +97,8 @@ class Conversation:
 class Machine:
     """A machine on a disk. `disk` is kept when it ends; who gave it removes it."""
 
-    def __init__(self, kernel: Path, tools: Path, disk: Path, mode: Mode = REAL) -> None:
-        """`kernel` is a root folder with /boot, `tools` the image on /lab, `disk` a qcow2 image that it may write."""
+    def __init__(self, kernel: Path, tools: Path, disk: Path | str, mode: Mode = REAL) -> None:
+        """`kernel` is a root folder with /boot, `tools` is the image on /lab, `disk` a qcow2 image, or a URL."""
         self.kernel = kernel
         self.tools = tools
         self.disk = disk
@@ -122,8 +121,11 @@ class Machine:
 
     # --- the plug -----------------------------------------------------------------------------------------------------
 
-    def start(self, snapshot: str = "", more: Sequence[str] = (), within_s: float = BOOT_WITHIN_S) -> float:
-        """Switch on, or wake from a snapshot on the disk; returns the seconds until the agent answered."""
+    def start(self, snapshot: str = "", append: str = "", within_s: float = BOOT_WITHIN_S) -> float:
+        """Switch on, or wake from a snapshot on the disk; returns the seconds until the agent answered.
+
+        `append` is put behind the kernel's own words.
+        """
         assert self.process is None, "it is on"
         boot = self.kernel / "boot"
         newest = sorted(path.name.removeprefix("vmlinuz-") for path in boot.glob("vmlinuz-*"))[-1]
@@ -143,9 +145,10 @@ class Machine:
             "none",
             "-nodefaults",
         ]
-        command += ["-no-user-config", "-kernel", str(boot / f"vmlinuz-{newest}"), "-append", APPEND]
+        command += ["-no-user-config", "-kernel", str(boot / f"vmlinuz-{newest}"), "-append", f"{APPEND} {append}"]
         command += ["-initrd", str(boot / f"initrd.img-{newest}"), "-device", "virtio-rng-pci"]
-        command += ["-drive", f"if=none,id=disk,file={self.disk},format=qcow2,cache=writeback,discard=unmap"]
+        kind = "qcow2" if isinstance(self.disk, Path) else "raw"
+        command += ["-drive", f"if=none,id=disk,file={self.disk},format={kind},cache=writeback"]
         command += ["-device", "virtio-blk-pci,drive=disk"]
         command += ["-drive", f"if=none,id=tools,file={self.tools},format=raw,readonly=on"]
         command += ["-device", "virtio-blk-pci,drive=tools"]
@@ -153,7 +156,7 @@ class Machine:
         command += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=lab"]
         command += ["-chardev", f"socket,id=agent,path={sockets['agent']},server=on,wait=off"]
         command += ["-qmp", f"unix:{sockets['monitor']},server=on,wait=off"]
-        command += ["-serial", f"file:{self.run / 'serial.log'}", *more]
+        command += ["-serial", f"file:{self.run / 'serial.log'}"]
         command += ["-loadvm", snapshot] if snapshot else []
         self.started_s = time.monotonic()
         with (self.run / "qemu.log").open("wb") as log:

@@ -110,7 +110,8 @@ class Shop:
 
     def has_pins(self) -> bool:
         """Say whether the daemon holds both lines of the door: opening a line sets its pull, whatever a test did."""
-        held = self.machine.try_run(f"ls -l /proc/{self.main_pid()}/fd | grep -c anon_inode:gpio").out
+        pid = self.main_pid()
+        held = self.machine.try_run(f"ls -l /proc/{pid}/fd | grep -c anon_inode:gpio").out if pid else ""
         return int(held or 0) >= 2
 
     def is_active(self) -> bool:
@@ -148,7 +149,7 @@ class Shop:
 
     def carry(self, address: str = "c0:00:00:00:00:01", **radio: Any) -> None:
         """Bring a tag into the air."""
-        wish = {"op": "advertise", "address": address, "data": ibeacon(1, 2), "rssi_dbm": -55, **radio}
+        wish: dict[str, Any] = {"op": "advertise", "address": address, "data": ibeacon(1, 2), "rssi_dbm": -55, **radio}
         self.machine.ask("radio", wish=wish)
 
     def carry_away(self, address: str = "c0:00:00:00:00:01") -> None:

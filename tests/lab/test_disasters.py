@@ -6,11 +6,12 @@ from functools import partial
 
 import pytest
 
-from tests.lab.shop import SHELF, Shop
+from tests.lab.shop import SHELF, Shop, ibeacon
 
 pytestmark = pytest.mark.lab
 
 RESTARTS_WITHIN_S = 180.0
+OTHER = "c0:00:00:00:00:02"
 
 
 def starts(shop: Shop) -> int:
@@ -20,6 +21,10 @@ def starts(shop: Shop) -> int:
 
 def more_starts(shop: Shop, than: int) -> bool:
     return starts(shop) > than
+
+
+def more_doors(shop: Shop, than: int) -> bool:
+    return len(shop.doors()) > than
 
 
 def still_counts(shop: Shop) -> None:
@@ -36,6 +41,7 @@ def test_hung_daemon_is_restarted_by_the_watchdog(front: Shop) -> None:
     front.expect("door.passed")
     front.machine.sh(f"kill -STOP {front.main_pid()}")
     front.wait(lambda: starts(front) == 2, "the restart", RESTARTS_WITHIN_S)
+    front.wait(front.has_pins, "the door's pins to be claimed")
     said = front.machine.sh("journalctl -u gateway --no-pager -o cat")
     assert "Watchdog timeout" in said
     assert front.consumer.of("store.gateway.started")[-1]["data"]["clean"] is False
@@ -48,12 +54,16 @@ def test_killed_daemon_starts_again(front: Shop) -> None:
     front.open()
     for _ in range(2):
         before = starts(front)
+        heard = len(front.doors())
         front.walk("in", "out")
+        front.wait(partial(more_doors, front, heard + 1), "the passages")
+        front.walk("in")  # whether this one was recorded in time only the ledger knows
         front.machine.sh(f"kill -KILL {front.main_pid()}")
         front.wait(partial(more_starts, front, before), "the restart", RESTARTS_WITHIN_S)
+        front.wait(front.has_pins, "the door's pins to be claimed")
     still_counts(front)
     front.complete()
-    assert len(front.doors()) == 5
+    assert 5 <= len(front.doors()) <= 7
 
 
 def test_killed_scanning_program_is_started_again(front: Shop) -> None:
@@ -65,7 +75,7 @@ def test_killed_scanning_program_is_started_again(front: Shop) -> None:
         front.wait(lambda: front.machine.try_run("pgrep bluepy-helper").status == 0, "the scanning program")
     front.carry_away()
     front.expect("beacon.left")
-    front.carry("c0:00:00:00:00:02")
+    front.carry(OTHER, data=ibeacon(1, 3))
     front.expect("beacon.arrived", 2)
     assert starts(front) == 1
 
@@ -75,7 +85,7 @@ def test_killed_bluetoothd_stops_no_scan_for_good(front: Shop) -> None:
     front.carry()
     front.expect("beacon.arrived")
     front.machine.sh("pkill -KILL bluetoothd")
-    front.carry("c0:00:00:00:00:02")
+    front.carry(OTHER, data=ibeacon(1, 3))
     front.expect("beacon.arrived", 2, within_s=180)
     still_counts(front)
     assert starts(front) == 1
@@ -91,7 +101,7 @@ def test_radio_that_refuses_is_told_and_comes_back(front: Shop) -> None:
     front.radio(op="fault", fault="none")
     front.carry()
     front.expect("beacon.arrived", within_s=180)
-    assert front.consumer.of("store.sensor.recovered")
+    front.expect("sensor.recovered")
 
 
 def test_radio_that_answers_nothing_is_told_and_comes_back(front: Shop) -> None:
@@ -103,7 +113,7 @@ def test_radio_that_answers_nothing_is_told_and_comes_back(front: Shop) -> None:
     front.expect_failure("ble", "driver_hung", "driver_died", "scan_refused", "adapter_off", within_s=240)
     still_counts(front)
     front.radio(op="fault", fault="none")
-    front.carry("c0:00:00:00:00:02")
+    front.carry(OTHER, data=ibeacon(1, 3))
     front.expect("beacon.arrived", 2, within_s=400)
     assert starts(front) == 1
 
@@ -116,7 +126,7 @@ def test_radio_that_is_taken_away_is_told_and_comes_back(front: Shop) -> None:
     front.expect_failure("ble", "adapter_missing", "driver_died", "driver_hung", "scan_refused", within_s=240)
     still_counts(front)
     front.machine.sh("systemctl start lab-radio; sleep 2")
-    front.carry("c0:00:00:00:00:02")
+    front.carry(OTHER, data=ibeacon(1, 3))
     front.expect("beacon.arrived", 2, within_s=400)
 
 
