@@ -102,6 +102,9 @@ class Wire:
         self._outbox = outbox_id
         # Splices by (stream, epoch, type): as many as there are types and epochs in the backlog; cleared when it grows.
         self._splices: dict[tuple[str, int, bytes], tuple[bytes, bytes, bytes]] = {}
+        # The last one used, with the bytes that a payload of its type begins with: an event is mostly like the one
+        # before it.
+        self._last: tuple[str, int, bytes, tuple[bytes, bytes, bytes]] = ("", 0, b"", (b"", b"", b""))
         self._topics: dict[bytes, str] = {}
 
     def envelope(self, entry: Entry, anchors: Mapping[str, int]) -> bytes:
@@ -113,12 +116,18 @@ class Wire:
         unsynced_at = payload.find(_UNSYNCED)
         if unsynced_at >= 0:
             payload = self._estimated(payload, unsynced_at, anchors)
-        kind = payload[_TYPE_AT : payload.index(b'"', _TYPE_AT)]
-        splice = self._splices.get((entry.stream, entry.epoch, kind))
-        if splice is None:
-            splice = self._splice(entry, kind)
+        stream, epoch, opening, splice = self._last
+        if entry.stream != stream or entry.epoch != epoch or not payload.startswith(opening):
+            splice = self._splice_of(entry, payload)
         sequence = b"%016d" % entry.sequence
         return b"".join((splice[0], sequence, splice[1], sequence, splice[2], payload[1:]))
+
+    def _splice_of(self, entry: Entry, payload: bytes) -> tuple[bytes, bytes, bytes]:
+        type_end = payload.index(b'"', _TYPE_AT)
+        kind = payload[_TYPE_AT:type_end]
+        splice = self._splices.get((entry.stream, entry.epoch, kind)) or self._splice(entry, kind)
+        self._last = entry.stream, entry.epoch, payload[: type_end + 1], splice
+        return splice
 
     def _splice(self, entry: Entry, kind: bytes) -> tuple[bytes, bytes, bytes]:
         schema = f"schemas/v1/{kind.decode().removeprefix('store.')}.json"

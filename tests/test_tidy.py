@@ -30,7 +30,9 @@ ROOMS_OF_LIBRARIES = {
     "gpiozero": ("gateway/sensors/drivers/",),
     "lgpio": ("gateway/sensors/drivers/",),
     "paho": (
-        "gateway/mqtt/link",
+        "gateway/mqtt/client",
+        "gateway/mqtt/connection",
+        "gateway/mqtt/heard",
         "gateway/mqtt/properties",
         "gateway/consumer",
         "gateway/cli/listen",
@@ -72,6 +74,8 @@ PULSE_CLOCKS = {"time.monotonic", "time.monotonic_ns", "time.perf_counter_ns"}
 """For a pulse's length and a library's deadline: differences of microseconds, which no Instant needs to tell."""
 CLOCK_ROOMS = {
     "gateway/clock.py": CLOCKS,
+    "gateway/mqtt/connection.py": PULSE_CLOCKS,
+    "gateway/mqtt/heard.py": PULSE_CLOCKS,
     "gateway/mqtt/link.py": PULSE_CLOCKS,
     "gateway/sensors/drivers/": PULSE_CLOCKS,
 }

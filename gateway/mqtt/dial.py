@@ -6,7 +6,6 @@ file that cannot be used refuses the connection by its key.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import ssl
@@ -38,19 +37,6 @@ HANDSHAKE_S = 10.0
 AS_SHIPPED = LinkTimes()
 
 
-class KeptErrors(logging.Handler):
-    """Keeps the last OSError that a library logs instead of telling it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.last: OSError | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        for value in record.args or ():
-            if isinstance(value, OSError):
-                self.last = value
-
-
 class DialRefused(Exception):
     """The connection cannot be tried; the cause says why."""
 
@@ -61,13 +47,21 @@ class DialRefused(Exception):
 
 def password(settings: BrokerSettings) -> str | None:
     """Read the password; without the line's end. DialRefused where the file cannot be read."""
-    path = settings.password_file
+    return _secret("password_file", settings.password_file)
+
+
+def proxy_password(settings: BrokerSettings) -> str | None:
+    """Read the proxy's password. DialRefused where the file cannot be read."""
+    return _secret("proxy_password_file", settings.proxy_password_file)
+
+
+def _secret(key: str, path: Path | None) -> str | None:
     if path is None:
         return None
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeError) as error:
-        raise DialRefused(of_file("password_file", path, error)) from error
+        raise DialRefused(of_file(key, path, error)) from error
 
 
 def tls_context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
@@ -123,9 +117,3 @@ def tune(descriptor: int, times: LinkTimes) -> None:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
-
-def pending(sock: Any) -> int:
-    """Bytes that TLS or the WebSocket hold already, of which poll knows nothing."""
-    tell = getattr(sock, "pending", None)
-    return int(tell()) if tell is not None else 0

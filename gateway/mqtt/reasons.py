@@ -164,6 +164,12 @@ _ERRNO: Mapping[int, Cause] = {
 }
 
 
+def of_proxy(cause: Cause) -> Cause:
+    """The proxy, not the broker, could not be reached."""
+    code = "proxy." + cause.code.replace(".", "_")
+    return Cause(code, f"the proxy could not be reached: {cause.detail}", "check broker.proxy and the network")
+
+
 def of_connect(error: Exception, host: str) -> Cause:
     """The connection could not be made: DNS, TCP or TLS said this."""
     if isinstance(error, socket.gaierror):

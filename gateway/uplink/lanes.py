@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, Protocol
 
 from gateway.model import NS_PER_S, STREAMS, Entry, Instant, Stream
@@ -57,9 +58,13 @@ class Backlog(Protocol):
     def save_soon(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parcel:
-    """One message to be: its lane, its entries, its bytes. `is_batch`: on the backfill topic, a JSON array."""
+    """One message to be: its lane, its entries, its bytes. `is_batch`: on the backfill topic, a JSON array.
+
+    `size` is that of its packet, never fewer bytes than it will have. Nobody changes one; that the class does not
+    forbid it halves the cost of making one, and there is one a message.
+    """
 
     lane: Lane
     topic: str
@@ -70,11 +75,10 @@ class Parcel:
     properties: tuple[tuple[str, str], ...] = ()
     retain: bool = False
     correlation: bytes | None = None
+    size: int = 0
 
-    @property
-    def size(self) -> int:
-        """Bytes of its packet, never fewer than it will have."""
-        return len(self.payload) + len(self.topic) + PACKET_SPARE + len(self.correlation or b"")
+    def __post_init__(self) -> None:
+        self.size = len(self.payload) + len(self.topic) + PACKET_SPARE + len(self.correlation or b"")
 
 
 @dataclass(slots=True)
@@ -108,6 +112,7 @@ class Lanes:
         self._back: dict[Stream, _Track] = {}
         self._live_turn = 0
         self._back_turn = 0
+        self._has_back = False
         self._resend_turn = False
         self._next_live: Parcel | None = None
         self._next_back: Parcel | None = None
@@ -145,6 +150,7 @@ class Lanes:
             else:
                 self._live[stream] = _Track(boundary[stream])
                 self._back[stream] = _Track(0, boundary[stream])
+        self._has_back = not self._in_order
         self._samples.clear()
 
     def close(self) -> None:
@@ -166,8 +172,8 @@ class Lanes:
     def resend_lost(self, parcel: Parcel) -> None:
         """A resent parcel was under way when the link ended: it goes again, but for what is now sent alone."""
         again = tuple(entry for entry in parcel.entries if (entry.stream, entry.sequence) not in self._held_back)
-        for stream, start, end in reversed(runs(again)):
-            self._resends.appendleft((stream, start, end))
+        if again:
+            self._resends.extendleft(reversed(runs(again)))
 
     def live(self) -> Parcel | None:
         """Return the next parcel of the live lane without taking it; None: there is nothing."""
@@ -187,12 +193,17 @@ class Lanes:
         """The parcel that `live` returned is sent."""
         self._next_live = None
 
+    @property
+    def has_backfill(self) -> bool:
+        """False if nothing is left for the backfill lane of this connection."""
+        return self._has_back or bool(self._resends) or self._next_back is not None
+
     def backfill(self, bytes_max: int) -> Parcel | None:
         """Return the next parcel of the backfill lane (at most `bytes_max` before compression) without taking it."""
         if self._next_back is None:
             self._resend_turn = bool(self._resends) and not self._resend_turn
             self._next_back = self._resend_batch(bytes_max) if self._resend_turn else None
-            if self._next_back is None:
+            if self._next_back is None and self._has_back:
                 self._next_back = self._backlog_batch(bytes_max)
             if self._next_back is None and self._resends:
                 self._next_back = self._resend_batch(bytes_max)
@@ -252,29 +263,33 @@ class Lanes:
         entries: list[Entry] = []
         envelopes: list[bytes] = []
         size = 2
-        envelope_of, anchors = self._wire.envelope, self._anchors
+        envelope_of, anchors, held_back = self._wire.envelope, self._anchors, self._held_back
         for _ in range(len(self._back)):
             stream = STREAMS[self._back_turn % len(STREAMS)]
             track = self._back[stream]
-            while len(entries) < BATCH_EVENTS_MAX:
-                if track.ahead and not self._held_back:
-                    entry: Entry | None = track.ahead.popleft()
-                else:
-                    entry = self._pop(stream, track)
-                if entry is None:
-                    break
-                envelope = envelope_of(entry, anchors)
-                if entries and size + len(envelope) + 1 > bytes_max:
-                    assert track.ahead is not None
-                    track.ahead.appendleft(entry)
+            while len(entries) < BATCH_EVENTS_MAX and (track.ahead or self._read_ahead(stream, track)):
+                assert track.ahead is not None
+                taken = 0
+                for entry in islice(track.ahead, BATCH_EVENTS_MAX - len(entries)):
+                    if not (held_back and (stream, entry.sequence) in held_back):
+                        envelope = envelope_of(entry, anchors)
+                        size += len(envelope) + 1
+                        if size > bytes_max and entries:
+                            break
+                        entries.append(entry)
+                        envelopes.append(envelope)
+                    taken += 1
+                for _ in range(taken):
+                    track.ahead.popleft()
+                if size > bytes_max:
                     return self._joined(entries, envelopes, "backfill")
-                entries.append(entry)
-                envelopes.append(envelope)
-                size += len(envelope) + 1
             if len(entries) == BATCH_EVENTS_MAX:
                 break
             self._back_turn += 1
-        return self._joined(entries, envelopes, "backfill") if entries else None
+        if not entries:
+            self._has_back = any(track.through is None or track.after < track.through for track in self._back.values())
+            return None
+        return self._joined(entries, envelopes, "backfill")
 
     def _resend_batch(self, bytes_max: int) -> Parcel | None:
         while self._resends:
@@ -313,11 +328,14 @@ class Lanes:
 
 
 def runs(entries: tuple[Entry, ...]) -> list[tuple[Stream, int, int]]:
-    """Return the entries as (stream, first, last) of unbroken sequences, nothing between that is not among them."""
+    """Return the entries (one at least) as (stream, first, last) of unbroken sequences: all between is among them."""
     found: list[tuple[Stream, int, int]] = []
+    stream, first, last = entries[0].stream, entries[0].sequence, entries[0].sequence - 1
     for entry in entries:
-        if found and found[-1][0] == entry.stream and found[-1][2] + 1 == entry.sequence:
-            found[-1] = (entry.stream, found[-1][1], entry.sequence)
-        else:
-            found.append((entry.stream, entry.sequence, entry.sequence))
+        sequence = entry.sequence
+        if sequence != last + 1 or entry.stream != stream:
+            found.append((stream, first, last))
+            stream, first = entry.stream, sequence
+        last = sequence
+    found.append((stream, first, last))
     return found

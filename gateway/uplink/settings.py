@@ -16,6 +16,7 @@ from gateway.units import Bytes, Seconds
 
 Scheme = Literal["mqtt", "mqtts", "ws", "wss"]
 PORTS: dict[str, int] = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+PROXY_PORTS: dict[str, int] = {"http": 3128, "socks5": 1080}
 INFLIGHT_BYTES_MIN = 1024
 
 
@@ -35,6 +36,10 @@ class Endpoint:
     @property
     def is_websocket(self) -> bool:
         return self.scheme in ("ws", "wss")
+
+    @property
+    def has_default_port(self) -> bool:
+        return self.port == PORTS[self.scheme]
 
     @classmethod
     def parse(cls, url: str) -> Endpoint:
@@ -60,6 +65,33 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy on the way to the broker. It looks the broker's name up itself."""
+
+    scheme: Literal["http", "socks5"]
+    host: str
+    port: int
+    username: str | None = None
+
+    @classmethod
+    def parse(cls, url: str, username: str | None = None) -> Proxy:
+        """Read `http://host:3128` or `socks5://host:1080`; ValueError says what is allowed."""
+        parts = urlsplit(url)
+        scheme = parts.scheme.lower()
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"the port of {url!r} must be a number from 1 to 65535") from error
+        if scheme not in PROXY_PORTS or not parts.hostname or port == 0:
+            raise ValueError("write the proxy as http://host:3128 or socks5://host:1080")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("no user or password in the proxy's address: use proxy_username and proxy_password_file")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError(f"nothing may follow host and port in {url!r}")
+        return cls(scheme, parts.hostname, port or PROXY_PORTS[scheme], username)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerSettings:
     """How to reach the broker. `url` None: nothing is sent (replay, diagnose)."""
 
@@ -80,8 +112,25 @@ class BrokerSettings:
     resync: Literal["live-first", "in-order"] = "live-first"
     backfill_compression: Literal["none", "gzip"] = "none"
     topic_prefix: str = "stores"
+    proxy: str | None = None
+    """`http://host:3128` or `socks5://host:1080`; without it the way is direct."""
+    proxy_username: str | None = None
+    proxy_password_file: Path | None = None
+
+    @property
+    def via(self) -> Proxy | None:
+        """The proxy, taken apart."""
+        return None if self.proxy is None else Proxy.parse(self.proxy, self.proxy_username)
 
     def __post_init__(self) -> None:
+        if self.proxy is None and (self.proxy_username is not None or self.proxy_password_file is not None):
+            raise ValueError("proxy_username and proxy_password_file need proxy beside them")
+        if self.proxy_password_file is not None and self.proxy_username is None:
+            raise ValueError("proxy_password_file needs proxy_username beside it")
+        if self.proxy_username is not None and not 1 <= len(self.proxy_username.encode()) <= 255:
+            raise ValueError("proxy_username must have 1 to 255 bytes")
+        if self.proxy is not None:
+            Proxy.parse(self.proxy)
         if self.url is not None:
             Endpoint.parse(self.url)
         if (self.cert_file is None) != (self.key_file is None):

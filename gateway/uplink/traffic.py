@@ -99,7 +99,7 @@ class Traffic:
     def choose(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:
         """Take the message that is next; None: nothing can go now."""
         while True:
-            suspect = self.suspects.due()
+            suspect = self.suspects.due() if self.suspects else None
             if suspect is not None and suspect.due_ns <= now.boot_ns and self._fits_live(suspect.parcel, flights):
                 if self.is_too_large(suspect.parcel):
                     self.give_up(suspect, self._why_too_large(suspect.parcel))
@@ -107,7 +107,7 @@ class Traffic:
                 return suspect.parcel, suspect
             backfill = self._backfill_that_fits(flights, now)
             if backfill is None or self._live_run < BACKFILL_EVERY - 1:
-                live = None if self.suspects.is_full else self.lanes.live()
+                live = None if self.suspects and self.suspects.is_full else self.lanes.live()
                 if live is not None and self.is_too_large(live):
                     self.lanes.take_live()
                     self._refuse(live.entries[0], self._why_too_large(live))
@@ -133,7 +133,7 @@ class Traffic:
 
     def _backfill_that_fits(self, flights: Flights, now: Instant) -> Parcel | None:
         """The next batch, if slots and bytes are left for it beside the live lane's share."""
-        if now.boot_ns < self.backfill_from_ns or self.suspects.is_full:
+        if not self.lanes.has_backfill or now.boot_ns < self.backfill_from_ns or self.suspects.is_full:
             return None
         if flights.backfill_count >= max(1, self.window - max(1, self.window // LIVE_RESERVE)):
             return None
@@ -155,10 +155,10 @@ class Traffic:
 
     def is_too_large(self, parcel: Parcel) -> bool:
         """True if broker or profile will not take it."""
+        if self._packet_max is not None and parcel.size > self._packet_max:
+            return True
         payload_max = self._profile.payload_bytes_max
-        return (self._packet_max is not None and parcel.size > self._packet_max) or (
-            payload_max is not None and len(parcel.payload) > payload_max
-        )
+        return payload_max is not None and len(parcel.payload) > payload_max
 
     def _why_too_large(self, parcel: Parcel) -> str:
         limit = self._packet_max or self._profile.payload_bytes_max

@@ -1,0 +1,143 @@
+"""What the broker said on one connection: paho's callbacks, which note what they are told.
+
+Law: nothing here blocks or decides. What belongs to the uplink is told at once (`LinkUp`, commands) or collected for
+one telling (acknowledgements); what the loop must know is a field. paho itself swallows and logs what a callback might
+raise.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from gateway.model import Acknowledgements, CommandReceived, Connect, LinkUp, Signal
+from gateway.mqtt import reasons
+from gateway.mqtt.reasons import Cause
+
+log = logging.getLogger(__name__)
+
+COMMANDS_PER_S_MAX = 50
+COMMAND_BYTES_MAX = 64 * 1024  # what is handed on; the contract's own limit (16 KiB) is judged where it is answered
+
+
+class Heard:
+    """See the module. `down` is why the connection is over; `probe_s` the silence after which to ask the broker."""
+
+    def __init__(
+        self, order: Connect, emit: Callable[[Signal], None], subscribed: Callable[[bool], object], ping_s: int
+    ) -> None:
+        self._order = order
+        self._emit = emit
+        self._subscribed = subscribed
+        self._ping_s = ping_s
+        self._acknowledged: list[tuple[int, int]] = []
+        self._commands_second = 0
+        self._commands = 0
+        self.tokens: dict[int, int] = {}
+        """Of what is under way, by packet id."""
+        self.is_up = False
+        self.connack: int | None = None
+        self.had_connack = False
+        self.down: Cause | None = None
+        self.in_order = False
+        self.probe_s: float | None = None
+        self.probe_sent: float | None = None
+
+    def listen(self, client: Client) -> None:
+        """Let this client tell what it hears."""
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+
+    def tell_acknowledged(self) -> None:
+        """Tell what one reading brought in one go: each word between two system calls would wake the engine alone."""
+        if self._acknowledged:
+            acknowledged, self._acknowledged = self._acknowledged, []
+            self._emit(Acknowledgements(self._order.link, tuple(acknowledged)))
+
+    def subscribe(self, client: Client) -> None:
+        """Ask for the commands; the answer also shows that the broker lives."""
+        if self._order.subscribe is None:
+            return
+        if self._order.protocol == "5":  # 2: nothing retained is sent again
+            client.subscribe(self._order.subscribe, options=SubscribeOptions(qos=1, retainHandling=2))
+        else:
+            client.subscribe(self._order.subscribe, qos=1)
+
+    def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if self.had_connack:
+            return
+        self.had_connack = True
+        if reason.is_failure:
+            self.connack = reason.value
+            self.down = reasons.of_connack(reason.value)
+            return
+        self.is_up = True
+        keepalive_s = getattr(properties, "ServerKeepAlive", None)
+        if keepalive_s is not None and (keepalive_s == 0 or keepalive_s > self._ping_s):
+            self.probe_s = self._ping_s
+        self.subscribe(client)
+        self._emit(
+            LinkUp(
+                self._order.link,
+                self._order.protocol,
+                getattr(properties, "ReceiveMaximum", None),
+                getattr(properties, "MaximumPacketSize", None),
+                keepalive_s,
+                bool(getattr(properties, "RetainAvailable", 1)),
+            )
+        )
+
+    def _on_disconnect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if self.down is not None:
+            return
+        if flags.is_disconnect_packet_from_server:
+            self.in_order = True
+            self.down = reasons.of_disconnect(reason.value)
+        elif reason.value == 0x8D:  # paho's word for a PINGRESP that did not come
+            self.down = reasons.LINK_SILENT
+        elif reason.value == 0x82:
+            self.down = reasons.NOT_MQTT
+        elif reason.value != 0:
+            self.down = reasons.LINK_RESET  # the loop finds the true cause
+
+    def _on_publish(self, client: Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
+        token = self.tokens.pop(mid, None)
+        if token is not None:
+            self._acknowledged.append((token, reason.value))
+
+    def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return
+        second = int(time.monotonic())
+        self._commands = self._commands + 1 if second == self._commands_second else 1
+        self._commands_second = second
+        if self._commands > COMMANDS_PER_S_MAX:
+            return
+        properties = message.properties
+        self._emit(
+            CommandReceived(
+                self._order.link,
+                topic.rsplit("/", 1)[-1],
+                bytes(message.payload[:COMMAND_BYTES_MAX]),
+                bool(message.retain),
+                getattr(properties, "ResponseTopic", None),
+                getattr(properties, "CorrelationData", None),
+            )
+        )
+
+    def _on_subscribe(self, client: Client, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
+        granted = not any(reason.is_failure for reason in reasons)
+        if self.probe_sent is None and not granted:
+            log.warning("commands refused by the broker filter=%s", self._order.subscribe)
+        self._subscribed(granted)
+        self.probe_sent = None
