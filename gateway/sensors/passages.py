@@ -249,8 +249,4 @@ class Doorway:
             return -DEEP <= math.log(group.ratio / known) <= THIN
         if len(groups) > 1 or group.ratio > RATIO_PLAIN:
             return False
-        return not any(
-            beam.broke is not None and beam.broke.boot_ns <= group.end_ns
-            for beam in self.beams.values()
-            if beam.out_of_service is None
-        )
+        return not any(self._is_broken(name) for name in self.beams)  # who comes now may be the trunk to this hand

@@ -247,7 +247,7 @@ def _families(rng: Random, walking: Walking, count: int) -> Doorway:
 
 
 def _held_ahead(rng: Random, walking: Walking, count: int) -> Doorway:
-    """Half of them hold something ahead of them: a telephone, a basket, a hand at the door, 5 to 25 cm from the trunk."""
+    """Half of them hold something ahead: a telephone, a basket, a hand at the door, 5 to 25 cm from the trunk."""
     door = _one_by_one(rng, walking, count, arms_share=0.3)
     for n, (t_s, body) in enumerate(door.people):
         if rng.random() < 0.5:

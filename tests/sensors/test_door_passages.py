@@ -223,6 +223,58 @@ class TestArms:
         door.walks_in(10_000, torso_ms=240, shift_ms=60).walks_in(10_425, torso_ms=115, shift_ms=60)
         assert door.passages() == ["in"] * 5
 
+    def test_whose_hands_both_beams_see_otherwise_goes_the_way_of_the_whole(self) -> None:
+        # Each beam sees another hand apart from the trunk: the trunks' own ends say "out", the body as a whole came in.
+        door = Door().walks_in(1000, 260, 85).walks_in(4000, 260, 85).walks_in(7000, 260, 85)
+        door.breaks("outer", 10_000, 64).breaks("outer", 10_168, 468)
+        door.breaks("inner", 10_061, 464).breaks("inner", 10_634, 67)
+        assert door.passages() == ["in"] * 4
+
+    def test_a_hand_too_quick_to_be_somebody_still_tells_the_order(self) -> None:
+        door = Door().walks_out(1000, 200, 65).walks_out(4000, 200, 65).walks_out(7000, 200, 65)
+        door.breaks("inner", 9592, 36).breaks("inner", 9739, 200)
+        door.breaks("outer", 9618, 40).breaks("outer", 9802, 445)  # trunk and the hand behind it as one
+        assert door.passages() == ["out"] * 4
+
+    def test_a_hand_that_comes_after_its_person_was_told_is_nobody(self) -> None:
+        door = Door().walks_out(1000, 290, 75).walks_out(4000, 290, 75).walks_out(7000, 290, 75)
+        door.walks_out(10_000, 286, 75).breaks("inner", 10_376, 72).breaks("outer", 10_470, 84)
+        assert door.passages() == ["out"] * 4
+
+    def test_a_hand_before_the_first_person_of_all_is_nobody(self) -> None:
+        door = Door().breaks("outer", 800, 71).breaks("inner", 836, 95).walks_in(1000, 290, 65)
+        assert door.passages() == ["in"]
+
+    @pytest.mark.parametrize("spacing_m", [0.05, 0.08, 0.15, 0.3])
+    def test_a_child_that_keeps_its_distance_is_no_hand(self, spacing_m: float) -> None:
+        door, speed = Door(), 1.1
+        for n in range(4):
+            begin_ms = 1000 + 4000 * n
+            door.walks_in(begin_ms, 0.27 / speed * 1000, shift_ms(speed, spacing_m))
+            door.walks_in(begin_ms + 0.57 / speed * 1000, 0.14 / speed * 1000, shift_ms(speed, spacing_m))
+        assert door.passages() == ["in"] * 8
+
+    @pytest.mark.parametrize("spacing_m", [0.05, 0.08, 0.15, 0.3])
+    def test_who_pushes_a_trolley_is_one(self, spacing_m: float) -> None:
+        door = Door()
+        for n in range(3):
+            door.walks_in(1000 + 3000 * n, 250, shift_ms(1.1, spacing_m))
+        door.walks_in(10_000, 800, shift_ms(1.1, spacing_m)).walks_in(11_000, 250, shift_ms(1.1, spacing_m))
+        assert door.passages() == ["in"] * 4
+
+    def test_who_goes_past_the_first_beam_and_back_has_not_come_in(self) -> None:
+        door = Door().walks_in(1000).walks_in(4000).walks_in(7000)
+        door.breaks("outer", 10_000, 200).breaks("outer", 10_500, 210).breaks("inner", 10_060, 590)
+        assert door.passages() == ["in"] * 3
+
+    def test_hands_at_a_single_beam_are_nobody(self) -> None:
+        door = Door(single=True)
+        for n in range(3):
+            door.breaks("only", 1000 + 3000 * n, 90).breaks("only", 1170 + 3000 * n, 300)
+            door.breaks("only", 1570 + 3000 * n, 110)
+        assert door.passages() == ["unknown"] * 3
+        assert Door(single=True).breaks("only", 0, 260).breaks("only", 480, 140).passages() == ["unknown"] * 2
+
     def test_one_who_turned_back_is_not_paired_with_the_next_who_comes_out(self) -> None:
         door = Door().walks_in(1000).walks_in(4000).walks_in(7000)
         door.breaks("outer", 9000, 200).walks_out(9400, torso_ms=200, shift_ms=60)
