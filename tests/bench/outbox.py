@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.bench.queues import NOW, PAYLOAD, QUEUES, Ours, Queue, missing
+from tests.bench.queues import PAYLOAD, QUEUES, Ours, Queue, missing
 from tests.outbox.block_device import Missing, small_ext4
 
 FULL = "SQLite WAL FULL"
@@ -205,7 +205,7 @@ def device_bytes(quick: bool) -> list[dict[str, Any]]:
                         queue.deliver(batch)
                     row["cycle_bytes"] = (disk.written_bytes() - before) / rounds / batch
                 found[name, batch] = row
-            _close(queue)
+            queue.close()
     for (_, batch), row in found.items():
         if "cycle_bytes" in row:
             row["cycle_ratio"] = row["cycle_bytes"] / found[FULL, batch]["cycle_bytes"]
@@ -213,15 +213,6 @@ def device_bytes(quick: bool) -> list[dict[str, Any]]:
         if row["name"] == "outbox" and batch in DEVICE_AIMS:
             row["cycle_aim"] = DEVICE_AIMS[batch]
     return list(found.values())
-
-
-def _close(queue: Any) -> None:
-    if isinstance(queue, Ours):
-        queue.outbox.close(NOW)
-    elif hasattr(queue, "db"):
-        queue.db.close()
-    else:
-        os.close(queue.fd)
 
 
 def measure(quick: bool, full: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Each life is cut off 100 times; `--first` gives other lives. Where root, FUSE or
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"no power cuts here: {error}")
     if asked.kills:
         try:
-            with tempfile.TemporaryDirectory() as place:
+            with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as place:
                 told = kill_again_and_again(Path(place), asked.kills, asked.first)
             print(f"{asked.kills:,} kills; {told:,} entries told durable, all there or named")
         except Violation as violation:

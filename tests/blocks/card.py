@@ -6,6 +6,7 @@ measured. Reads cost nothing. Everything lives in a mount namespace of this thre
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.blocks.mounts import Missing, loop_device, mounted, private_mounts, tool
+from tests.blocks.mounts import Missing, loop_device, make_ext4, mount, mounted, private_mounts, require_fuse, umount
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTOR_BYTES = 512  # of /sys/block/*/stat, whatever the device has
-DAEMON_ENDS_S = 10
-FORMAT = ("-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard")
+SERVER_ENDS_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +41,41 @@ FAST = Latency(0, 0, 0)
 class Card:
     """The mounted card. Made by `card`."""
 
-    def __init__(self, path: Path, device: str, server: subprocess.Popen[str]) -> None:
-        self.path, self.device, self._server = path, device, server
+    def __init__(self, path: Path, server: subprocess.Popen[str]) -> None:
+        self.path, self._server = path, server
+        self.device = ""  # `loop3`
 
-    def _ask(self, command: str) -> str:
+    def ask(self, command: str) -> str:
+        """Let the server do what a line says (see `fuse`), and return its answer."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(command + "\n")
         self._server.stdin.flush()
         answer = self._server.stdout.readline().strip()
         if not answer:
-            raise RuntimeError(f"the card's server ended: {self._server.wait(DAEMON_ENDS_S)}")
+            raise RuntimeError(f"the card's server ended: {self._server.wait(SERVER_ENDS_S)}")
         return answer
 
     def position(self) -> int:
         """Return how many writes and flushes the device was asked for since `record`."""
-        return int(self._ask("position"))
+        return int(self.ask("position"))
 
     def record(self) -> None:
         """Sync, and log from here."""
         self.sync()
-        self._ask("record")
+        self.ask("record")
 
     def dump(self, path: Path) -> None:
         """Write what was recorded for `replay.Recording.read`."""
-        self._ask(f"dump {path}")
+        self.ask(f"dump {path}")
 
     def slow(self, latency: Latency) -> None:
         """Let it be so slow from here."""
-        self._ask(f"slow {latency.write_us} {latency.bytes_per_s} {latency.flush_us}")
+        self.ask(f"slow {latency.write_us} {latency.bytes_per_s} {latency.flush_us}")
 
     def counts(self) -> tuple[int, int, int]:
         """Return the writes, bytes and flushes the file below was asked for."""
-        writes, count, flushes = self._ask("counts").split()
+        writes, count, flushes = self.ask("counts").split()
         return int(writes), int(count), int(flushes)
 
     def sync(self) -> None:
@@ -89,24 +91,40 @@ class Card:
 @contextmanager
 def card(folder: Path, size_bytes: int, latency: Latency = FAST) -> Iterator[Card]:
     """Make a card in memory and mount it below `folder` for the block. Raises Missing, which says what is lacking."""
+    require_fuse()
     backing, place = folder / "memory", folder / "card"
-    with private_mounts():
-        backing.touch()
-        place.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "tests.blocks.fuse", str(backing), str(size_bytes)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+    backing.touch()
+    place.mkdir(exist_ok=True)
+    with _server(size_bytes) as (server, fuse):
+        made = Card(place, server)
+        with private_mounts():
             try:
-                assert server.stdout is not None
-                if server.stdout.readline() != "mounted\n":
-                    raise Missing("a file cannot be shown through FUSE here")
-                done = subprocess.run([tool("mkfs.ext4"), *FORMAT, str(backing)], capture_output=True, text=True)
-                if done.returncode != 0:
-                    raise Missing(f"mkfs.ext4 does not work here: {done.stderr.strip()}")
+                options = f"fd={fuse.fileno()},rootmode=100600,user_id=0,group_id=0"
+                mount("memory", str(backing), "fuse", options)
+            except OSError as error:
+                raise Missing(f"a file cannot be shown through FUSE here: {error}") from None
+            fuse.close()  # the server's is the only one, so that with it the card goes
+            made.ask("begin")
+            try:
+                make_ext4(str(backing))
                 with loop_device(str(backing)) as device, mounted(device, str(place), "ext4"):
-                    made = Card(place, device.rpartition("/")[2], server)
+                    made.device = device.rpartition("/")[2]
                     made.slow(latency)
                     yield made
                     made.slow(FAST)
+            finally:
+                umount(str(backing), detach=True)
+
+
+@contextmanager
+def _server(size_bytes: int) -> Iterator[tuple[subprocess.Popen[str], io.FileIO]]:
+    """Start what serves the file, outside of the mounts to come; give it and what is to be mounted."""
+    with open("/dev/fuse", "r+b", buffering=0) as fuse:
+        command = [sys.executable, "-m", "tests.blocks.fuse", str(fuse.fileno()), str(size_bytes)]
+        pipe, fds = subprocess.PIPE, (fuse.fileno(),)
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, pass_fds=fds) as server:
+            try:
+                yield server, fuse
             finally:
                 assert server.stdin is not None
                 server.stdin.close()

@@ -1,19 +1,19 @@
 """A file in memory, seen through FUSE: what a block device above it is asked is logged, and slowed like a memory card.
 
-Run as a process of its own (`python -m tests.blocks.fuse MOUNTPOINT SIZE_BYTES`), because a caller that waits for the
-disk may hold what the answer needs. It speaks the kernel's protocol itself (linux/fuse.h, 7.31): the root of the file
-system is the one regular file, so there is nothing to look up.
+Run as a process of its own (`python -m tests.blocks.fuse FD SIZE_BYTES`, of /dev/fuse), for a caller that waits for the
+disk may hold what the answer needs; and outside of the mounts, for the last one to see them has to unmount what only
+this one can answer for. It speaks the kernel's protocol itself (linux/fuse.h, 7.31): the root of the file system is the
+one regular file, so there is nothing to look up.
 
-Commands on standard input, one line each, one line in answer. `position`: how many writes and flushes are logged;
-`record`: start the log, with the file as it is now as its beginning; `dump PATH`: log and beginning, pickled;
+Commands on standard input, a line each, a line in answer. `begin`, when it is mounted; `record`: log from here;
+`position`: how many writes and flushes are logged; `dump PATH`: the file as it was at `record` and the log, pickled;
 `slow WRITE_US BYTES_PER_S FLUSH_US`, all 0 for as fast as it goes; `counts`: writes, bytes, flushes so far.
-It ends with its parent, with the end of its input, and when it is unmounted.
+It ends with its input, hence with its parent, and when it is unmounted.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import mmap
 import os
@@ -27,13 +27,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tests.blocks.mounts import mount
-
 WRITE_BYTES_MAX = 1 << 20
 _BUFFER_BYTES = WRITE_BYTES_MAX + 4096
 _FLAGS = 1 << 0 | 1 << 5 | 1 << 22  # ASYNC_READ, BIG_WRITES, MAX_PAGES
 _KEEP_CACHE = 2
-_PR_SET_PDEATHSIG = 1
 _FOREVER_S = 1 << 31
 
 _IN = struct.Struct("<IIQQIIII")
@@ -56,6 +53,7 @@ class Written(NamedTuple):
 
 
 FLUSH = Written(-1, b"")
+BEGIN = b"begin\n"
 
 
 @dataclass(slots=True)
@@ -193,15 +191,14 @@ def serve(device: int, file: MemoryFile, commands: int, answers: int) -> None:
 
 
 def main() -> None:
-    """Mount the file and serve it."""
-    path, size_bytes = sys.argv[1], int(sys.argv[2])
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Serve the file once it is mounted."""
+    device, size_bytes = int(sys.argv[1]), int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and unmounts
-    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    mount("memory", path, "fuse", f"fd={device},rootmode=100600,user_id=0,group_id=0")
     file = MemoryFile(size_bytes)
-    os.write(1, b"mounted\n")
-    serve(device, file, 0, 1)
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone
+        if os.read(0, len(BEGIN)) == BEGIN:
+            os.write(1, b"done\n")
+            serve(device, file, 0, 1)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import fcntl
 import os
 import shutil
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ _MNT_DETACH = 2
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE, _LOOP_CLR_FD = 0x4C82, 0x4C0A, 0x4C01
 _LO_FLAGS_AUTOCLEAR = 4
 _LOOP_CONFIG = struct.Struct("<II40xIIII160x16x64x")  # linux/loop.h: struct loop_config, with its loop_info64
+_FORMAT = ("-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard")
 _TRIES = 20  # another process may take the free device first
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,26 +55,31 @@ def umount(target: str, detach: bool = False) -> None:
     _check(_libc.umount2(target.encode(), _MNT_DETACH if detach else 0), f"umount {target}")
 
 
-def require() -> None:
-    """Raise Missing where mounts of one's own are impossible; says what is lacking."""
+def require_fuse() -> None:
+    """Raise Missing where no file can be shown through FUSE."""
+    if not os.path.exists("/dev/fuse"):
+        raise Missing("no /dev/fuse")
+
+
+def _require() -> None:
     if os.geteuid() != 0:
-        raise Missing("not root: nothing can be mounted")
-    for device in ("/dev/fuse", "/dev/loop-control"):
-        if not os.path.exists(device):
-            raise Missing(f"no {device}")
+        raise Missing("not root: an ext4 cannot be mounted")
+    if not os.path.exists("/dev/loop-control"):
+        raise Missing("no /dev/loop-control")
     kinds = Path("/proc/filesystems").read_text(encoding="ascii").split()
-    for kind in ("ext4", "fuse", "tmpfs"):
+    for kind in ("ext4", "tmpfs"):
         if kind not in kinds:
             raise Missing(f"this kernel has no {kind} loaded")
-    tool("mkfs.ext4")
 
 
-def tool(name: str) -> str:
-    """Return the path of a program; raises Missing."""
-    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if found is None:
-        raise Missing(f"no {name}")
-    return found
+def make_ext4(path: str) -> None:
+    """Make an ext4 in a file, nothing of it left for later. Raises Missing."""
+    program = shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if program is None:
+        raise Missing("no mkfs.ext4")
+    done = subprocess.run([program, *_FORMAT, path], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Missing(f"mkfs.ext4 does not work here: {done.stderr.strip()}")
 
 
 @contextmanager
@@ -81,7 +88,7 @@ def private_mounts() -> Iterator[None]:
 
     All that was mounted inside and is not in use any more is gone afterwards. Raises Missing where it may not be done.
     """
-    require()
+    _require()
     where = os.getcwd()
     outside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:

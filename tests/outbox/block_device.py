@@ -1,23 +1,23 @@
 """A small real ext4 on a loop device: to fill it to the last block, to turn it read-only, to count what it writes.
 
-Needs root, loop devices, mkfs.ext4 and mount; where one is missing `Missing` says which. Unmounted in any case.
+Needs root, loop devices, mkfs.ext4 and mount; where one is missing `Missing` says which. Unmounted in any case, see
+`tests.blocks.mounts`.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.blocks.mounts import Missing, loop_device, make_ext4, mounted, private_mounts
+
+__all__ = ["Missing", "SmallDisk", "small_ext4"]
+
 SECTOR_BYTES = 512  # of /sys/block/*/stat, whatever the device has
-
-
-class Missing(Exception):
-    """What this machine lacks for a real file system of one's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +50,17 @@ class SmallDisk:
         return path
 
 
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Missing(f"{command[0]} does not work here: {done.stderr.strip() or done.returncode}")
-    return done.stdout.strip()
-
-
 @contextmanager
 def small_ext4(folder: Path, size_bytes: int) -> Iterator[SmallDisk]:
-    """Make, mount and in the end unmount an ext4 of `size_bytes` whose image lies in `folder`."""
-    if os.geteuid() != 0:
-        raise Missing("not root: an ext4 cannot be mounted")
-    for tool in ("mkfs.ext4", "losetup", "mount", "umount"):
-        if shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None:
-            raise Missing(f"no {tool}")
-    image, mounted = folder / "card.img", folder / "card"
-    with image.open("wb") as file:
-        file.truncate(size_bytes)
-    options = "lazy_itable_init=0,lazy_journal_init=0"
-    _run("mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E", options, str(image))
-    device = _run("losetup", "--find", "--show", str(image))
-    try:
-        mounted.mkdir()
-        _run("mount", "-o", "noatime", device, str(mounted))
+    """Make, mount and in the end unmount an ext4 of `size_bytes` whose image lies in `folder`. Raises Missing."""
+    image, place = folder / "card.img", folder / "card"
+    with private_mounts():
+        with image.open("wb") as file:
+            file.truncate(size_bytes)
+        make_ext4(str(image))
+        place.mkdir()
         try:
-            yield SmallDisk(mounted, os.path.basename(device))
+            with loop_device(str(image)) as device, mounted(device, str(place), "ext4"):
+                yield SmallDisk(place, os.path.basename(device))
         finally:
-            subprocess.run(["umount", "-l", str(mounted)], capture_output=True)
-    finally:
-        subprocess.run(["losetup", "-d", device], capture_output=True)
-        image.unlink(missing_ok=True)
+            image.unlink()
