@@ -5,7 +5,7 @@
 Each queue has a card of its own: a real ext4 on a loop device on a file in memory that takes its time (see
 `tests.blocks.card`; the latencies are an assumption, printed with the tables). Bytes are those of the block device,
 journal included. Time passes as in a shop, so that the outbox saves its state as often as it does there. `--full` adds
-a million and five million pending (8 GiB of memory). Without root, FUSE and loop devices it says so and ends.
+a million and five million pending (12 GiB of memory). Without root, FUSE and loop devices it says so and ends.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateway.clock import SystemClock
 from tests.bench.outbox import BATCHES, DEVICE_AIMS, FULL, ONE_BY_ONE, _against, _number, _table
 from tests.bench.queues import PAYLOAD, QUEUES, Ours, Queue, missing
-from tests.blocks.card import FAST, SD, card
+from tests.blocks.card import FAST, SD, Card, card
 from tests.blocks.mounts import Missing
 
 PLAIN = "append + fsync"
@@ -57,47 +59,71 @@ class OursInTime(Ours):
         self.outbox.step(self.clock.now())
 
 
-def open_queue(name: str, directory: Path) -> Queue:
-    return OursInTime(directory) if name == "outbox" else QUEUES[name][0](directory)
+@dataclass(slots=True)
+class Subject:
+    """A queue on its card, and what was measured of it."""
 
+    name: str
+    card: Card
+    queue: Queue
+    times: int
+    row: dict[str, Any] = field(default_factory=dict)
 
-def timed_us(act: Callable[[int], Any], batch: int, times: int) -> float:
-    """Return the median of `times`, an entry."""
-    found = []
-    for _ in range(times):
+    def act(self, what: str, batch: int) -> float:
+        """Append, and for a life cycle deliver as well; return the microseconds an entry."""
         began = time.perf_counter()
-        act(batch)
-        found.append((time.perf_counter() - began) / batch * 1e6)
-    return statistics.median(found)
+        self.queue.append(batch)
+        if what == "cycle":
+            self.queue.deliver(batch)
+        return (time.perf_counter() - began) / batch * 1e6
 
 
-def on_a_card(name: str, pending: int, batches: Sequence[int], times: int) -> list[dict[str, Any]]:
-    """Measure one queue on its own card while `pending` entries wait: time and device bytes, append and delivery."""
+@contextmanager
+def on_cards(names: Sequence[str], pending: int, times: int) -> Iterator[list[Subject]]:
+    """Open each queue on its own card, with `pending` entries waiting."""
     size_bytes = LIGHT_BYTES + pending * ENTRY_BYTES * BACKLOG_PARTS
+    with ExitStack() as stack:
+        subjects = []
+        for name in names:
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="card-"))
+            disk = stack.enter_context(card(Path(place), size_bytes))
+            queue = OursInTime(disk.path) if name == "outbox" else QUEUES[name][0](disk.path)
+            stack.callback(queue.close)
+            queue.fill(pending)
+            for _ in range(WARM_UP if name not in ONE_BY_ONE else 0):
+                queue.append(10)
+            subjects.append(Subject(name, disk, queue, min(times, SLOW_TIMES.get(name, times))))
+        yield subjects
+
+
+def in_turn(names: Sequence[str], pending: int, batches: Sequence[int], times: int) -> list[dict[str, Any]]:
+    """Measure time and device bytes of append and of the life cycle, each of `names` in turn."""
     rows = []
-    with tempfile.TemporaryDirectory(prefix="card-") as place, card(Path(place), size_bytes) as disk:
-        queue = open_queue(name, disk.path)
-        queue.fill(pending)
-        for _ in range(WARM_UP if name not in ONE_BY_ONE else 0):
-            queue.append(10)
-
-        def live(batch: int) -> None:
-            queue.append(batch)
-            queue.deliver(batch)
-
+    with on_cards(names, pending, times) as subjects:
         for batch in batches:
-            row: dict[str, Any] = {"name": name, "pending": pending, "batch": batch}
-            for what, act in (("append", queue.append), ("cycle", live)):
-                if act == live and name == PLAIN:
-                    continue
-                before = disk.written_bytes()
-                disk.slow(SD)
-                row[f"{what}_us"] = timed_us(act, batch, times)
-                disk.slow(FAST)
-                row[f"{what}_bytes"] = (disk.written_bytes() - before) / times / batch
-            rows.append(row)
-        queue.close()
+            for subject in subjects:
+                subject.row = {"name": subject.name, "pending": pending, "batch": batch}
+            for what in ("append", "cycle"):
+                measure_one(what, batch, [one for one in subjects if one.name != PLAIN or what == "append"])
+            rows += [subject.row for subject in subjects]
     return rows
+
+
+def measure_one(what: str, batch: int, subjects: Sequence[Subject]) -> None:
+    """Add the median time and the mean of the bytes to each row."""
+    before = [subject.card.written_bytes() for subject in subjects]
+    found: list[list[float]] = [[] for _ in subjects]
+    for subject in subjects:
+        subject.card.slow(SD)
+    for index in range(max(subject.times for subject in subjects)):
+        for subject, times_us in zip(subjects, found, strict=True):
+            if index < subject.times:
+                times_us.append(subject.act(what, batch))
+    for subject, times_us, bytes_before in zip(subjects, found, before, strict=True):
+        subject.card.slow(FAST)
+        written = subject.card.written_bytes() - bytes_before
+        subject.row[f"{what}_us"] = statistics.median(times_us)
+        subject.row[f"{what}_bytes"] = written / subject.times / batch
 
 
 def compare(rows: list[dict[str, Any]]) -> None:
@@ -119,12 +145,12 @@ def measure(quick: bool, full: bool) -> dict[str, Any]:
     here = [name for name in QUEUES if name not in missing()]
     batched = [name for name in here if name not in ONE_BY_ONE]
     times = 40 if quick else 200  # at a hundred a commit: more than one file of ours
-    commits = [row for name in batched for row in on_a_card(name, 0, (1, 10, 100), times)]
-    backlog: list[dict[str, Any]] = []
-    for pending in (1000,) if quick else (1000, 100_000, 1_000_000, 5_000_000) if full else (1000, 100_000):
-        names = here if pending <= 100_000 else ["outbox", FULL, "SQLite WAL NORMAL", PLAIN]
-        for name in names:
-            backlog += on_a_card(name, pending, (1,), min(times // 2, SLOW_TIMES.get(name, times)))
+    commits = in_turn(batched, 0, (1, 10, 100), times)
+    backlog = in_turn(here, 1000, (1,), times // 2)
+    if not quick:
+        backlog += in_turn(here, 100_000, (1,), times // 2)
+    for pending in (1_000_000, 5_000_000) if full else ():
+        backlog += in_turn(["outbox", FULL], pending, (1,), times // 2)
     compare(commits)
     compare(backlog)
     return {
