@@ -38,6 +38,9 @@ RATE_LOW, RATE_HIGH = 0.5, 2.0
 NOISY_WINDOWS, CALM_WINDOWS = 10, 3
 ALTERNATING = -0.25
 """Successive steps of noise are correlated by -0.5; those of a hand, which moves below 3 Hz, are not."""
+SPIKES_SLOTS, SPIKES_SHARE, SPIKES_CALM, CALM_SLOTS = 10, 0.2, 0.05, 3
+"""A fifth of the words spoiled, 10 s long, is more than the filter holds (hardware notes 3.5)."""
+SPIKE_COUNTS, SPIKE_SIGMAS = 100.0, 10.0
 UNHEARD_REASONS = ("silent", "driver_missing", "pin_in_use", "pin_unavailable", "driver_died", "driver_hung")
 
 DETAILS = {
@@ -45,6 +48,7 @@ DETAILS = {
     "unplugged": "the converter answers all ones: it is not connected, not powered, or its data wire is broken",
     "stuck": "the converter repeats one value: it no longer converts; interrupt its power",
     "noisy": "the reading is far noisier than a sound scale's: check the cable's shield, the supply and the load cell",
+    "spikes": "many of its words are spoiled (spikes): shorten the data wires, keep them off mains, DVDD at 3.3 V",
     "wrong_rate": "samples do not come at the configured rate_hz: compare it with the chip's RATE pin",
     "silent": "no sample for 5 s: the converter is not powered, or its clock or data wire is broken",
 }
@@ -73,6 +77,51 @@ class Judged:
     power: float
 
 
+class Spikes:
+    """Counts words that stand alone, far from both neighbours, which agree: what no load and no hand can do."""
+
+    def __init__(self) -> None:
+        self.far_counts = SPIKE_COUNTS  # how far an odd word is at least
+        self._before = self._last = 0
+        self._seconds: deque[tuple[int, int]] = deque(maxlen=SPIKES_SLOTS)  # words and odd ones of each
+        self._words = self._odd = 0
+        self._until_ns = 0
+
+    def add(self, at_ns: int, counts: int) -> bool:
+        """Take a word; return whether a second is over, and there is something new to judge."""
+        before, last = self._before, self._last
+        self._before, self._last = last, counts
+        off, back = last - before, last - counts
+        if abs(off) > self.far_counts < abs(back) and (off > 0) == (back > 0) and 4 * abs(counts - before) < abs(off):
+            self._odd += 1
+        self._words += 1
+        if at_ns < self._until_ns:
+            return False
+        if self._until_ns:
+            self._seconds.append((self._words, self._odd))
+        self._words = self._odd = 0
+        self._until_ns = at_ns + NS_PER_S
+        return True
+
+    def clear(self) -> None:
+        self._seconds.clear()
+        self._words = self._odd = self._until_ns = 0
+
+    @property
+    def are_many(self) -> bool:
+        """Ten seconds of spoiled words."""
+        words, odd = (sum(numbers) for numbers in zip(*self._seconds, strict=True)) if self._seconds else (0, 0)
+        steady = sum(1 for _, odd_ones in self._seconds if odd_ones)
+        return len(self._seconds) == SPIKES_SLOTS and odd > SPIKES_SHARE * words and steady >= SPIKES_SLOTS - 2
+
+    @property
+    def are_few(self) -> bool:
+        """Three seconds nearly without."""
+        recent = list(self._seconds)[-CALM_SLOTS:]
+        words, odd = (sum(numbers) for numbers in zip(*recent, strict=True)) if recent else (0, 0)
+        return len(recent) == CALM_SLOTS and odd <= SPIKES_CALM * words
+
+
 class Ailments:
     """Watches one scale's samples. `is_sound` tells whether they can be weights at present."""
 
@@ -86,6 +135,8 @@ class Ailments:
         self._good: deque[int] = deque(maxlen=GOOD_COUNT)
         self._good_since: Instant | None = None
         self._noisy = False
+        self._is_spiky = False
+        self._spikes = Spikes()
         self._points: list[Point] = []
         self._judged: deque[Judged] = deque(maxlen=NOISY_WINDOWS)
         self._rate_from: Instant | None = None
@@ -93,7 +144,7 @@ class Ailments:
 
     @property
     def is_sound(self) -> bool:
-        return self._frozen is None and not self._noisy
+        return self._frozen is None and not self._noisy and not self._is_spiky
 
     @property
     def is_frozen(self) -> bool:
@@ -106,8 +157,11 @@ class Ailments:
         if self.last is None or at.boot_ns - self.last.boot_ns >= SILENT_NS:
             self._rate_from, self._rate_count = at, 0
             self._run = None
+            self._spikes.clear()
         self.last = at
         yield from self._words(at, counts)
+        if self._frozen is None and self._spikes.add(at.boot_ns, counts):
+            yield from self._spoiled(at)
         yield from self._rate(at)
 
     def point(self, point: Point) -> Iterator[Event]:
@@ -122,7 +176,7 @@ class Ailments:
             if not any(judged.is_rough for judged in recent):
                 self._noisy = False
                 self._judged.clear()
-                yield from self.faults.recover(recent[0].at, "noisy", detail="the reading is calm again")
+                yield from self._calm(recent[0].at)
         elif sum(judged.is_rough for judged in self._judged) == NOISY_WINDOWS:
             # A hand that rummages moves the middle, and moves on in the same direction; noise does neither.
             medians = [judged.median for judged in self._judged]
@@ -177,6 +231,23 @@ class Ailments:
             reason, self._frozen = self._frozen, None
             yield from self.faults.recover(since, reason, detail="the reading is alive again")
 
+    def _spoiled(self, at: Instant) -> Iterator[Event]:
+        spikes = self._spikes
+        # Spikes roughen the seconds that they fall into: the calmest of the last ones shows the noise between them.
+        noise = min((judged.rough for judged in self._judged), default=NOISE_MAX_COUNTS)
+        spikes.far_counts = max(SPIKE_COUNTS, SPIKE_SIGMAS * noise)
+        if not self._is_spiky and spikes.are_many:
+            self._is_spiky = True
+            yield from self.faults.fail(at.later(-SPIKES_SLOTS * NS_PER_S), "noisy", DETAILS["spikes"])
+        elif self._is_spiky and spikes.are_few:
+            self._is_spiky = False
+            spikes.clear()
+            yield from self._calm(at)
+
+    def _calm(self, at: Instant) -> Iterator[Event]:
+        if not self._noisy and not self._is_spiky:
+            yield from self.faults.recover(at, "noisy", detail="the reading is calm again")
+
     def _freeze(self, reason: str, began: Instant) -> Iterator[Event]:
         if self._frozen == reason:
             return
@@ -187,6 +258,7 @@ class Ailments:
         self._good.clear()
         self._good_since = None
         self._points.clear()
+        self._spikes.clear()
         yield from self.faults.fail(began, reason, DETAILS[reason])
 
     def _rate(self, at: Instant) -> Iterator[Event]:

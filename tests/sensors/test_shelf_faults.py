@@ -118,3 +118,33 @@ def test_noise_as_boards_have_it_is_no_fault_and_a_rummaging_hand_neither() -> N
     events = shelf.plays(60)
     assert not told(events, "failed")
     assert grams_told(events) == ["store.shelf.level"]
+
+
+def spoiled(share: float, seed: int = 5) -> Counts:
+    chance = random.Random(seed)
+    return lambda t, true: true ^ (1 << chance.randint(10, 20)) if chance.random() < share else true
+
+
+@pytest.mark.parametrize("rate_hz", [10, 80])
+def test_spikes_are_told_as_noise_with_their_own_sentence(rate_hz: int) -> None:
+    shelf = Shelf(3300, rate_hz=rate_hz).reads(FROM, UNTIL, spoiled(0.35))
+    events = shelf.plays(70)
+    (failed,) = told(events, "failed")
+    assert failed["reason"] == "noisy"
+    assert "spikes" in failed["detail"]
+    assert [data["reason"] for data in told(events, "recovered")] == ["noisy"]
+    assert grams_told(events) == ["store.shelf.level"]
+    at_15_s = Shelf(3300, rate_hz=rate_hz).reads(FROM, 1000, spoiled(0.35)).plays(FROM + 15)
+    assert told(at_15_s, "failed"), "within 15 s"
+
+
+@pytest.mark.parametrize("rate_hz", [10, 80])
+def test_a_few_spikes_are_daily_bread(rate_hz: int) -> None:
+    assert not told(Shelf(3300, rate_hz=rate_hz).reads(FROM, 300, spoiled(0.08)).plays(320), "failed")
+
+
+def test_what_is_taken_again_and_again_is_no_spike() -> None:
+    shelf = Shelf(3300)
+    for n in range(60):
+        shelf.changes(FROM + 0.5 * n, 330 if n % 2 else -330)
+    assert not told(shelf.plays(70), "failed")
