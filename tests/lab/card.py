@@ -15,6 +15,8 @@ import random
 import socket
 import struct
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 SECTOR_BYTES = 512
@@ -29,12 +31,14 @@ FUA = 1
 EINVAL = 22
 KEPT, DROPPED = 0.4, 0.8
 """Below the first a write is kept, below the second dropped, above it is torn."""
+FLUSH_MAX_S = 0.15
+"""A flush takes cards from some milliseconds to some hundred; in which the power may be cut."""
 PENDING_MAX_BYTES = 64 << 20
 """A card's own buffer is far smaller; beyond it the oldest writes are done."""
 
 
 class Card:
-    """The card in a file; one machine at a time. `cut` is the power cut, after QEMU has been killed."""
+    """The card in a file; one machine at a time."""
 
     def __init__(self, image: Path, socket_path: Path, seed: int) -> None:
         self.image = image
@@ -43,6 +47,7 @@ class Card:
         self.pending: list[tuple[int, bytes]] = []
         self.pending_bytes = 0
         self.flushes = self.lost = self.torn = 0
+        self.has_power = False
         self._file = os.open(image, os.O_RDWR)
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(socket_path))
@@ -56,12 +61,15 @@ class Card:
 
     def insert(self) -> None:
         """Wait for the next machine, in a thread that ends with it."""
+        self.has_power = True
         self._serving = threading.Thread(target=self._serve, daemon=True)
         self._serving.start()
 
-    def cut(self) -> int:
-        """Lose what a power cut loses, once the machine is dead; returns how many writes were lost or torn."""
+    def cut(self, kill: Callable[[], object]) -> int:
+        """Cut the power of card and machine, which `kill` ends; returns how many writes were lost or torn."""
         assert self._serving is not None
+        self.has_power = False
+        kill()
         self._serving.join(10)
         assert not self._serving.is_alive(), "the machine still has the card"
         before = self.lost + self.torn
@@ -117,6 +125,8 @@ class Card:
     def _answer(self, link: socket.socket) -> bool:
         """Do one request; returns whether more may come."""
         _, flags, kind, cookie, offset, length = struct.unpack(">IHHQQI", taken(link, 28))
+        if not self.has_power:
+            return False
         told, error = b"", 0
         if kind == READ:
             told = self._read(offset, length)
@@ -151,6 +161,9 @@ class Card:
             self.pending_bytes -= len(oldest)
 
     def _flush(self) -> None:
+        time.sleep(self.random.uniform(0, FLUSH_MAX_S))
+        if not self.has_power:
+            raise EOFError
         for offset, content in self.pending:
             os.pwrite(self._file, content, offset)
         self.pending.clear()

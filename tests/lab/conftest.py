@@ -11,6 +11,8 @@ from tests.lab.cache import Missing, why_not_to_run
 from tests.lab.prepared import installed, what_is_missing
 from tests.lab.shop import Shop, shop
 
+TOLD_MAX = 6000
+
 
 @pytest.fixture(scope="session")
 def lab() -> None:
@@ -37,3 +39,9 @@ def open_shop(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     with shop(tmp_path_factory.mktemp("shop"), installed()) as found:
         found.open()
         yield found
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Tell a failure when it happens: the others take their time."""
+    if report.failed:
+        print(f"\n{report.nodeid} failed\n{report.longreprtext[-TOLD_MAX:]}", flush=True)

@@ -105,8 +105,12 @@ class Shop:
         self.machine.sh("systemctl enable -q gateway; systemctl start gateway", STARTS_WITHIN_S)
         took_s = time.monotonic() - began_s
         self.wait(lambda: self.states("online"), "the state online")
-        self.wait(self.has_pins, "the door's pins to be claimed")
+        self.listen_at_the_door()
         return took_s
+
+    def listen_at_the_door(self) -> None:
+        """Wait until a daemon that has just started has claimed the door's pins."""
+        self.wait(self.has_pins, "the door's pins to be claimed", STARTS_WITHIN_S)
 
     def has_pins(self) -> bool:
         """Say whether the daemon holds both lines of the door: opening a line sets its pull, whatever a test did."""

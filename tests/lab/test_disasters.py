@@ -41,7 +41,7 @@ def test_hung_daemon_is_restarted_by_the_watchdog(front: Shop) -> None:
     front.expect("door.passed")
     front.machine.sh(f"kill -STOP {front.main_pid()}")
     front.wait(lambda: starts(front) == 2, "the restart", RESTARTS_WITHIN_S)
-    front.wait(front.has_pins, "the door's pins to be claimed")
+    front.listen_at_the_door()
     said = front.machine.sh("journalctl -u gateway --no-pager -o cat")
     assert "Watchdog timeout" in said
     assert front.consumer.of("store.gateway.started")[-1]["data"]["clean"] is False
@@ -60,7 +60,7 @@ def test_killed_daemon_starts_again(front: Shop) -> None:
         front.walk("in")  # whether this one was recorded in time only the ledger knows
         front.machine.sh(f"kill -KILL {front.main_pid()}")
         front.wait(partial(more_starts, front, before), "the restart", RESTARTS_WITHIN_S)
-        front.wait(front.has_pins, "the door's pins to be claimed")
+        front.listen_at_the_door()
     still_counts(front)
     front.complete()
     assert 5 <= len(front.doors()) <= 7

@@ -21,6 +21,7 @@ def test_cable_out_with_a_restart_in_between_loses_nothing(front: Shop) -> None:
     front.walk("in", "out")
     time.sleep(BREAK_S)
     front.machine.sh(f"kill -KILL {front.main_pid()}; sleep 2; systemctl restart gateway", 120)
+    front.listen_at_the_door()
     front.walk("in", "out", "in")
     time.sleep(3)
     assert len(front.doors()) == 1

@@ -86,17 +86,23 @@ def heard_through(shop: Shop) -> dict[str, int]:
     return highest
 
 
-def online(shop: Shop, lives: int) -> dict[str, Any]:
-    """Wait for the state of this life; returns it."""
+def epoch_of(shop: Shop) -> int:
+    """Return the last epoch that was heard to be online."""
+    return max((int(state["epoch"]) for state in shop.states("online")), default=0)
+
+
+def online(shop: Shop, after: int) -> dict[str, Any]:
+    """Wait until a later life than this epoch is online; returns its first state."""
 
     def found() -> dict[str, Any] | None:
-        states = {state["epoch"]: state for state in shop.consumer.states() if state["state"] == "online"}
-        return list(states.values())[-1] if len(states) >= lives else None
+        return next((state for state in shop.states("online") if int(state["epoch"]) > after), None)
 
     until_s = time.monotonic() + UP_WITHIN_S
     while (state := found()) is None:
         if time.monotonic() > until_s or shop.machine.try_run("cat /run/lab/ended").status == 0:
-            raise AssertionError(f"life {lives} is not online:\n{shop.machine.sh('cat /run/lab/daemon.log')[-3000:]}")
+            raise AssertionError(
+                f"it is not online after epoch {after}:\n{shop.machine.sh('cat /run/lab/daemon.log')[-3000:]}"
+            )
         time.sleep(0.3)
     return state
 
@@ -118,31 +124,29 @@ def cut_again_and_again(folder: Path, cuts: int, seed: int) -> None:
         machine.start()
         with outside(machine, folder / "broker", more=MORE) as shop:
             prepare(shop)
-            lives = unreached = 0
+            unreached = 0
             for number in range(cuts):
                 memory.insert()
                 boot_s = machine.start(append=LEAN)
                 is_out = number % OUT_OF_REACH == OUT_OF_REACH - 1
-                before = heard_through(shop)
+                before, epoch = heard_through(shop), epoch_of(shop)
                 if is_out:
                     machine.cable(False)
                     unreached += 1
                     time.sleep(15)
                 else:
-                    lives += 1
-                    state = online(shop, lives)
+                    state = online(shop, epoch)
                     for stream, through in before.items():
                         recorded = state["streams"][stream]["recorded_through"]
                         assert recorded >= through, f"cut {number}: {stream} heard to {through}, has {recorded}"
                 life_s = chance.uniform(LIFE_MIN_S, LIFE_MAX_S)
                 time.sleep(life_s)
-                machine.cut_power()
-                lost = memory.cut()
+                lost = memory.cut(machine.cut_power)
                 heard = sum(heard_through(shop).values())
                 say(f"  cut {number}: up in {boot_s:.0f} s, lived {life_s:.1f} s, {lost} writes lost, {heard} heard")
             memory.insert()
             machine.start(append=LEAN)
-            online(shop, lives + 1)
+            online(shop, epoch_of(shop))
             until_s = time.monotonic() + UP_WITHIN_S
             while not (report := shop.consumer.ledger.report()).is_complete and time.monotonic() < until_s:
                 time.sleep(0.2)

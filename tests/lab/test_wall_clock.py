@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pytest
 
@@ -25,16 +25,17 @@ def true_time(shop: Shop) -> None:
 def test_events_of_the_year_2000_get_their_true_time(front: Shop) -> None:
     front.machine.sh("systemctl stop systemd-timesyncd")
     front.machine.ask("clock", unix_s=YEAR_2000_S)
-    front.machine.cable(False)
+    front.broker.freeze()  # with the cable out systemd-timesyncd would not even ask
     front.configure()
     front.machine.sh("systemctl enable -q gateway; systemctl start gateway", 120)
+    front.listen_at_the_door()
     front.walk("in")
     walked_s = time.time()
     time.sleep(5)
     true_time(front)
     front.wait(lambda: abs(float(front.machine.sh("date +%s")) - time.time()) < 60, "the true time")
     time.sleep(3)
-    front.machine.cable(True)
+    front.broker.thaw()
     front.expect("door.passed", within_s=120)
     event = front.consumer.of("store.door.passed")[0]
     assert event["clock"] == "estimated"
@@ -45,5 +46,4 @@ def test_events_of_the_year_2000_get_their_true_time(front: Shop) -> None:
     late = front.consumer.of("store.door.passed")[-1]
     assert late["clock"] == "synced"
     assert abs(datetime.fromisoformat(late["time"]).timestamp() - time.time()) < NEAR_S
-    assert datetime.fromisoformat(late["time"]).tzinfo in (UTC, datetime.fromisoformat(late["time"]).tzinfo)
     front.complete()
