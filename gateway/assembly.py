@@ -24,6 +24,7 @@ from gateway.model import Event, Instant, Loss
 from gateway.outbox import Outbox, Writer
 from gateway.sensors import Faults, Kind, Surroundings
 from gateway.uplink import Uplink
+from gateway.uplink.discovery import announced
 from gateway.wire import Wire
 
 REMEMBERED_MAX = 28
@@ -129,6 +130,13 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
             },
             memory=outbox.memory,
             anchors=anchors,
+            announced=announced(
+                configuration.broker,
+                site.store,
+                site.gateway,
+                __version__,
+                [(kind.table, settings) for kind, settings in configuration.sensors],
+            ),
         ),
         link=world.open_link(configuration, emit),
         interpretation=interpretation_of(configuration, identify, remembered),

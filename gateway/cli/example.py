@@ -28,6 +28,7 @@ url = "mqtts://mqtt.example.com:8883"                 # mqtt, mqtts, ws or wss
 # resync = "live-first"                               # or "in-order"
 # backfill_compression = "none"                       # or "gzip"
 # topic_prefix = "stores"
+# discovery = "none"                                  # or "home-assistant": door totals, shelf levels, health
 # proxy = "http://proxy.example.com:3128"             # or socks5://; it looks the broker's name up
 # proxy_username = "gateway"                          # with proxy_password_file
 

@@ -1,8 +1,11 @@
 """When to try again: full jitter, so that ten thousand gateways never return in one second. Pure.
 
 Law: after the n-th failure the wait is uniform in 0..min(cap, 2 s * 2^n), never less than a second after the last
-attempt (services meter connects per client). The count starts anew only after a minute's stable link and one
-acknowledgement: a link that is accepted and then dropped does not count as good.
+attempt (services meter connects per client). From the fourth failure on end at a broker that others share it is uniform
+in 0..two thirds of the cap at least: then the broker is down, not this shop's line, ten thousand wait for it, and only
+attempts spread over 100 s and more stay below 100 a second (doubling alone: 440 a second after half a minute). The
+count starts anew only after a minute's stable link and one acknowledgement: a link that is accepted and then dropped
+does not count as good.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from gateway.model import NS_PER_S
 
 BASE_S = 2.0
 STABLE_S = 60.0
+QUICK_FAILURES = 3  # 2, 4 and 8 s: a broker that only restarts is back by then
+SHARED_CAP_SHARE = 2 / 3
 
 
 class Backoff:
@@ -38,12 +43,13 @@ class Backoff:
             self.failures = 0
         return good
 
-    def fail(self, now_ns: int, at_least: int = 0) -> None:
-        """The link is down: wait longer than last time. `at_least` counts that many failures before this one."""
-        self.failures = max(self.failures, at_least)
-        wait_s = self._random.uniform(0, min(self._cap_s, self._base_s * 2.0 ** min(self.failures, 30)))
+    def fail(self, now_ns: int, is_shared: bool = False) -> None:
+        """The link is down: wait longer than last time. `is_shared`: at a broker that a whole fleet may wait for."""
+        longest_s = self._base_s * 2.0 ** min(self.failures, 30)
+        if is_shared and self.failures >= QUICK_FAILURES:
+            longest_s = max(longest_s, self._cap_s * SHARED_CAP_SHARE)
         self.failures += 1
-        self._wait(now_ns, wait_s)
+        self._wait(now_ns, self._random.uniform(0, min(self._cap_s, longest_s)))
 
     def fail_for_a_person(self, now_ns: int) -> None:
         """Only a person can mend it (credentials): wait half the cap to the whole of it."""

@@ -52,6 +52,8 @@ class Conversation:
         self._counters = counters
         self._trial_since_ns: int | None = None
         self._more = False
+        self._spoilt: Flight | None = None
+        self.is_announcement_refused = False
         self.flights = Flights(patience_ns)
         self.events_acknowledged = 0
 
@@ -70,7 +72,11 @@ class Conversation:
         if not self._presence.muted and now.boot_ns >= self._presence.due_ns and traffic.has_slot(flights):
             self._send_state(self._presence.online(now), now, orders)
         while self._answers and traffic.has_slot(flights) and traffic.rates_allow(now.boot_ns):
-            self._send(self._answers.popleft(), now, orders)
+            answer = self._answers.popleft()
+            if traffic.is_too_large(answer):
+                self._drop(answer, "larger than the broker takes")
+            else:
+                self._send(answer, now, orders)
         for _ in range(ORDERS_PER_STEP):
             if not traffic.has_slot(flights) or not traffic.rates_allow(now.boot_ns):
                 return
@@ -175,7 +181,9 @@ class Conversation:
         parcel, suspect = flight.parcel, flight.suspect
         why = refusal_sentence(code)
         if parcel.lane == "control":
-            if parcel.topic == self._presence.topic and is_final_refusal(code):
+            if parcel.topic != self._presence.topic:
+                self._drop(parcel, why)
+            elif is_final_refusal(code):
                 self._presence.refused(why)
             return
         if not is_final_refusal(code):
@@ -190,6 +198,12 @@ class Conversation:
             self._traffic.try_elsewhere(parcel, now)
         else:
             self._traffic.refuse(parcel, why)
+
+    def _drop(self, answer: Parcel, why: str) -> None:
+        """An answer, or an announcement (retained), is not sent (again); a lost answer is asked for again."""
+        log.warning("not published topic=%s why=%s", answer.topic, why)
+        self._counters.answers_dropped += 1
+        self.is_announcement_refused |= answer.retain
 
     def given_up(self, now: Instant) -> LinkDown | None:
         """Return why the connection must be ended: an acknowledgement is overdue, so it is sent again on a new one."""
@@ -234,6 +248,9 @@ class Conversation:
             suspect = oldest.suspect or traffic.suspects.add(oldest.parcel, now.boot_ns)
             if traffic.suspects.blame(suspect):
                 traffic.give_up(suspect, "the broker closes the connection each time at this message")
+        else:
+            self._spoilt = oldest
+            self._drop(oldest.parcel, "the broker closes the connection at it")
         return flights.acks > 0 or self._trial_since_ns is not None
 
     def lost(self, now: Instant) -> None:
@@ -243,6 +260,8 @@ class Conversation:
         for flight in self.flights.newest_first():  # each goes before those that were sent after it
             if flight.parcel.lane == "resend" and flight.suspect is None:
                 lanes.resend_lost(flight.parcel)
+            elif flight is self._spoilt:
+                continue
             elif flight.parcel.lane == "control" and flight.parcel.topic != self._presence.topic:
                 self._answers.appendleft(flight.parcel)
         for batch in self._traffic.suspects.lost(now.boot_ns):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -33,11 +33,12 @@ from gateway.model import (
 )
 from gateway.uplink.backoff import Backoff
 from gateway.uplink.conversation import Conversation
+from gateway.uplink.discovery import Announcement
 from gateway.uplink.fallback import Protocol, ProtocolChoice
 from gateway.uplink.lanes import Backlog, Parcel
 from gateway.uplink.presence import Presence
 from gateway.uplink.profiles import PROFILES
-from gateway.uplink.settings import BrokerSettings
+from gateway.uplink.settings import BrokerSettings, Endpoint
 from gateway.uplink.status import Counters, Phase, Reason, UplinkStatus
 from gateway.uplink.traffic import Traffic
 from gateway.wire import STATE_CONTENT_TYPE, Wire
@@ -48,6 +49,8 @@ CONNECT_NS = 60 * NS_PER_S  # the link's own limits are tighter; this one catche
 ANSWERS_MAX = 64
 AGAIN_MAX = 8  # quick reconnects on end, to find a message that breaks the link
 FOR_A_PERSON = ("connack.bad_credentials", "connack.not_authorized", "connack.banned", "tls.client_certificate_refused")
+OF_THIS_SHOP = ("dns.", "tcp.unreachable", "file.", "connect.", "proxy.")
+"""Beginnings of the causes that lie before the broker: its other gateways know nothing of them."""
 SILENCES = ("ack.timeout", "link.timeout")
 RETAIN_NOT_SUPPORTED = 0x9A
 
@@ -65,7 +68,8 @@ class Uplink:
     """Sends entries until they are acknowledged. All calls from one thread.
 
     `describe_state` gives `version`, `config_sha256` and `sensors` of the state topic; `memory` is a JSON object that
-    the outbox keeps over restarts; `anchors` maps boot ids to wall minus boot in milliseconds, read at each sending.
+    the outbox keeps over restarts; `anchors` maps boot ids to wall minus boot in milliseconds, read at each sending;
+    `announced` is published retained at each connect, unless the broker refuses it.
     """
 
     def __init__(
@@ -78,11 +82,13 @@ class Uplink:
         memory: dict[str, Any],
         anchors: Mapping[str, int],
         pace: Pace = Pace(),
+        announced: Sequence[Announcement] = (),
     ) -> None:
         self._outbox = outbox
         self._wire = wire
         self._random = random
         self._pace = pace
+        self._is_shared = settings.url is not None and not Endpoint.parse(settings.url).is_this_machine
         self._backoff = Backoff(random, settings.reconnect_max_s, spacing_s=pace.connect_spacing_s)
         self._choice = ProtocolChoice(settings.protocol, settings.url or "", memory, outbox.save_soon)
         self._traffic = Traffic(settings, outbox, wire, random, anchors, self._refuse)
@@ -94,6 +100,7 @@ class Uplink:
         self._phase: Phase = "off" if settings.url is None else "down"
         self._link = 0
         self._protocol: Protocol = "5"
+        self._announced = announced
         self._tokens = itertools.count(1)
         self._answers: deque[Parcel] = deque()
         self._stopping_ns: int | None = None
@@ -247,6 +254,7 @@ class Uplink:
         self._presence.connected(now, signal.retain_available)
         delay_s = self._random.uniform(0, self._pace.backfill_delay_max_s)
         self._traffic.open(signal, now, now.boot_ns + int(delay_s * NS_PER_S))
+        self._announce()
         self._conversation = Conversation(
             self._link,
             self._outbox,
@@ -260,6 +268,13 @@ class Uplink:
         if self.counters.connects > 1:
             self.counters.reconnects += 1
         log.info("link up link=%d protocol=%s window=%d", self._link, signal.protocol, self._traffic.window)
+
+    def _announce(self) -> None:
+        """Let what is announced be told again, once: the broker may have lost it."""
+        answers = [answer for answer in self._answers if not answer.retain]
+        told = self._announced if self._presence.retain else ()
+        news = [Parcel("control", one.topic, one.payload, STATE_CONTENT_TYPE, retain=True) for one in told]
+        self._answers = deque([*answers, *news])
 
     def _link_down(self, signal: LinkDown, now: Instant) -> None:
         is_refused = self._phase == "connecting" and self._choice.down(signal, self._protocol)
@@ -279,6 +294,8 @@ class Uplink:
             if signal.code not in SILENCES:
                 at_once = talk.blame(now, signal.in_order) or at_once
             talk.lost(now)
+            if talk.is_announcement_refused:
+                self._announced = ()
             if talk.events_acknowledged:
                 self._again = 0
             if self._backoff.stood(now.boot_ns - self._up_ns, talk.flights.acks):
@@ -289,7 +306,7 @@ class Uplink:
         elif signal.code in FOR_A_PERSON:
             self._backoff.fail_for_a_person(now.boot_ns)
         else:
-            self._backoff.fail(now.boot_ns)
+            self._backoff.fail(now.boot_ns, self._is_shared and not signal.code.startswith(OF_THIS_SHOP))
 
     def _refuse(self, entry: Entry, why: str) -> None:
         log.error("entry refused stream=%s sequence=%d why=%s", entry.stream, entry.sequence, why)

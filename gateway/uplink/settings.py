@@ -38,6 +38,11 @@ class Endpoint:
         return self.scheme in ("ws", "wss")
 
     @property
+    def is_this_machine(self) -> bool:
+        """True for a broker on the gateway itself, which no other gateway waits for."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    @property
     def has_default_port(self) -> bool:
         return self.port == PORTS[self.scheme]
 
@@ -112,6 +117,8 @@ class BrokerSettings:
     resync: Literal["live-first", "in-order"] = "live-first"
     backfill_compression: Literal["none", "gzip"] = "none"
     topic_prefix: str = "stores"
+    discovery: Literal["none", "home-assistant"] = "none"
+    """Whether Home Assistant is told what there is to see."""
     proxy: str | None = None
     """`http://host:3128` or `socks5://host:1080`; without it the way is direct."""
     proxy_username: str | None = None

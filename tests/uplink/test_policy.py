@@ -73,7 +73,7 @@ def test_what_was_recorded_while_offline_goes_as_batches_and_what_comes_after_go
     sky.record("door", 250)
     sky.run(2)
     sky.weather.refuse_connect = 0
-    assert sky.run(60, lambda: sky.uplink.status().up)
+    assert sky.run(400, lambda: sky.uplink.status().up)
     sky.record("door", 5)
     sky.drain(60)
     live, back = lanes(sky)
@@ -115,7 +115,7 @@ def test_in_order_is_one_lane_of_single_events_in_ascending_order() -> None:
     sky.record("door", 200)
     sky.run(10)
     sky.weather.refuse_connect = 0
-    assert sky.run(60, lambda: sky.uplink.status().up)
+    assert sky.run(400, lambda: sky.uplink.status().up)
     sky.record("door", 20)
     sky.drain(60)
     live, back = lanes(sky)
@@ -149,7 +149,7 @@ def test_backfill_never_starves_beside_a_busy_live_lane() -> None:
     sky.record("beacon", 3000)
     sky.run(10)
     sky.weather.refuse_connect = 0
-    assert sky.run(60, lambda: sky.uplink.status().up)
+    assert sky.run(400, lambda: sky.uplink.status().up)
     sky.run(3)
     sky.sent.clear()
     sky.record("door", 400)  # more than the line takes meanwhile
@@ -254,13 +254,22 @@ def test_live_events_have_a_byte_window_of_their_own_beside_a_full_one() -> None
     assert sum(len(m.payload) for m in went) <= 8000
 
 
-def test_back_off_grows_with_full_jitter_up_to_its_cap() -> None:
+@pytest.mark.parametrize(
+    ("url", "code", "tops"),
+    [
+        ("mqtt://broker.test", "dns.timeout", (2, 4, 8, 16, 32)),
+        ("mqtt://broker.test", "tcp.refused", (2, 4, 8, 40, 40)),
+        ("mqtt://127.0.0.1", "tcp.refused", (2, 4, 8, 16, 32)),
+    ],
+)
+def test_back_off_grows_with_full_jitter_up_to_its_cap(url: str, code: str, tops: tuple[int, ...]) -> None:
+    """Where a whole fleet may wait for the broker, its attempts are soon spread wide; not for this shop's own line."""
     waits: list[list[float]] = []
     for seed in range(200):
-        sky = Sky(seed, BrokerSettings(url="mqtt://broker.test", reconnect_max_s=60), Weather(refuse_connect=1))
+        sky = Sky(seed, BrokerSettings(url=url, reconnect_max_s=60), Weather(refuse_connect=1), refuses_as=code)
         sky.run(200, lambda sky=sky: len(sky.connects) >= 8)  # type: ignore[misc]
         waits.append([(b - a) / NS_PER_S for a, b in zip(sky.connects, sky.connects[1:], strict=False)])
-    for n, top in enumerate((2, 4, 8, 16, 32)):
+    for n, top in enumerate(tops):
         nth = [w[n] for w in waits if len(w) > n]
         assert max(nth) <= top + 1.1
         assert min(nth) >= 1.0

@@ -69,6 +69,8 @@ class Sky:
     poison: set[tuple[Stream, int]] = field(default_factory=set)
     mute_for_ever: set[tuple[Stream, int]] = field(default_factory=set)
     refuses: dict[tuple[Stream, int], int] = field(default_factory=dict)
+    closes_at: str | None = None
+    refuses_as: str = "tcp.refused"
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     bytes_per_s: float | None = None
 
@@ -164,7 +166,7 @@ class Sky:
         if link != self._link:
             return
         if refused:
-            self._tell(LinkDown(order.link, "tcp.refused", "nothing listens"))
+            self._tell(LinkDown(order.link, self.refuses_as, "no link"))
             return
         self._alive = True
         self._tell(LinkUp(order.link, order.protocol, self.receive_maximum, self.packet_bytes_max))
@@ -175,7 +177,8 @@ class Sky:
         self.under_way_max = max(self.under_way_max, self._under_way)
         events = set(events_of(message))
         weather, chance, link, number = self.weather, self.random.random, self._link, self._number
-        if events & self.poison or chance() < weather.close:
+        is_bad = self.closes_at is not None and message.topic.endswith(self.closes_at)
+        if events & self.poison or is_bad or chance() < weather.close:
             self.after(weather.round_trip_ms, lambda: self.cut("broker.closed", True) if link == self._link else None)
             return
         if chance() < weather.drop:
