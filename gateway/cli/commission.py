@@ -27,6 +27,7 @@ REPORT_BYTES_MAX = 4 * 1024 * 1024
     example="""
     gateway commission
     gateway commission aisle-3 entrance --mass 500
+    gateway commission aisle-3 --corners --mass 500
     gateway commission --yes --for 30s --output acceptance.json
     """,
 )
@@ -34,6 +35,7 @@ REPORT_BYTES_MAX = 4 * 1024 * 1024
 @printing
 @click.argument("sensors", nargs=-1, metavar="[SENSOR]...")
 @click.option("--mass", type=float, default=1000.0, show_default=True, metavar="GRAMS", help="The mass for shelves.")
+@click.option("--corners", is_flag=True, help="Shelves: also put the mass on each corner; finds a dead one.")
 @click.option("--for", "for_text", default="60s", show_default=True, metavar="TIME", help="Wait so long for each deed.")
 @click.option("--yes", is_flag=True, help="Ask nothing: each deed is waited for.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="The report; a text is put beside it.")
@@ -44,6 +46,7 @@ def commission(
     as_json: bool,
     sensors: tuple[str, ...],
     mass: float,
+    corners: bool,
     for_text: str,
     yes: bool,
     output: Path | None,
@@ -67,7 +70,7 @@ def commission(
     site = configuration.site
     path = output or Path(f"commission-{site.store}-{site.gateway}.json")
     path = path.with_suffix(".json") if path.suffix == ".md" else path  # the text stands there
-    round_ = Round(configuration, path, who or whoever(), mass, seconds(for_text), yes)
+    round_ = Round(configuration, path, who or whoever(), mass, seconds(for_text), yes, corners)
     report = round_.walk(sensors or tuple(known), again)
     if as_json:
         say_json(report.to_json())
@@ -80,7 +83,14 @@ class Round:
     """One walk through the store."""
 
     def __init__(
-        self, configuration: Configuration, path: Path, who: str, mass_grams: float, within_s: float, yes: bool
+        self,
+        configuration: Configuration,
+        path: Path,
+        who: str,
+        mass_grams: float,
+        within_s: float,
+        yes: bool,
+        corners: bool,
     ) -> None:
         from gateway.clock import SystemClock
 
@@ -90,12 +100,14 @@ class Round:
         self.mass_grams = mass_grams
         self.within_s = within_s
         self.yes = yes
+        self.corners = corners
         self.clock: Clock = SystemClock()
         self.accepted: dict[str, Accepted] = {}
 
     def walk(self, wanted: tuple[str, ...], again: bool) -> Report:
         """Try the wanted sensors one after the other; the report is on the disk after each."""
         from gateway.model import rfc3339
+        from gateway.sensors.drivers.tag_keys import keys_of
         from gateway.technician.commissioning import Accepted, accepted_before, trial_of
         from gateway.technician.sources import open_source
 
@@ -110,7 +122,8 @@ class Round:
                     say(f"{settings.id}: accepted on {self.accepted[settings.id].when}")
                     continue
                 say(f"{settings.id} ({kind.table})")
-                trial = trial_of(as_calibrated(self.configuration, settings), self.mass_grams)
+                calibrated, keys = as_calibrated(self.configuration, settings), keys_of(settings).identity
+                trial = trial_of(calibrated, self.mass_grams, corners=self.corners, identity_keys=keys)
                 acts = (*self._acts(source, settings.id, trial), *self._faults(source, settings.id))
                 when = rfc3339(self.clock.now().wall_ns)
                 self.accepted[settings.id] = Accepted(settings.id, kind.table, acts, when)

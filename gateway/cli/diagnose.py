@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
         names = ", ".join(known) or "none is configured"
         raise click.BadParameter(f"there is no sensor {sensor!r}; sensors: {names}", param_hint="SENSOR")
     for_s = None if for_text is None else seconds(for_text)
+    from gateway.sensors.drivers.tag_keys import keys_of
     from gateway.technician.diagnosis import diagnose as judge
     from gateway.technician.diagnosis import verdict
 
@@ -55,6 +56,8 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
         say(f"listening to {sensor} for {length_s:g} s")
         origin, evidence = _heard(configuration, sensor, length_s)
         settings = as_calibrated(configuration, settings)
+    keys = keys_of(settings)
+    evidence = replace(evidence, identity_keys=keys.identity, key_troubles=tuple(keys.troubles))
     findings = judge(settings, kind.table, evidence)
     result = verdict(findings)
     if as_json:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from gateway.model import NS_PER_S, Event, Instant, Reading
@@ -19,10 +20,15 @@ from gateway.sensors.shelf import ScaleSampled, ShelfSettings
 from gateway.sensors.tags import Rulebook
 from gateway.technician.settling import Weighing, Weight
 
+NO_KEYS: Mapping[int, bytes] = MappingProxyType({})
 LAG_NS = NS_PER_S
 """Readings come through a tap late by some tenths of a second: time passes for a door only up to this before now."""
 MASS_SHARE, MASS_LEAST_GRAMS, MASS_ERRORS = 0.01, 2.0, 4.0
 """A known mass must be told within a hundredth of it, 2 g, or four times what the noise allows."""
+CORNERS = ("front left", "front right", "back right", "back left")
+FIRST_CORNER = 3
+DEAD_CORNER_SHARE = 0.6
+"""With one of four cells dead, what stands right above it is carried by its neighbours to a half at most."""
 NEAR_DBM, NEAR_HEARD = -70, 3
 """A tag held at the scanner is heard above -60; three of its advertisements above -70 are no stray ones."""
 
@@ -113,13 +119,21 @@ class DoorTrial:
 
 
 class ScaleTrial:
-    """Rest, a known mass, rest again."""
+    """Rest, a known mass, rest again; with `corners`, the mass on each corner of the board.
 
-    def __init__(self, settings: ShelfSettings, mass_grams: float) -> None:
+    A board on four cells that are wired as one shows a dead cell in no other way: the sum is merely too small, and only
+    for what stands there.
+    """
+
+    def __init__(self, settings: ShelfSettings, mass_grams: float, *, corners: bool = False) -> None:
         self._settings = settings
         self._mass_grams = mass_grams
-        self.acts: tuple[str, ...] = ("leave it alone", f"put {mass_grams:g} g on", "take it off again")
+        at_corners = tuple(f"put the {mass_grams:g} g on the {corner} corner, nothing else" for corner in CORNERS)
+        self.acts: tuple[str, ...] = (
+            "leave it alone", f"put {mass_grams:g} g on", "take it off again", *(at_corners if corners else ()),
+        )  # fmt: skip
         self._act = 0
+        self._is_bare = False
         self._weights: dict[int, Weight] = {}
         self._weighing = Weighing(settings.rate_hz)
 
@@ -127,16 +141,28 @@ class ScaleTrial:
         self._act = act
         if self._settings.calibration is None:
             return Verdict("failed", "not calibrated", f"gateway calibrate {self._settings.id}")
-        if act and act - 1 not in self._weights:
+        before = 0 if act >= FIRST_CORNER else act - 1
+        if act and before not in self._weights:
             return Verdict("failed", "there is no level to compare with", "begin this shelf again")
-        self._weighing = Weighing(self._settings.rate_hz, away_from=self._weights.get(act - 1))
+        # The mass may still stand on the last corner: the board must have been bare in between.
+        self._is_bare = act < FIRST_CORNER
+        away_from = self._weights.get(before) if self._is_bare else None
+        self._weighing = Weighing(self._settings.rate_hz, away_from=away_from)
         return None
 
     def take(self, reading: Reading) -> Verdict | None:
         if not isinstance(reading, ScaleSampled):
             return None
         weight = self._weighing.add(reading.at, reading.counts)
-        return None if weight is None else self._judge(weight)
+        if weight is None:
+            return None
+        if self._is_bare:
+            return self._judge(weight)
+        bare = self._weights[0]
+        allowed_counts = self._allowed_grams(weight) * abs(self._per_gram)
+        self._is_bare = abs(weight.counts - bare.counts) <= max(allowed_counts, 10 * bare.noise_counts)
+        self._weighing = Weighing(self._settings.rate_hz, away_from=bare if self._is_bare else None)
+        return None
 
     def passed(self, since_last_ns: int) -> Verdict | None:
         return None
@@ -144,33 +170,44 @@ class ScaleTrial:
     def give_up(self) -> Verdict:
         return Verdict("failed", self._weighing.why(), f"gateway diagnose {self._settings.id}")
 
+    @property
+    def _per_gram(self) -> float:
+        calibration = self._settings.calibration
+        assert calibration is not None
+        return calibration.counts_per_gram
+
+    def _allowed_grams(self, weight: Weight) -> float:
+        error_grams = (weight.error_counts + self._weights[0].error_counts) / abs(self._per_gram)
+        return max(MASS_SHARE * self._mass_grams, MASS_LEAST_GRAMS, MASS_ERRORS * error_grams)
+
     def _judge(self, weight: Weight) -> Verdict:
         calibration = self._settings.calibration
         assert calibration is not None
         self._weights[self._act] = weight
-        per_gram = abs(calibration.counts_per_gram)
-        grams, noise_grams = calibration.grams(weight.counts), weight.noise_counts / per_gram
         if self._act == 0:
-            return Verdict("ok", f"at rest at {grams:.1f} g, noise {noise_grams:.2f} g")
-        before = self._weights[0]
-        wanted_grams = self._mass_grams if self._act == 1 else 0.0
-        changed_grams = grams - calibration.grams(before.counts)
-        error_grams = (weight.error_counts + before.error_counts) / per_gram
-        allowed_grams = max(MASS_SHARE * self._mass_grams, MASS_LEAST_GRAMS, MASS_ERRORS * error_grams)
+            noise_grams = weight.noise_counts / abs(self._per_gram)
+            return Verdict("ok", f"at rest at {calibration.grams(weight.counts):.1f} g, noise {noise_grams:.2f} g")
+        wanted_grams = 0.0 if self._act == 2 else self._mass_grams
+        changed_grams = (weight.counts - self._weights[0].counts) / self._per_gram
+        allowed_grams = self._allowed_grams(weight)
         found = f"{changed_grams:+.1f} g from before, {wanted_grams:g} g expected, ±{allowed_grams:.1f} g allowed"
         if abs(changed_grams - wanted_grams) <= allowed_grams:
             return Verdict("ok", found)
         if self._act == 2:
             return Verdict("failed", found, "it does not come back: something touches the shelf, or the cell is loose")
-        return Verdict("failed", found, f"check the mass; then gateway calibrate {self._settings.id}")
+        if self._act < FIRST_CORNER:
+            return Verdict("failed", found, f"check the mass; then gateway calibrate {self._settings.id}")
+        if changed_grams < DEAD_CORNER_SHARE * wanted_grams:
+            return Verdict("failed", found, "a dead corner: its load cell, its wires or its foot carry nothing")
+        return Verdict("failed", found, "the corners differ: level the feet, tighten the cells, then calibrate again")
 
 
 class ScannerTrial:
     """Each tag held at the scanner; where none is configured, anything that is heard."""
 
-    def __init__(self, settings: ScannerSettings) -> None:
+    def __init__(self, settings: ScannerSettings, identity_keys: Mapping[int, bytes] = NO_KEYS) -> None:
         self._tags = tuple(dict.fromkeys(rule.tag for rule in settings.tags))
-        self._rules = Rulebook(settings.tags)
+        self._rules = Rulebook(settings.tags, identity_keys)
         self.acts = tuple(f'hold the tag "{tag}" at the scanner' for tag in self._tags) or (
             "hold anything with Bluetooth at the scanner",
         )
@@ -187,7 +224,7 @@ class ScannerTrial:
             return None
         self._heard += 1
         if self._tags:
-            match = self._rules.match(self._rules.content(reading.payload), reading.address)
+            match = self._rules.match(self._rules.content(reading.payload), reading.address, reading.at.wall_ns)
             if match is None or match.tag != self._tags[self._act]:
                 return None
         if reading.rssi_dbm is not None:
@@ -227,15 +264,17 @@ class AnyTrial:
         return Verdict("failed", "it said nothing", "check its wiring")
 
 
-def trial_of(settings: Any, mass_grams: float) -> Trial:
-    """Return the trial of one sensor."""
+def trial_of(
+    settings: Any, mass_grams: float, *, corners: bool = False, identity_keys: Mapping[int, bytes] = NO_KEYS
+) -> Trial:
+    """Return the trial of one sensor; `identity_keys` are those of a scanner's tags, by their rule's index."""
     match settings:
         case DoorSettings():
             return DoorTrial(settings)
         case ShelfSettings():
-            return ScaleTrial(settings, mass_grams)
+            return ScaleTrial(settings, mass_grams, corners=corners)
         case ScannerSettings():
-            return ScannerTrial(settings)
+            return ScannerTrial(settings, identity_keys)
         case _:
             return AnyTrial()
 

@@ -10,6 +10,7 @@ import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from gateway.interpretation import Interpretation
@@ -19,6 +20,7 @@ from gateway.sensors.door import BEAMS, BeamChanged
 from gateway.sensors.shelf import Calibration, ScaleSampled
 from gateway.sensors.tags import Rulebook
 
+NO_KEYS: Mapping[int, bytes] = MappingProxyType({})
 RATE_OVER_S = 5.0
 ARRIVALS_MAX = 5_000
 PLOTTED_S = 60.0
@@ -80,7 +82,7 @@ class Gauge:
         self.addresses[reading.address] = now_ns
         if self.rules is None:
             return
-        match = self.rules.match(self.rules.content(reading.payload), reading.address)
+        match = self.rules.match(self.rules.content(reading.payload), reading.address, reading.at.wall_ns)
         if match is None:
             return
         signal = self.tags.setdefault(match.tag, Signal(None, now_ns))
@@ -154,10 +156,16 @@ class Gauge:
 
 
 class Watch:
-    """All watched sensors, and the events that their readings would make."""
+    """All watched sensors, and the events that their readings would make; `keys` are identity keys by scanner."""
 
-    def __init__(self, sensors: Sequence[tuple[Any, Any]], interpretation: Interpretation, began_ns: int) -> None:
-        self.gauges = {settings.id: gauge_of(kind.table, settings) for kind, settings in sensors}
+    def __init__(
+        self,
+        sensors: Sequence[tuple[Any, Any]],
+        interpretation: Interpretation,
+        began_ns: int,
+        keys: Mapping[str, Mapping[int, bytes]] = MappingProxyType({}),
+    ) -> None:
+        self.gauges = {s.id: gauge_of(kind.table, s, keys.get(s.id, NO_KEYS)) for kind, s in sensors}
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.began_ns = began_ns
         self._interpretation = interpretation
@@ -197,11 +205,11 @@ class Watch:
         return {"sensors": sensors, "outbox_entries": entries, "link_up": link}
 
 
-def gauge_of(table: str, settings: Any) -> Gauge:
-    """Return the gauge of one configured sensor."""
+def gauge_of(table: str, settings: Any, identity_keys: Mapping[int, bytes] = NO_KEYS) -> Gauge:
+    """Return the gauge of one configured sensor; `identity_keys` are those of a scanner's tags, by rule."""
     gauge = Gauge(settings.id, table, getattr(settings, "calibration", None))
     if isinstance(settings, ScannerSettings):
-        gauge.rules = Rulebook(settings.tags)
+        gauge.rules = Rulebook(settings.tags, identity_keys)
     return gauge
 
 

@@ -86,6 +86,29 @@ def test_a_scale_that_is_wrong_by_two_hundredths_or_does_not_come_back_is_refuse
     assert outcome(forgotten, 1, samples([(0, 10)], seed=5)).found == "the weight has not changed"
 
 
+def test_a_dead_corner_is_found_by_the_mass_on_each() -> None:
+    trial = ScaleTrial(SOUND, 1000, corners=True)
+    assert len(trial.acts) == 7
+    for act, grams in ((0, 300), (1, 1300), (2, 300)):
+        assert outcome(trial, act, samples([(grams, 10)], seed=act)).result == "ok"
+    assert outcome(trial, 3, samples([(300, 6), (1302, 10)])).result == "ok"
+    lifted = [(1302, 6), (300, 6), (1299, 10)]  # it still stood on the corner before
+    assert outcome(trial, 4, samples(lifted)).result == "ok"
+    assert outcome(trial, 5, samples([(1299, 20)])).result == "failed", "it was not moved"
+    dead = outcome(trial, 5, samples([(1299, 6), (300, 6), (650, 10)]))
+    assert (dead.result, "dead corner" in dead.advice) == ("failed", True)
+    uneven = outcome(trial, 6, samples([(300, 6), (1240, 10)]))
+    assert (uneven.result, "corners differ" in uneven.advice) == ("failed", True)
+
+
+def test_a_tag_known_by_its_key_is_accepted() -> None:
+    irk = bytes.fromhex("ec0234a357c8ad05341010a60a397d9b")
+    settings = ScannerSettings("ble", tags=(TagRule("staff", irk_file="/nowhere/irk"),))
+    said = [Advertisement("ble", at(i), "70:81:94:0d:fb:aa", "random", -50, b"") for i in range(5)]
+    assert outcome(trial_of(settings, 1000, identity_keys={0: irk}), 0, said).result == "ok"
+    assert outcome(trial_of(settings, 1000), 0, said).result == "failed"
+
+
 def advertisements(count: int, rssi_dbm: int, tagged: bool = True) -> list[Advertisement]:
     payload = bytes.fromhex("0201061aff4c000215" + UUID.replace("-", "") + "00010002c5") if tagged else b""
     return [Advertisement("ble", at(i), "c4:64:e3:00:00:01", "random", rssi_dbm, payload) for i in range(count)]

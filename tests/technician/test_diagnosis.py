@@ -11,6 +11,7 @@ import pytest
 
 from gateway.sensors.beacon import Advertisement, ScannerSettings
 from gateway.sensors.door import DoorSettings
+from gateway.sensors.goods import Product
 from gateway.sensors.shelf import Calibration, ScaleSampled
 from gateway.sensors.tags import IBeaconRule, TagRule
 from gateway.technician.diagnosis import Evidence, Finding, diagnose, verdict
@@ -91,6 +92,35 @@ def test_a_scale_that_creeps_is_told_with_its_pace() -> None:
     assert 500 < float(finding.found.split(" counts")[0]) < 700
 
 
+def test_a_slow_drift_needs_a_longer_look() -> None:
+    creeping = [replace(r, counts=r.counts + round(0.5 * r.at.boot_ns / 1e9)) for r in samples([(0, 600)])]
+    assert of_scale(creeping[:100])["drift"].result == "ok"
+    assert "drifting" in of_scale(creeping)["drift"].why
+
+
+def test_spikes_are_told_by_name() -> None:
+    assert "are spikes" in of_scale(altered(0.3, lambda counts: counts ^ 1 << 16))["bit errors"].found
+
+
+def stocked(weighing: Sequence[float]) -> dict[str, Finding]:
+    """Judge a shelf of jars from which one is taken every 12 s that weighs so much of itself where it stood."""
+    settings = replace(SOUND, products=(Product("jam", 330.0, 24, 6),))
+    grams, levels = 5000.0, [(5000.0, 12.0)]
+    for share in weighing:
+        grams -= 330.0 * share
+        levels.append((grams, 12.0))
+    return judged(settings, "shelf", Evidence(samples(levels), 12.0 * len(levels)))
+
+
+def test_a_dead_corner_is_suspected_where_some_jars_weigh_too_little() -> None:
+    dead = stocked([1, 0.4, 1, 0.5, 1, 0.3, 1, 1])["corners"]
+    assert dead.result == "warning"
+    assert "dead corner" in dead.why
+    assert "commission aisle-3 --corners" in dead.advice
+    assert stocked([1, 1, 2, 1, 1, 0.4, 1, 3])["corners"].result == "ok"
+    assert "corners" not in stocked([1, 0.4, 1])
+
+
 def test_spoiled_frames_are_told_by_their_share() -> None:
     for spoiled, result in ((2, "ok"), (10, "warning"), (60, "failed")):
         assert (
@@ -157,6 +187,18 @@ def test_a_scanner_is_told_by_its_rate_its_tags_and_no_strangers_address() -> No
     assert "-57 dBm (-59 to -55)" in found["tag loyalty"].found
     assert found["tag staff"].result == "warning"
     assert STRANGER not in repr(found)
+
+
+def test_a_tag_known_by_its_key_is_no_stranger() -> None:
+    irk = bytes.fromhex("ec0234a357c8ad05341010a60a397d9b")
+    settings = ScannerSettings("ble", tags=(TagRule("staff", irk_file="/nowhere/irk"),))
+    readings = [heard(i / 10, "70:81:94:0d:fb:aa", -60) for i in range(50)]  # Core Specification vol 3 part H D.7
+    known = judged(settings, "scanner", Evidence(readings, 10.0, identity_keys={0: irk}))
+    assert known["tag staff"].result == "ok"
+    troubled = judged(settings, "scanner", Evidence(readings, 10.0, key_troubles=("the key cannot be read",)))
+    assert (troubled["tag staff"].result, troubled["key"].found) == ("warning", "the key cannot be read")
+    assert irk.hex() not in repr(Evidence(readings, 10.0, identity_keys={0: irk}))
+    assert repr(irk)[2:-1] not in repr(Evidence(readings, 10.0, identity_keys={0: irk}))
 
 
 def test_a_deaf_a_weak_and_a_mute_radio_are_found() -> None:

@@ -57,6 +57,19 @@ def test_a_recording_is_judged_without_hardware_broker_or_outbox(tmp_path: Path)
     assert not (tmp_path / "outbox").exists()
 
 
+def test_a_recorded_tag_is_named_by_the_key_in_its_file(tmp_path: Path) -> None:
+    (tmp_path / "irk").write_text("ec0234a357c8ad05341010a60a397d9b\n")  # Core Specification vol 3 part H D.7
+    rules = f'tags = [{{ tag = "staff", irk_file = "{tmp_path}/irk" }}, {{ tag = "boss", irk_file = "{tmp_path}/no" }}]'
+    config = configuration(tmp_path, f'[[scanner]]\nid = "aisle-3"\n{rules}\n')
+    said = {"sensor": "aisle-3", "address": "70:81:94:0d:fb:aa", "address_type": "random", "rssi_dbm": -60}
+    outcome = diagnosed(
+        tmp_path, [{"t": n / 10, **said, "payload": "020106"} for n in range(50)], "--json", config=config
+    )
+    found = {finding["name"]: finding for finding in json.loads(outcome.stdout)["findings"]}
+    assert found["tag staff"]["result"] == "ok"
+    assert "tag boss cannot be read" in found["key"]["found"]
+
+
 def test_what_is_wrong_ends_with_1_and_what_to_do(tmp_path: Path) -> None:
     saturated = [{"t": i / 10, "sensor": "aisle-3", "counts": 0x7FFFFF} for i in range(100)]
     outcome = diagnosed(tmp_path, saturated)

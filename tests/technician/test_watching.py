@@ -14,9 +14,10 @@ from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors import Faults, Surroundings, kinds
 from gateway.sensors.beacon import Advertisement, ScannerSettings
 from gateway.sensors.door import DoorSettings
+from gateway.sensors.resolving import ephemeral_id
 from gateway.sensors.shelf import Calibration
-from gateway.sensors.tags import IBeaconRule, TagRule
-from gateway.technician.watching import ADDRESSES_MAX, POINTS_MAX, Watch, bar, plot
+from gateway.sensors.tags import EddystoneEidRule, IBeaconRule, TagRule
+from gateway.technician.watching import ADDRESSES_MAX, POINTS_MAX, Watch, bar, gauge_of, plot
 from tests.technician.shelves import SHELF, at, passage, samples
 
 UUID = "f7826da6-4fa2-4e98-8024-bc5b71e0893e"
@@ -52,6 +53,19 @@ def shown() -> tuple[Watch, int]:
     for reading in sorted(readings, key=lambda reading: reading.at.boot_ns):
         watched.take(reading, reading.at.boot_ns)
     return watched, 20 * NS_PER_S
+
+
+def test_a_tag_known_by_its_key_alone_is_watched_by_name() -> None:
+    key, started_s = bytes(range(16)), 1_700_000_000
+    eid = EddystoneEidRule("eid", "2023-11-14T22:13:20Z", 10)
+    settings = ScannerSettings("ble", tags=(TagRule("badge", irk_file="irk"), TagRule("crate", eddystone_eid=eid)))
+    irk = bytes.fromhex("ec0234a357c8ad05341010a60a397d9b")  # Core Specification vol 3 part H D.7
+    gauge = gauge_of("scanner", settings, {0: irk, 1: key})
+    said = bytes.fromhex("0201060303aafe0d16aafe30c5" + ephemeral_id(key, 10, 5000))
+    gauge.take(Advertisement("ble", at(1), "70:81:94:0d:fb:aa", "random", -60, b""), 0)
+    gauge.take(Advertisement("ble", at(5000), "c4:64:e3:00:00:07", "random", -60, said), 0)
+    assert at(0).wall_ns == started_s * NS_PER_S
+    assert set(gauge.tags) == {"badge", "crate"}
 
 
 def test_a_line_says_everything() -> None:

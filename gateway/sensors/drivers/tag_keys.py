@@ -35,6 +35,11 @@ def opened_keys(rules: Sequence[TagRule]) -> TagKeys:
     return keys
 
 
+def keys_of(settings: object) -> TagKeys:
+    """Read the keys of any sensor's settings; only a scanner has some. Never raises."""
+    return opened_keys(getattr(settings, "tags", ()))
+
+
 def _open(keys: TagKeys, index: int, rule: TagRule, path: str, what: str, sealed: str) -> None:
     try:
         key = bytes.fromhex(Path(path).read_text(encoding="ascii").strip())

@@ -30,7 +30,8 @@ class Finding:
 class Evidence:
     """What was heard of one sensor in `seconds`: readings in the order of time, and what the driver says of itself.
 
-    `driver` holds how much its counters grew meanwhile; `faults` the sentence of each active fault, by reason.
+    `driver` holds how much its counters grew meanwhile; `faults` the sentence of each active fault, by reason;
+    `identity_keys` the keys of a scanner's tags by their rule's index, `key_troubles` why some cannot be used.
     """
 
     readings: Sequence[Any]
@@ -38,6 +39,8 @@ class Evidence:
     driver: Mapping[str, int] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
     missed: int = 0
+    identity_keys: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    key_troubles: Sequence[str] = ()
 
 
 def diagnose(settings: Any, table: str, evidence: Evidence) -> tuple[Finding, ...]:

@@ -7,8 +7,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from gateway.sensors import Faults, Surroundings
 from gateway.sensors.ailments import ALL_ONES, WORD_MAX, WORD_MIN
-from gateway.sensors.shelf import ShelfSettings
+from gateway.sensors.shelf import ShelfChanged, ShelfPicked, ShelfPlaced, ShelfSettings, interpreter
 from gateway.sensors.weighing import NOISE_MAX_COUNTS, roughness
 from gateway.technician.diagnosis import Evidence, Finding, Result, span_s
 
@@ -21,7 +22,9 @@ SPIKES_BAD = 0.2
 SPIKE_SIGMAS, SPIKE_MIN_COUNTS = 8.0, 64.0
 SPOILED_MANY, SPOILED_BAD = 0.05, 0.34
 FEW_SAMPLES = 20
-DRIFT_COUNTS_PER_MIN = 100.0
+DRIFT_COUNTS_PER_MIN, DRIFT_LONG_COUNTS_PER_MIN = 100.0, 15.0
+"""Creep after a load is some 100 counts in half an hour, most of it in the first minutes; a day's warmth is slower."""
+STRANGE_MIN, STRANGE_SHARE = 3, 0.3
 MOVED_SIGMAS = 12.0
 
 SUPPLY = "check the converter's supply: VCC 3.3 V or 5 V, DVDD (logic) 3.3 V, GND shared with the Pi"
@@ -47,7 +50,7 @@ def judge_scale(settings: ShelfSettings, evidence: Evidence) -> list[Finding]:
         steady = [value for value, middle in zip(clean, middles, strict=True) if not _is_spike(value, middle, clean)]
         noise = roughness([float(value) for value in steady])
         findings += [_noise(settings, noise), _spikes(clean, middles), _drift(evidence, steady, noise)]
-    return [*findings, *_frames(evidence), _calibration(settings)]
+    return [*findings, *_corners(settings, evidence), *_frames(evidence), _calibration(settings)]
 
 
 def _rate(settings: ShelfSettings, evidence: Evidence) -> Finding:
@@ -148,7 +151,7 @@ def _spikes(counts: Sequence[int], middles: Sequence[float]) -> Finding:
         return Finding("bit errors", "ok", "no sample is out of line")
     kinds = [_kind_of(value, middle, far) for value, middle in spikes]
     told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-    found = f"{len(spikes)} of {len(counts)} samples are out of line ({told})"
+    found = f"{len(spikes)} of {len(counts)} samples are spikes, far out of line ({told})"
     often = len(spikes) > len(counts) * SPIKES_BAD
     why = (
         "too many for the filter: weights may be wrong"
@@ -188,12 +191,35 @@ def _drift(evidence: Evidence, steady: Sequence[int], noise: float) -> Finding:
     # The means of two fifths differ by their noise: what lies within four times that is no drift.
     unsure_per_min = 4 * noise * math.sqrt(2 * 1.57 / fifth) / minutes if minutes > 0 else math.inf
     found = f"{per_min:+.0f} counts a minute"
-    if abs(per_min) > max(DRIFT_COUNTS_PER_MIN, unsure_per_min):
-        why = "the level creeps faster than a warm scale's should"
-        return Finding(
-            "drift", "warning", found, why, "wait ten minutes after power-up or a load; keep heat and draught off"
-        )
+    limit_per_min = max(DRIFT_LONG_COUNTS_PER_MIN, DRIFT_COUNTS_PER_MIN * min(1.0, 1.0 / minutes)) if minutes else 0.0
+    if abs(per_min) > max(limit_per_min, unsure_per_min):
+        why = "drifting: the level creeps faster than a warm scale's should"
+        advice = "wait ten minutes after power-up or a load; keep heat, draught and damp off"
+        return Finding("drift", "warning", found, why, advice)
     return Finding("drift", "ok", found + (f", within its uncertainty of {unsure_per_min:.0f}" if per_min else ""))
+
+
+def _corners(settings: ShelfSettings, evidence: Evidence) -> list[Finding]:
+    """Judge, where enough was taken and put, whether the board carries alike everywhere.
+
+    What stands on a dead corner is carried by the others in part: some changes fit the products, and some are each
+    lighter than the lightest.
+    """
+    if settings.calibration is None or not settings.products:
+        return []
+    judge = interpreter(settings, Surroundings(Faults(settings.id)))
+    facts = [event.fact for reading in evidence.readings for event in judge.read(reading)]
+    fitting = sum(1 for fact in facts if isinstance(fact, ShelfPicked | ShelfPlaced))
+    lightest = min(product.unit_grams for product in settings.products)
+    light = [fact for fact in facts if isinstance(fact, ShelfChanged) and 0.1 * lightest < abs(fact.grams) < lightest]
+    total = fitting + sum(1 for fact in facts if isinstance(fact, ShelfChanged))
+    if total < 2 * STRANGE_MIN:
+        return []
+    found = f"{len(light)} of {total} changes are lighter than the lightest product"
+    if not fitting or len(light) < STRANGE_MIN or len(light) < STRANGE_SHARE * total:
+        return [Finding("corners", "ok", found)]
+    why = "a dead corner: what stands above a cell that carries nothing weighs too little; or other goods lie there"
+    return [Finding("corners", "warning", found, why, f"gateway commission {settings.id} --corners")]
 
 
 def _frames(evidence: Evidence) -> list[Finding]:

@@ -39,14 +39,14 @@ def judge_scanner(settings: ScannerSettings, evidence: Evidence) -> list[Finding
         *_tags(settings, readings, evidence),
         *_strength(readings),
     ]
-    return [*findings, *_silence(readings)]
+    return [*findings, *_silence(readings), *_keys(evidence)]
 
 
 def _tags(settings: ScannerSettings, readings: Sequence[Advertisement], evidence: Evidence) -> list[Finding]:
-    rules = Rulebook(settings.tags)
+    rules = Rulebook(settings.tags, evidence.identity_keys)
     heard: dict[str, list[int | None]] = {rule.tag: [] for rule in settings.tags}
     for reading in readings:
-        match = rules.match(rules.content(reading.payload), reading.address)
+        match = rules.match(rules.content(reading.payload), reading.address, reading.at.wall_ns)
         if match is not None:
             heard[match.tag].append(reading.rssi_dbm)
     findings = []
@@ -68,6 +68,14 @@ def _tags(settings: ScannerSettings, readings: Sequence[Advertisement], evidence
         else:
             findings.append(Finding(f"tag {tag}", "ok", found))
     return findings
+
+
+def _keys(evidence: Evidence) -> list[Finding]:
+    why, advice = (
+        "who is named by that key is a stranger here",
+        "put the key where its rule says, readable for this user",
+    )
+    return [Finding("key", "warning", trouble, why, advice) for trouble in evidence.key_troubles]
 
 
 def _strength(readings: Sequence[Advertisement]) -> list[Finding]:
