@@ -23,11 +23,16 @@ class Shop:
     """One gateway that only sends."""
 
     def __init__(
-        self, settings: BrokerSettings, outbox: MemoryOutbox | None = None, times: LinkTimes = QUICK, pace: Pace = BRISK
+        self,
+        settings: BrokerSettings,
+        outbox: MemoryOutbox | None = None,
+        times: LinkTimes = QUICK,
+        pace: Pace = BRISK,
+        store: str = "0042",
     ) -> None:
         self.clock = SystemClock()
         self.outbox = outbox or MemoryOutbox()
-        self.wire = Wire("0042", "front", self.outbox.id, settings.topic_prefix)
+        self.wire = Wire(store, "front", self.outbox.id, settings.topic_prefix)
         self.signals: queue.SimpleQueue[Signal] = queue.SimpleQueue()
         self.commands: list[CommandReceived] = []
         self.downs: list[LinkDown] = []
@@ -36,13 +41,13 @@ class Shop:
             settings,
             self.outbox,
             self.wire,
-            Random(7),
+            Random(store),
             lambda: {"version": "0", "config_sha256": "0", "sensors": []},
             self.outbox.memory,
             {},
             pace,
         )
-        self.link = PahoLink(settings, settings.client_id or "0042.front", self.signals.put, times)
+        self.link = PahoLink(settings, settings.client_id or f"{store}.front", self.signals.put, times)
 
     def passed(self, count: int = 1, note: str | None = None) -> None:
         for _ in range(count):
