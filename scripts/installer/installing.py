@@ -90,10 +90,11 @@ class Source:
         if self.manifest is None:
             traces = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
             shutil.copytree(self.folder, scratch / "source", ignore=traces)
-            return [release / "bin/python", "-m", "pip", "install", "--quiet", f"{scratch / 'source'}[pi,bthome]"]
+            source = f"{scratch / 'source'}[pi,bthome]"
+            return [release / "bin/python", "-m", "pip", "install", "--quiet", "--no-compile", source]
         wheels = self.folder / "wheels"
         command: list[str | Path] = [release / "bin/python", next(wheels.glob("pip-*.whl")) / "pip", "install"]
-        command += ["--quiet", "--no-index", "--only-binary", ":all:", "--find-links", wheels]
+        command += ["--quiet", "--no-compile", "--no-index", "--only-binary", ":all:", "--find-links", wheels]
         return [*command, f"store-gateway[{self.manifest['extras']}]=={self.version}"]
 
 
@@ -206,7 +207,8 @@ def build(place: Place, source: Source) -> Path:
         said = place.run(release / "bin/gateway", "--version").stdout.split()[-1]
         if said != source.version:
             raise Failed(f"What was built says that it is version {said}, not {source.version}.")
-        place.run(release / "bin/python", "-m", "compileall", "-q", release / "lib", check=False)
+        # Not by pip, which uses one core of a Pi's four. A file that cannot be compiled is of no concern here.
+        place.run(release / "bin/python", "-m", "compileall", "-q", "-j", "0", release / "lib", check=False)
     except Failed as failed:
         shutil.rmtree(release, ignore_errors=True)
         raise Failed(f"The release could not be built; what is installed was not touched.\n{failed}") from None
