@@ -2,7 +2,8 @@
 
 A visit begins at the first advertisement above `arrive_dbm` and ends `left_after_ns` after the last one: between the
 two lies the hysteresis, for what is too weak to arrive still keeps a visit going, and so does an advertisement whose
-strength is not available. A tag that has just left, at the edge of range, must be heard twice to come back.
+strength is not available. A tag that has left, at the edge of range, must be heard twice to come back, and each time
+that it comes and goes there, twice as often.
 
 Zones. Path loss (power at 1 m minus RSSI) is compared with the loss at 0.5 m and at 4 m. A zone is left when the
 evidence against it has added up: a one-sided CUSUM each way (Page 1954) over samples at least `SAMPLE_NS` apart, with
@@ -54,9 +55,13 @@ DIFFERENCE_OF_SPREAD = 2 / math.sqrt(math.pi)  # mean |x - y| of two normal valu
 VISITS_MAX = 4096
 """Forged identities under a known UUID must not fill the memory; the visit longest unheard is ended for a new one."""
 DEPARTED_MAX = 1024
-RETURN_NS = 120 * NS_PER_S
+RETURN_NS, RETURN_AGAIN_NS = 120 * NS_PER_S, 1800 * NS_PER_S
 RETURN_PAIR_NS = 10 * NS_PER_S
-RETURN_CLEAR_DB = 5
+RETURN_CLEAR_DB, RETURN_MORE_DB = 5, 4
+RETURNS_MAX = 3
+"""Shadowing moves what lies still by some decibels for seconds to minutes. So a tag that fell silent comes back by one
+advertisement clearly above `arrive_dbm`, or by two above it. Where it came and went so before, within half an hour,
+4 dB more are clear and four times as many are needed, and so on: three times at most, until it is really near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +136,8 @@ class _Visit:
     """One visit: since when, last heard when, how strongly, in which zone."""
 
     __slots__ = (
-        "arrived", "inward", "last", "next_sample_ns", "outward", "power_dbm", "rssi_max_dbm", "samples", "spread_db",
-        "unrest", "zone",
+        "arrived", "inward", "last", "next_sample_ns", "outward", "power_dbm", "returns", "rssi_max_dbm", "samples",
+        "spread_db", "unrest", "zone",
     )  # fmt: skip
 
     def __init__(self, at: Instant, rssi_dbm: int, power_dbm: int, model: ZoneModel) -> None:
@@ -146,6 +151,7 @@ class _Visit:
         self.samples: deque[tuple[int, int, float]] = deque(((at.boot_ns, rssi_dbm, loss_db),), WINDOW_SAMPLES)
         self.spread_db = SPREAD_DB_FIRST
         self.unrest = (at.boot_ns, 0.0)
+        self.returns = 0  # how often it came back of late, at the edge of range
         self.inward = _Evidence()
         self.outward = _Evidence()
 
@@ -190,13 +196,28 @@ class _Visit:
 
 
 class _Departed:
-    """A tag that left not long ago: when it was last heard, and whether it was heard weakly since."""
+    """A tag that left: when it was last heard, how often it had come back, and since when it is heard weakly again."""
 
-    __slots__ = ("last_ns", "weak")
+    __slots__ = ("first", "heard", "last_ns", "returns", "weak_ns")
 
-    def __init__(self, last_ns: int) -> None:
+    def __init__(self, last_ns: int, returns: int) -> None:
         self.last_ns = last_ns
-        self.weak: Instant | None = None
+        self.returns = returns
+        self.heard = 0
+        self.weak_ns = last_ns
+        self.first: Instant | None = None
+
+    @property
+    def lasts_ns(self) -> int:
+        return RETURN_AGAIN_NS if self.returns else RETURN_NS
+
+    def hear(self, at: Instant) -> Instant | None:
+        """Take one weak advertisement; return since when it is back, if it is."""
+        if self.first is None or at.boot_ns - self.weak_ns > RETURN_PAIR_NS:
+            self.first, self.heard = at, 0
+        self.weak_ns = at.boot_ns
+        self.heard += 1
+        return self.first if self.heard >= 2 << 2 * self.returns else None
 
 
 class Attendance:
@@ -256,27 +277,24 @@ class Attendance:
 
     def _arrival(self, key: Hashable, at: Instant, rssi_dbm: int, power_dbm: int) -> tuple[Change, ...]:
         departed = self._departed.get(key)
-        if (
-            departed is not None
-            and rssi_dbm <= self.arrive_dbm + RETURN_CLEAR_DB
-            and at.boot_ns - departed.last_ns < RETURN_NS
-        ):
-            first = departed.weak
-            if first is None or at.boot_ns - first.boot_ns > RETURN_PAIR_NS:
-                departed.weak = at
-                return ()
-        else:
-            first = at
+        first, returns = at, 0
+        if departed is not None and at.boot_ns - departed.last_ns < departed.lasts_ns:
+            returns = departed.returns
+            if rssi_dbm <= self.arrive_dbm + RETURN_CLEAR_DB + RETURN_MORE_DB * returns:
+                back = departed.hear(at)
+                if back is None:
+                    return ()
+                first, returns = back, min(returns + 1, RETURNS_MAX)
         changes: tuple[Change, ...] = (self._end(),) if len(self._visits) >= VISITS_MAX else ()
         self._departed.pop(key, None)
         visit = self._visits[key] = _Visit(at, rssi_dbm, power_dbm, self.model)
-        visit.arrived = first
+        visit.arrived, visit.returns = first, returns
         return (*changes, Arrived(key, first, ZONES[visit.zone], rssi_dbm))
 
     def _end(self) -> Left:
         key, visit = self._visits.popitem(last=False)
         if len(self._departed) >= DEPARTED_MAX:
             self._departed.popitem(last=False)
-        self._departed[key] = _Departed(visit.last.boot_ns)
+        self._departed[key] = _Departed(visit.last.boot_ns, visit.returns)
         dwell_ms = (visit.last.boot_ns - visit.arrived.boot_ns) // NS_PER_MS
         return Left(key, visit.last, dwell_ms, visit.rssi_max_dbm)

@@ -25,7 +25,7 @@ from tests.accuracy.shops import measure as measure_shop
 from tests.accuracy.worlds import WORLDS
 
 RESULTS = Path(__file__).parents[1] / "bench" / "results" / "accuracy.md"
-BINS = ((0.0, 0.8), (0.8, 0.9), (0.9, 0.97), (0.97, 0.99), (0.99, 1.01))
+BINS = ((0.0, 0.8), (0.8, 0.9), (0.9, 0.97), (0.97, 0.99), (0.99, 1.01), (0.9, 1.01))
 THEFTS_S = (60, 300, 600)
 
 
@@ -154,7 +154,8 @@ def markdown(table: Table, now: datetime) -> str:
         "Doors: `right` are people told once, in their direction, within 1 s; pairs side by side are one blockage to "
         "beams, so at one in ten accompanied 90.9 % is what physics allows. Shelves: `recall` needs product and count "
         "of all that happened between two settled levels; strange things that weigh what a product weighs are taken "
-        "for it.",
+        "for it. Beacons: of the two advertisements that a tag sends in its first 2 s both are lost as often as the "
+        "square of the radio's losses, here 15 %: 97.75 % is what physics allows.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

@@ -105,6 +105,15 @@ class TestEdgeOfRange:
     def test_or_after_a_while(self) -> None:
         assert kinds(Room().hear(0, -88).hear(130, -88).told) == [Arrived, Left, Arrived]
 
+    def test_what_comes_and_goes_at_the_edge_must_be_heard_better_each_time(self) -> None:
+        room = Room().hear(0, -88).hear(40, -88).hear(44, -88).stays(80, 86, -84)
+        assert kinds(room.told) == [Arrived, Left, Arrived, Left], "six of -84 dBm brought it back the first time"
+        assert kinds(room.stays(86, 88, -84).told)[4:] == [Arrived]
+        strong = Room().hear(0, -88).hear(40, -88).hear(44, -88).hear(80, -70)
+        assert strong.told[-1] == Arrived("tag", at(80), "near", -70)
+        later = Room().hear(0, -88).hear(40, -88).hear(44, -88).hear(44 + 1801, -88)
+        assert kinds(later.told)[4:] == [Arrived], "half an hour later all is forgotten"
+
     @pytest.mark.parametrize("seed", range(5))
     def test_few_visits_where_one_advertisement_in_ten_gets_through(self, seed: int) -> None:
         dice = random.Random(seed)
