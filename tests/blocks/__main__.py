@@ -20,7 +20,7 @@ from tests.blocks.ours import Ours
 from tests.blocks.subjects import SqliteFull, SqliteNormal, StockTinyDB, Subject, Violation
 from tests.blocks.trial import try_cuts
 
-CUTS_A_LIFE = 100
+CUTS_A_LIFE = KILLS_A_LIFE = 100
 SUBJECTS: dict[str, tuple[Callable[[int], Subject], int, str]] = {
     "outbox": (lambda seed: Ours(threaded=seed % 2 == 0), 1200, "durable"),
     "SQLite WAL FULL": (lambda _: SqliteFull(), 300, "durable"),
@@ -50,10 +50,12 @@ def cut_one(name: str, cuts: int, first: int) -> tuple[str, bool]:
     return row, name in MUST_HOLD and bool(kinds)
 
 
-def say_hundreds(kills: int) -> None:
-    """Show that it goes on."""
-    if kills % 100 == 0:
-        print(f"{kills:,} kills", file=sys.stderr, flush=True)
+def kill_some(kills: int, first: int) -> int:
+    """Kill one outbox so often, in memory where that is possible; return how many entries it told durable."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as place:
+        told = kill_again_and_again(Path(place), kills, first)
+    print(f"{kills} kills from seed {first}: {told:,} entries", file=sys.stderr, flush=True)
+    return told
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,8 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"no power cuts here: {error}")
     if asked.kills:
         try:
-            with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as place:
-                told = kill_again_and_again(Path(place), asked.kills, asked.first, say_hundreds)
+            told = sum(
+                kill_some(min(KILLS_A_LIFE, asked.kills - done), asked.first + done)
+                for done in range(0, asked.kills, KILLS_A_LIFE)
+            )
             print(f"{asked.kills:,} kills; {told:,} entries told durable, all there or named")
         except Violation as violation:
             print(f"kills: {violation}")

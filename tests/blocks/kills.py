@@ -11,7 +11,6 @@ import pickle
 import signal
 import struct
 import time
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -87,13 +86,8 @@ def _marks(told: bytes) -> list[Mark]:
     return marks
 
 
-def kill_again_and_again(
-    directory: Path, rounds: int, first_seed: int, told: Callable[[int], None] = lambda count: None
-) -> int:
-    """Kill, open and judge `rounds` times; return how many entries were told durable. Raises Violation.
-
-    `told` hears how many rounds have held.
-    """
+def kill_again_and_again(directory: Path, rounds: int, first_seed: int) -> int:
+    """Kill, open and judge `rounds` times; return how many entries were told durable. Raises Violation."""
     known = Known([])
     ours = Ours()
     for seed in range(first_seed, first_seed + rounds):
@@ -103,5 +97,4 @@ def kill_again_and_again(
             ours.judge(directory, known)
         except Violation as violation:
             raise Violation(f"{violation}; after the kill of seed {seed}") from violation
-        told(seed - first_seed + 1)
     return len(known.durable)
