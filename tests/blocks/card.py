@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.blocks.mounts import Missing, loop_device, make_ext4, mount, mounted, private_mounts, require_fuse, umount
+from tests.blocks.mounts import Missing, loop_device, make_ext4, mount, mounted, private_mounts, require, umount
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTOR_BYTES = 512  # of /sys/block/*/stat, whatever the device has
@@ -91,7 +91,7 @@ class Card:
 @contextmanager
 def card(folder: Path, size_bytes: int, latency: Latency = FAST) -> Iterator[Card]:
     """Make a card in memory and mount it below `folder` for the block. Raises Missing, which says what is lacking."""
-    require_fuse()
+    require("/dev/fuse")
     backing, place = folder / "memory", folder / "card"
     backing.touch()
     place.mkdir(exist_ok=True)
@@ -119,7 +119,11 @@ def card(folder: Path, size_bytes: int, latency: Latency = FAST) -> Iterator[Car
 @contextmanager
 def _server(size_bytes: int) -> Iterator[tuple[subprocess.Popen[str], io.FileIO]]:
     """Start what serves the file, outside of the mounts to come; give it and what is to be mounted."""
-    with open("/dev/fuse", "r+b", buffering=0) as fuse:
+    try:
+        opened = open("/dev/fuse", "r+b", buffering=0)  # noqa: SIM115
+    except OSError as error:
+        raise Missing(f"/dev/fuse cannot be used: {error.strerror}") from None
+    with opened as fuse:
         command = [sys.executable, "-m", "tests.blocks.fuse", str(fuse.fileno()), str(size_bytes)]
         pipe, fds = subprocess.PIPE, (fuse.fileno(),)
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, pass_fds=fds) as server:

@@ -55,17 +55,13 @@ def umount(target: str, detach: bool = False) -> None:
     _check(_libc.umount2(target.encode(), _MNT_DETACH if detach else 0), f"umount {target}")
 
 
-def require_fuse() -> None:
-    """Raise Missing where no file can be shown through FUSE."""
-    if not os.path.exists("/dev/fuse"):
-        raise Missing("no /dev/fuse")
-
-
-def _require() -> None:
+def require(*devices: str) -> None:
+    """Raise Missing where an ext4 cannot be mounted, or one of `devices` (`/dev/fuse`) is not there."""
     if os.geteuid() != 0:
         raise Missing("not root: an ext4 cannot be mounted")
-    if not os.path.exists("/dev/loop-control"):
-        raise Missing("no /dev/loop-control")
+    for device in ("/dev/loop-control", *devices):
+        if not os.path.exists(device):
+            raise Missing(f"no {device}")
     kinds = Path("/proc/filesystems").read_text(encoding="ascii").split()
     for kind in ("ext4", "tmpfs"):
         if kind not in kinds:
@@ -88,7 +84,7 @@ def private_mounts() -> Iterator[None]:
 
     All that was mounted inside and is not in use any more is gone afterwards. Raises Missing where it may not be done.
     """
-    _require()
+    require()
     where = os.getcwd()
     outside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
