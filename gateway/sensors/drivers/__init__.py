@@ -31,37 +31,45 @@ class DriverError(Exception):
 class SupervisedThread:
     """Runs `work(self)` in a thread, again after it raised, with full-jitter back-off from 1 s to 60 s.
 
-    `work` loops while `not stopping.is_set()`, calls `alive()` at each turn (the watchdog reads `progress_ns`), calls
+    A driver makes one in its constructor, and hands it `start(emit)`, `close()` and `progress_ns()`.
+    `work` loops while `not stopping.is_set()`, calls `alive()` at each turn (the watchdog asks `progress_ns()`), calls
     `good()` at the first good reading, raises DriverError when it cannot go on, and waits on `stopping.wait(s)` only.
     """
 
-    def __init__(
-        self, sensor: str, work: Callable[[SupervisedThread], None], emit: Callable[[Reading], None], clock: Clock
-    ) -> None:
+    def __init__(self, sensor: str, work: Callable[[SupervisedThread], None], clock: Clock) -> None:
         self.sensor = sensor
-        self.emit = emit
+        self.emit: Callable[[Reading], None] = lambda reading: None
         self.clock = clock
         self.stopping = threading.Event()
         self.restarts = 0
-        self.progress_ns = clock.now().boot_ns
+        self._progress_ns: int | None = None
         self._work = work
         self._failed = False
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name=f"driver-{sensor}", daemon=True)
 
-    def start(self) -> None:
+    def start(self, emit: Callable[[Reading], None]) -> None:
+        """Begin to work; `emit` is called in the thread, and in the callbacks of libraries."""
+        self.emit = emit
+        self.alive()
         self._thread.start()
 
+    def progress_ns(self) -> int | None:
+        """Return when the thread last said that it is alive; None before it was started."""
+        return self._progress_ns
+
     def close(self) -> None:
-        """Ask the thread to end and wait for it, `CLOSE_WITHIN_S` at most."""
+        """Ask the thread to end and wait for it, `CLOSE_WITHIN_S` at most. Without effect where it was not started."""
         self.stopping.set()
+        if self._progress_ns is None:
+            return
         self._thread.join(CLOSE_WITHIN_S)
         if self._thread.is_alive():
             log.error("driver thread did not end sensor=%s", self.sensor)
 
     def alive(self) -> None:
         """Note that the thread makes progress."""
-        self.progress_ns = self.clock.now().boot_ns
+        self._progress_ns = self.clock.now().boot_ns
 
     def good(self) -> None:
         """Note a good reading: tells the recovery if a failure was told, and resets the back-off."""

@@ -73,26 +73,26 @@ class BeamDriver:
         self.clock = clock
         self.factory = factory
         self.reread_s = reread_s
-        self.emit: Callable[[Reading], None] = lambda reading: None
-        self._thread: SupervisedThread | None = None
+        self._thread = SupervisedThread(self.settings.id, self._work, self.clock)
         self._counters = {"edges": 0, "levels_resynced": 0, "callbacks_failed": 0}
         self._counting = threading.Lock()
 
     def start(self, emit: Callable[[Reading], None]) -> None:
-        self.emit = emit
-        self._thread = SupervisedThread(self.settings.id, self._work, emit, self.clock)
-        self._thread.start()
+        self._thread.start(emit)
 
     def close(self) -> None:
-        if self._thread is not None:
-            self._thread.close()
+        self._thread.close()
+
+    def emit(self, reading: Reading) -> None:
+        """Hand on a reading, in whatever thread it was made."""
+        self._thread.emit(reading)
 
     def progress_ns(self) -> int | None:
-        return None if self._thread is None else self._thread.progress_ns
+        return self._thread.progress_ns()
 
     def counters(self) -> Mapping[str, int]:
         with self._counting:
-            return {**self._counters, "restarts": self._thread.restarts if self._thread is not None else 0}
+            return {**self._counters, "restarts": self._thread.restarts}
 
     def count(self, name: str) -> None:
         with self._counting:

@@ -100,26 +100,21 @@ class BleakScan:
         self._settled_ns = int(settled_s * NS_PER_S)
         self._silence = Silence(clock.now().boot_ns, silence_step_s)
         self._counts = Counts()
-        self._thread: SupervisedThread | None = None
+        self._thread = SupervisedThread(self._settings.id, self._work, self._clock)
         self._heard_ns: int | None = None
 
     def start(self, emit: Callable[[Reading], None]) -> None:
-        """Begin to scan in a thread of its own."""
-        self._thread = SupervisedThread(self._settings.id, self._work, emit, self._clock)
-        self._thread.start()
+        self._thread.start(emit)
 
     def close(self) -> None:
-        """End the scan and the thread."""
-        if self._thread is not None:
-            self._thread.close()
+        self._thread.close()
 
     def progress_ns(self) -> int | None:
-        return self._thread.progress_ns if self._thread is not None else None
+        return self._thread.progress_ns()
 
     def counters(self) -> Mapping[str, int]:
-        restarts = self._thread.restarts if self._thread is not None else 0
         silence_s = self._silence.silence_s(self._clock.now().boot_ns)
-        return {**asdict(self._counts), "restarts": restarts, "silence_s": silence_s}
+        return {**asdict(self._counts), "restarts": self._thread.restarts, "silence_s": silence_s}
 
     def _work(self, thread: SupervisedThread) -> None:
         try:

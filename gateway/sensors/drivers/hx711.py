@@ -95,8 +95,7 @@ class Hx711Driver:
         self.clock = clock
         self.factory = factory
         self.pulse_ns = pulse_ns
-        self.emit: Callable[[Reading], None] = lambda reading: None
-        self._thread: SupervisedThread | None = None
+        self._thread = SupervisedThread(self.settings.id, self._work, self.clock)
         self._counters = {
             "frames": 0,
             "frames_spoiled": 0,
@@ -108,19 +107,16 @@ class Hx711Driver:
         }
 
     def start(self, emit: Callable[[Reading], None]) -> None:
-        self.emit = emit
-        self._thread = SupervisedThread(self.settings.id, self._work, emit, self.clock)
-        self._thread.start()
+        self._thread.start(emit)
 
     def close(self) -> None:
-        if self._thread is not None:
-            self._thread.close()
+        self._thread.close()
 
     def progress_ns(self) -> int | None:
-        return None if self._thread is None else self._thread.progress_ns
+        return self._thread.progress_ns()
 
     def counters(self) -> Mapping[str, int]:
-        return {**self._counters, "restarts": self._thread.restarts if self._thread is not None else 0}
+        return {**self._counters, "restarts": self._thread.restarts}
 
     def _work(self, thread: SupervisedThread) -> None:
         thread.alive()
@@ -142,7 +138,7 @@ class Hx711Driver:
                         self._counters["ready_timeouts"] += 1
                         if at.boot_ns - heard_ns >= SILENT_NS:
                             heard_ns = at.boot_ns
-                            self.emit(silent(self.settings.id, at))
+                            thread.emit(silent(self.settings.id, at))
                         thread.stopping.wait(converter.reset_begin())
                         converter.reset_end()
                     thread.stopping.wait(period_s / POLLS_A_PERIOD)
@@ -151,7 +147,7 @@ class Hx711Driver:
                 counts = converter.take()
                 if counts is not None:
                     heard_ns = at.boot_ns
-                    self.emit(ScaleSampled(self.settings.id, at, counts))
+                    thread.emit(ScaleSampled(self.settings.id, at, counts))
                     # After the sample, so that the recovery it tells never comes before its own proof.
                     thread.good()
                 if converter.must_reset:

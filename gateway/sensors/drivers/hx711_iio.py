@@ -27,24 +27,20 @@ class Hx711IioDriver:
         self.settings = settings
         self.clock = clock
         self.folder = devices / f"iio:device{settings.device or 0}"
-        self.emit: Callable[[Reading], None] = lambda reading: None
-        self._thread: SupervisedThread | None = None
+        self._thread = SupervisedThread(self.settings.id, self._work, self.clock)
         self._counters = {"frames": 0, "ready_timeouts": 0}
 
     def start(self, emit: Callable[[Reading], None]) -> None:
-        self.emit = emit
-        self._thread = SupervisedThread(self.settings.id, self._work, emit, self.clock)
-        self._thread.start()
+        self._thread.start(emit)
 
     def close(self) -> None:
-        if self._thread is not None:
-            self._thread.close()
+        self._thread.close()
 
     def progress_ns(self) -> int | None:
-        return None if self._thread is None else self._thread.progress_ns
+        return self._thread.progress_ns()
 
     def counters(self) -> Mapping[str, int]:
-        return {**self._counters, "restarts": self._thread.restarts if self._thread is not None else 0}
+        return {**self._counters, "restarts": self._thread.restarts}
 
     def _work(self, thread: SupervisedThread) -> None:
         thread.alive()
@@ -65,10 +61,10 @@ class Hx711IioDriver:
             if counts is None:
                 if began_ns - heard_ns >= SILENT_NS:
                     heard_ns = began_ns
-                    self.emit(silent(self.settings.id, self.clock.now()))
+                    thread.emit(silent(self.settings.id, self.clock.now()))
             else:
                 heard_ns = began_ns
-                self.emit(ScaleSampled(self.settings.id, self.clock.now(), counts))
+                thread.emit(ScaleSampled(self.settings.id, self.clock.now(), counts))
                 # After the sample, so that the recovery it tells never comes before its own proof.
                 thread.good()
             took_s = (self.clock.now().boot_ns - began_ns) / 1e9

@@ -44,24 +44,20 @@ class Hx711SpiDriver:
         self.settings = settings
         self.clock = clock
         self.factory = factory
-        self.emit: Callable[[Reading], None] = lambda reading: None
-        self._thread: SupervisedThread | None = None
+        self._thread = SupervisedThread(self.settings.id, self._work, self.clock)
         self._counters = {"frames": 0, "frames_out_of_step": 0, "frames_settling": 0, "ready_timeouts": 0}
 
     def start(self, emit: Callable[[Reading], None]) -> None:
-        self.emit = emit
-        self._thread = SupervisedThread(self.settings.id, self._work, emit, self.clock)
-        self._thread.start()
+        self._thread.start(emit)
 
     def close(self) -> None:
-        if self._thread is not None:
-            self._thread.close()
+        self._thread.close()
 
     def progress_ns(self) -> int | None:
-        return None if self._thread is None else self._thread.progress_ns
+        return self._thread.progress_ns()
 
     def counters(self) -> Mapping[str, int]:
-        return {**self._counters, "restarts": self._thread.restarts if self._thread is not None else 0}
+        return {**self._counters, "restarts": self._thread.restarts}
 
     def _open(self) -> Any:
         factory = shared_factory() if self.factory is None else self.factory
@@ -98,7 +94,7 @@ class Hx711SpiDriver:
                         self._counters["ready_timeouts"] += 1
                         if at.boot_ns - heard_ns >= SILENT_NS:
                             heard_ns = at.boot_ns
-                            self.emit(silent(self.settings.id, at))
+                            thread.emit(silent(self.settings.id, at))
                     thread.stopping.wait(period_s / POLLS_A_PERIOD)
                     continue
                 waited_from_ns = at.boot_ns
@@ -112,7 +108,7 @@ class Hx711SpiDriver:
                     self._counters["frames_settling"] += 1
                 else:
                     heard_ns = at.boot_ns
-                    self.emit(ScaleSampled(self.settings.id, at, counts))
+                    thread.emit(ScaleSampled(self.settings.id, at, counts))
                     # After the sample, so that the recovery it tells never comes before its own proof.
                     thread.good()
                 thread.stopping.wait(period_s * ASLEEP_SHARE)

@@ -46,8 +46,8 @@ def judge_scale(settings: ShelfSettings, evidence: Evidence) -> list[Finding]:
     clean = [value for value in counts if value not in odd]
     findings = [_rate(settings, evidence), *_words(counts)]
     if len(set(counts)) > 1 and len(clean) >= FEW_SAMPLES:
-        middles = _middles(clean)
-        steady = [value for value, middle in zip(clean, middles, strict=True) if not _is_spike(value, middle, clean)]
+        middles, far = _middles(clean), _far(clean)
+        steady = [value for value, middle in zip(clean, middles, strict=True) if abs(value - middle) <= far]
         noise = roughness([float(value) for value in steady])
         findings += [_noise(settings, noise), _spikes(clean, middles), _drift(evidence, steady, noise)]
     return [*findings, *_corners(settings, evidence), *_frames(evidence), _calibration(settings)]
@@ -134,10 +134,6 @@ def _middles(counts: Sequence[int]) -> list[float]:
     last = len(counts) - 1
     windows = (counts[max(0, min(i - 2, last - 4)) : max(0, min(i - 2, last - 4)) + 5] for i in range(len(counts)))
     return [float(statistics.median(window)) for window in windows]
-
-
-def _is_spike(value: int, middle: float, counts: Sequence[int]) -> bool:
-    return abs(value - middle) > _far(counts)
 
 
 def _far(counts: Sequence[int]) -> float:
