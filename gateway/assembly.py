@@ -20,7 +20,7 @@ from gateway.engine import Engine, Item, Link, LiveSensing, Sensing, Wake
 from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxCreated
 from gateway.health import SHUTDOWN
 from gateway.interpretation import Interpretation, Sense
-from gateway.model import Event, Instant, Loss
+from gateway.model import STREAMS, Event, Instant, Loss, Stream
 from gateway.outbox import Outbox, Writer
 from gateway.sensors import Faults, Kind, Surroundings
 from gateway.uplink import Uplink
@@ -29,8 +29,11 @@ from gateway.wire import Wire
 
 REMEMBERED_MAX = 28
 """Sensors remembered over restarts: a header has no pins for more doors, and the outbox's memory is 4 KiB."""
+SENSED: tuple[Stream, ...] = tuple(stream for stream in STREAMS if stream != "gateway")
 CREATION_TOLD = "creation_told"
-"""Key of the outbox's memory: `outbox_created` is recorded."""
+"""Key of what is remembered of stream `gateway`: `outbox_created` is recorded."""
+BOOTID = "bootid"
+"""Key of the same: the boot that `started` was last recorded in."""
 
 Identify = Callable[[str, Instant], str | None]
 Emit = Callable[[Item], None]
@@ -151,19 +154,18 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
 def _opening(configuration: Configuration, outbox: Outbox, clock: Clock, now: Instant) -> Iterable[Event]:
     if outbox.created is not None:
         yield Event("gateway", now, OutboxCreated(outbox.created.reason, outbox.created.previous))
-    elif not outbox.memory.get(CREATION_TOLD):
+    elif not outbox.memory.get("gateway", {}).get(CREATION_TOLD):
         # The plug was pulled after this outbox was made and before it could be told.
         yield Event("gateway", now, OutboxCreated("new"))
-    outbox.memory[CREATION_TOLD] = True
     if outbox.created is not None and outbox.created.previous is None:
         reason = "first_start"
     else:
-        reason = "restart" if outbox.memory.get("bootid") == clock.bootid else "boot"
-    outbox.memory["bootid"] = clock.bootid
+        reason = "restart" if outbox.memory.get("gateway", {}).get(BOOTID) == clock.bootid else "boot"
     if reason == "boot":
         outbox.memory[SHUTDOWN] = "ordered" if outbox.clean else "unclean"
     clean = outbox.clean or reason == "first_start"
     yield Event("gateway", now, GatewayStarted(__version__, configuration.sha256, reason, clean))
+    outbox.memory["gateway"] = {CREATION_TOLD: True, BOOTID: clock.bootid}
 
 
 def stopping(configuration: Configuration, reason: str, now: Instant) -> Event:
@@ -186,22 +188,24 @@ def rememberer(configuration: Configuration) -> Remember:
 
 def forget_strangers(outbox: Outbox, configuration: Configuration) -> None:
     """Forget sensors that were renamed or taken out over the years, where too many are remembered."""
-    sensors: dict[str, Any] = outbox.memory.setdefault("sensors", {})
+    sensors: Mapping[str, Any] = outbox.memory.get("door", {})
     configured = kinds_of(configuration)
     strangers = [sensor for sensor in sensors if sensor not in configured]
-    for sensor in strangers[: max(0, len(sensors) - REMEMBERED_MAX)]:
-        del sensors[sensor]
+    leaving = strangers[: max(0, len(sensors) - REMEMBERED_MAX)]
+    outbox.memory["door"] = {sensor: known for sensor, known in sensors.items() if sensor not in leaving}
 
 
 def recall(outbox: Outbox, remember: Remember) -> Mapping[str, Mapping[str, Any]]:
     """Bring the outbox's memory of the sensors up to its last recorded entry (a power cut left it behind)."""
-    sensors: dict[str, Any] = outbox.memory.setdefault("sensors", {})
+    memory = outbox.memory
     for entry in outbox.recorded_since_memory():
         recorded = wire.recorded(entry.payload)
+        known: Mapping[str, Any] = memory.get(entry.stream, {})
         if recorded["type"] == OutboxCreated.type:
-            outbox.memory[CREATION_TOLD] = True
+            memory[entry.stream] = {**known, CREATION_TOLD: True}
+            continue
         sensor = recorded["subject"]
-        known = sensors.get(sensor, {})
-        if (knows := remember(sensor, known, recorded["type"], recorded["data"])) is not known:
-            sensors[sensor] = dict(knows)
-    return sensors
+        before = known.get(sensor, {})
+        if (knows := remember(sensor, before, recorded["type"], recorded["data"])) is not before:
+            memory[entry.stream] = {**known, sensor: dict(knows)}
+    return {sensor: known for stream in SENSED for sensor, known in memory.get(stream, {}).items()}

@@ -318,10 +318,11 @@ class Engine:
 
     def _fold(self, subject: str, fact: Fact) -> None:
         """Fold an appended event into the memory. The outbox saves the memory only when what it knows of is durable."""
-        sensors: dict[str, Any] = self.outbox.memory.setdefault("sensors", {})
+        memory = self.outbox.memory
+        sensors: Mapping[str, Any] = memory.get(fact.stream, {})
         known = sensors.get(subject, {})
         if (knows := self.remember(subject, known, fact.type, data_of(fact))) is not known:
-            sensors[subject] = dict(knows)
+            memory[fact.stream] = {**sensors, subject: dict(knows)}
 
     def _discard(self, sensor: str, reason: DiscardReason, count: int = 1) -> None:
         with self._discarding:

@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gateway.model import NS_PER_S, Instant, Stream
 from gateway.outbox.record import FOOTER, LINE_OVERHEAD_BYTES, encode, encode_header, salt, segment_name
@@ -63,6 +63,7 @@ class Committer:
         self._stuck: set[Stream] = set()  # streams that wait for room
         self._victims: list[tuple[StreamLog, Segment]] = []
         self._into_reserve = False
+        self.memory: Mapping[str, Any] | None = None  # the engine's, once it knows all that is recorded
 
     @property
     def trouble(self) -> Trouble | None:
@@ -151,6 +152,8 @@ class Committer:
 
     def _append(self, log: StreamLog, active: Active, bytes_max: int, create: Create | None) -> Append:
         items = log.take(bytes_max) if log.pending else ()
+        knows_all = self.memory is not None and bool(items) and not log.pending
+        log.carried = (items[-1][0], self.memory.get(log.name)) if knows_all and self.memory is not None else None
         content = encode(active.seed, items, active.empty)
         end = active.offset + len(content)
         zeroed = max(active.zeroed, end)
@@ -196,6 +199,7 @@ class Committer:
             active.empty = False
             log.durable = log.inflight[-1][0]
             log.inflight = ()
+            log.remembered = log.carried or log.remembered
         self.recover("record")
         return seal
 

@@ -88,7 +88,7 @@ class Outbox:
         outbox = cls(directory, settings, disk, writer, now, describe_loss, found, lock)
         outbox._upkeep.measure()
         outbox.step(now)
-        outbox._upkeep.opening = False
+        outbox._upkeep.trust_memory(is_whole=True)  # by the next step the engine has added `recorded_since_memory`
         return outbox
 
     @property
@@ -232,7 +232,7 @@ class Outbox:
 
     def hold_memory(self) -> None:
         """Leave the saved memory as it is, to the end: for one who repairs, and does not know what was recorded."""
-        self._upkeep.opening = True
+        self._upkeep.trust_memory(is_whole=False)
 
     def save_soon(self) -> None:
         """Let state and memory be saved and synced with the next step."""
@@ -256,8 +256,6 @@ class Outbox:
         self.commit(now)
         self._upkeep.wait(now, lambda: self.idle() or self._committer.trouble is not None)
         if self._upkeep.found is None and self._committer.trouble is None:
-            if not self._upkeep.opening:
-                self._saver.snapshot(self.memory, now.boot_ns)
             self._upkeep.save(synced=True, clean=self.idle() and (self.clean or not self._upkeep.opening))
             self._upkeep.wait(now, lambda: not self._upkeep.jobs_open)
         for log in self._logs.values():

@@ -1,7 +1,8 @@
 """When the state is saved, what is in it, and which slot it goes to.
 
-Law: `memory` goes to the disk together with the numbers (`marks`) of the events that it knows of, and only once those
-are durable: so after a power cut memory + `recorded_since_memory` is exactly what was recorded, never more.
+Law: what the memory keeps of a stream's events goes to the disk together with the number (`mark`) of the last one that
+it knows of, and only once that is durable: so after a power cut memory + `recorded_since_memory` is exactly what was
+recorded, never more. A commit carries what was known at it, so that no save waits for another stream's events.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.model import NS_PER_MS, NS_PER_S, Loss, Stream
+from gateway.model import NS_PER_S, Loss, Stream
 from gateway.outbox.state import State, StreamState, encode_state, memory_text
 from gateway.outbox.stream import Segment, StreamLog
 
 UNSYNCED_EVERY_NS = NS_PER_S  # acknowledgements that a kill may forget
 UNSYNCED_ACKS_MAX = 256
 SYNCED_EVERY_NS = 10 * NS_PER_S  # acknowledgements that a power cut may forget
-SNAPSHOT_WAIT_NS = 500 * NS_PER_MS  # how long a save waits for the events its memory knows of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,6 @@ class Saver:
     synced_ns: int = 0
     saving: bool = False
     going: list[tuple[StreamLog, Segment]] = field(default_factory=list)
-    _waiting: Remembered | None = None
-    _waiting_since_ns: int = 0
-    _late: bool = False
 
     def due(self, now_ns: int) -> bool | None:
         """Return True for a synced save, False for an un-synced one, None for none yet."""
@@ -68,20 +65,17 @@ class Saver:
         times = [self.synced_ns + SYNCED_EVERY_NS] if self.dirty else []
         return min([*times, self.unsynced_ns + UNSYNCED_EVERY_NS]) if self.acks else min(times, default=None)
 
-    def snapshot(self, memory: Mapping[str, Any], now_ns: int) -> bool:
-        """Take the memory as it is now; return whether all that it knows of is durable, or kept it waiting too long."""
-        if self._waiting is None:
-            marks: dict[Stream, int] = {name: log.next - 1 for name, log in self.logs.items()}
-            self._waiting, self._waiting_since_ns, self._late = Remembered(memory_text(memory), marks), now_ns, False
-        if all(self.logs[name].durable >= mark for name, mark in self._waiting.marks.items()):
-            self.remembered, self._waiting = self._waiting, None
-            return True
-        self._late = self._late or now_ns - self._waiting_since_ns >= SNAPSHOT_WAIT_NS
-        return self._late
-
-    def waiting_until_ns(self) -> int | None:
-        """Return when a save stops waiting for its snapshot's events, and goes with the memory of before."""
-        return None if self._waiting is None or self._late else self._waiting_since_ns + SNAPSHOT_WAIT_NS
+    def snapshot(self, memory: Mapping[str, Any]) -> None:
+        """Take the memory for the next saves: of each stream what is known of its durable events, of the rest all."""
+        for log in self.logs.values():
+            if not log.pending and not log.inflight:
+                log.remembered = (log.durable, memory.get(log.name))
+        rest = {key: value for key, value in memory.items() if key not in self.logs}
+        parts: dict[str, Any] = {
+            name: log.remembered[1] for name, log in self.logs.items() if log.remembered[1] is not None
+        }
+        marks: dict[Stream, int] = {name: log.remembered[0] for name, log in self.logs.items()}
+        self.remembered = Remembered(memory_text({**rest, **parts}), marks)
 
     def compose(
         self,

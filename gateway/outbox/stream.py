@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gateway.model import Stream
 from gateway.outbox.intervals import Intervals, Run
@@ -82,6 +83,7 @@ class StreamLog:
     segments: list[Segment] = field(default_factory=list)
     settled: Intervals = field(default_factory=Intervals)  # acknowledged, or lost and its loss durable
     named: Intervals = field(default_factory=Intervals)  # beyond reading, and the loss on the way to the disk
+    lost: Intervals = field(default_factory=Intervals)  # in this life: a loss around them must count them, too
     gone: Intervals = field(default_factory=Intervals)  # of `settled`: files removed before older ones
     next: int = 1
     durable: int = 0
@@ -97,6 +99,8 @@ class StreamLog:
     fresh: deque[Item] = field(default_factory=deque)  # the newest of the active file: live entries need no disk
     fresh_bytes: int = 0
     mark: int = 0  # the engine's memory, as last saved and synced, knows everything up to here
+    remembered: tuple[int, Any] = (0, None)  # a durable number, and what was known of the stream's events up to it
+    carried: tuple[int, Any] | None = None  # the same of what is in the writer's hands
 
     @property
     def naming(self) -> bool:

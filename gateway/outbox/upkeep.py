@@ -23,7 +23,7 @@ from gateway.outbox.retention import Retention
 from gateway.outbox.saving import Remembered, Saver
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME, memory_text
-from gateway.outbox.stream import BLOCK_BYTES, Segment, StreamLog
+from gateway.outbox.stream import BLOCK_BYTES, RUNS_MAX, Segment, StreamLog
 from gateway.outbox.writing import (
     REFUSED_BYTES_MAX,
     Append,
@@ -83,10 +83,14 @@ class Upkeep:
         self.losses = Losses(self.id, self.logs, describe_loss, found.told)
         self.found: Found | None = found
         self.opening = True  # the engine has not yet added `recorded_since_memory` to its memory
+        for name, log in self.logs.items():
+            log.remembered = (log.mark, self.memory.get(name))
         self.jobs_open = 0
         self._jobs = 0
         self.bad = 0
         self._retained_ns = now.boot_ns
+        for _, loss in found.told:
+            self.logs[loss.stream].lost.add(loss.first, loss.last)
         for name, run in found.lost:
             self.lose(self.logs[name], *run, "corrupt")
 
@@ -94,6 +98,11 @@ class Upkeep:
     def epoch(self) -> int:
         """The epoch of what is recorded now."""
         return self.committer.epoch
+
+    def trust_memory(self, is_whole: bool) -> None:
+        """Let the memory be saved from now on, for it knows all that is recorded; or never."""
+        self.opening = not is_whole
+        self.committer.memory = self.memory if is_whole else None
 
     def pending_bytes(self) -> int:
         """Return what waits in memory, in bytes of payload."""
@@ -111,7 +120,7 @@ class Upkeep:
             times.append(self._retained_ns + RETAIN_EVERY_NS)
             commits = [self.committer.due_ns(log) for log in self.logs.values()]
             times += commits if retry_record_ns is None else [retry_record_ns]
-            save_ns = self.saver.waiting_until_ns() or self.saver.due_ns()
+            save_ns = self.saver.due_ns()
             times.append(save_ns if retry_state_ns is None else retry_state_ns)
             if retry_record_ns is None and self.losses.is_due and self._may_name():
                 times.append(0)
@@ -179,17 +188,12 @@ class Upkeep:
         synced = self.saver.due(now.boot_ns)
         if synced is None or (synced and self.opening):
             return
-        if synced and not self.saver.snapshot(self.memory, now.boot_ns):
-            can_record = self.committer.retry_ns("record", now) is None
-            for log in self.logs.values():
-                if log.pending and not log.busy and not log.urgent and can_record:
-                    log.urgent = True
-                    self._commit_due(log, now)
-            return
         self.save(synced)
 
     def save(self, synced: bool, clean: bool = False) -> None:
         saver = self.saver
+        if synced and not self.opening:
+            saver.snapshot(self.memory)
         if synced:
             marks = saver.remembered.marks
             for log in self.logs.values():
@@ -231,8 +235,9 @@ class Upkeep:
             for first, end in lost:
                 self._name_again(log, first, end)
         if lost:
-            count = sum(end - first + 1 for first, end in lost)
-            self.lose(log, lost[0][0], lost[-1][1], reason, count)
+            first, end = lost[0][0], lost[-1][1]
+            count = sum(end - first + 1 for first, end in lost) + log.lost.count(first, end)
+            self.lose(log, first, end, reason, count)
 
     def _name_again(self, log: StreamLog, first: int, last: int) -> None:
         """Owe again what the loss records in `first..last` of stream `gateway` name: nobody received them."""
@@ -247,6 +252,8 @@ class Upkeep:
         """Take note of a loss: named in `gateway` next, settled when that is durable."""
         count = last - first + 1 if count is None else count
         self.losses.lose(log, first, last, reason, count)
+        log.lost.add(first, last)
+        log.lost.forget_smallest(RUNS_MAX, lambda run: False)
         self.count("lost", count)
 
     def count(self, name: str, by: int) -> None:

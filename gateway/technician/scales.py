@@ -238,7 +238,7 @@ class Scales:
             kind, settings = next(one for one in self.configuration.sensors if one[1].id == shelf)
             interpretation = self._engine.interpretation
             faults = interpretation.senses[shelf].faults
-            remembered = self._engine.outbox.memory.get("sensors", {}).get(shelf, {})
+            remembered = self._engine.outbox.memory.get("shelf", {}).get(shelf, {})
             surroundings = surroundings_of(self.configuration, self._identify, remembered, faults)
             fresh = kind.interpreter(settings, surroundings)
             sensed = self._engine.sensed(now)

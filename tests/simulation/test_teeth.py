@@ -120,17 +120,16 @@ def an_unsynced_time_is_now_at_sending(patch: Patch) -> None:
 def totals_know_more_than_the_disk(patch: Patch) -> None:
     """The memory is saved as it is, whatever of it has been recorded."""
 
-    def taking(self: Any, memory: Any, now_ns: int) -> bool:
+    def taking(self: Any, memory: Any) -> None:
         marks: Any = {name: log.durable for name, log in self.logs.items()}
         self.remembered = saving.Remembered(state.memory_text(memory), marks)
-        return True
 
     patch.setattr(saving.Saver, "snapshot", taking)
 
 
 def totals_are_not_brought_up_to_date(patch: Patch) -> None:
     """After a power cut the memory is taken as it was saved."""
-    patch.setattr(assembly, "recall", lambda box, remember: box.memory.setdefault("sensors", {}))
+    patch.setattr(assembly, "recall", lambda box, remember: box.memory.get("door", {}))
 
 
 def no_directory_is_synced(patch: Patch) -> None:
