@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 import time
@@ -15,10 +16,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 FREE_LEAST_BYTES = 6 << 30
+TEMPORARY = ("vm", "disk", "unfinished")
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
@@ -132,7 +135,7 @@ class Artefact:
     @contextmanager
     def _unfinished(self) -> Iterator[Path]:
         """Give a place to build in; only what was finished gets the name, and then the old ones go."""
-        place = folder() / f"unfinished-{self.name}-{os.getpid()}{self.suffix}"
+        place = folder() / f"unfinished-{os.getpid()}-{self.name}{self.suffix}"
         remove(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -142,6 +145,21 @@ class Artefact:
             place.rename(self.path)
         finally:
             remove(place)
+
+
+def own_folder(kind: str) -> Path:
+    """Make a folder for as long as this process needs it; `sweep` takes it if the process could not."""
+    folder().mkdir(parents=True, exist_ok=True)
+    return Path(mkdtemp(prefix=f"{kind}-{os.getpid()}-", dir=folder()))
+
+
+def sweep() -> None:
+    """Take away what processes left that were killed."""
+    for kind in TEMPORARY:
+        for path in folder().glob(f"{kind}-*"):
+            pid = re.search(r"-(\d+)", path.name)
+            if pid is None or not Path(f"/proc/{pid[1]}").exists():
+                remove(path)
 
 
 def remove(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.cache import Missing, why_not_to_run
+from tests.lab.cache import Missing, sweep, why_not_to_run
 from tests.lab.prepared import installed, what_is_missing
 from tests.lab.shop import Shop, shop
 
@@ -21,6 +21,7 @@ def lab() -> None:
     if why:
         pytest.skip(why)
     try:
+        sweep()
         installed().get()
     except Missing as missing:
         pytest.skip(str(missing))

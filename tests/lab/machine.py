@@ -16,11 +16,10 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any
 
-from tests.lab.cache import Missing, folder, remove
+from tests.lab.cache import Missing, own_folder, remove
 
 BOOT_WITHIN_S = 240.0
 ANSWER_WITHIN_S = 120.0
@@ -103,7 +102,7 @@ class Machine:
         self.tools = tools
         self.disk = disk
         self.mode = mode
-        self.run = Path(mkdtemp(prefix="vm-", dir=folder()))
+        self.run = own_folder("vm")
         self.process: subprocess.Popen[bytes] | None = None
         self.started_s = 0.0
         self._numbers = itertools.count()

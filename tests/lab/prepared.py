@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 
 from tests.lab.bundles import tools
-from tests.lab.cache import Artefact, folder, key_of, remove, say, why_not_to_build
+from tests.lab.cache import Artefact, folder, key_of, own_folder, remove, say, sweep, why_not_to_build
 from tests.lab.machine import REAL, Machine, Mode, copy, counted, overlay
 from tests.lab.system import debian, image
 
@@ -92,13 +91,13 @@ def image_key() -> str:
 
 def build_all() -> None:
     """Build what the tests need, where it is not there. Raises Missing with a sentence where that cannot be done."""
+    sweep()
     counting().get()
-    bare().get()
 
 
 def is_built() -> bool:
     """Say whether everything is there, without building anything."""
-    return debian().is_there and bare().is_there and installed().is_there and counting().is_there
+    return debian().is_there and installed().is_there and counting().is_there
 
 
 def what_is_missing() -> str:
@@ -119,7 +118,7 @@ def woken(prepared: Artefact, mode: Mode = REAL) -> Iterator[Machine]:
 def on_disk(prepared: Artefact, mode: Mode = REAL, copied: bool = False) -> Iterator[Machine]:
     """Give a machine that is off, on a disk of its own."""
     root = debian().get()
-    place = Path(mkdtemp(prefix="disk-", dir=folder()))
+    place = own_folder("disk")
     try:
         disk = (copy if copied else overlay)(place / "disk.qcow2", prepared.get())
         with Machine(root, tools(root).get(), disk, mode) as machine:

@@ -107,6 +107,14 @@ def online(shop: Shop, after: int) -> dict[str, Any]:
     return state
 
 
+def what_is_there(shop: Shop) -> str:
+    """Return what helps to understand a loss: the outbox's files, its own judgement, the file system's words."""
+    words = "ls -la --time-style=full-iso /var/lib/gateway/outbox; runuser -u gateway -- gateway outbox verify"
+    more = "runuser -u gateway -- gateway outbox status; dmesg | grep -i ext4; cat /run/lab/daemon.log"
+    done = shop.machine.try_run(f"{words}; {more}; cat /sys/block/vda/queue/write_cache", 240)
+    return f"{done.out[-8000:]}\n{done.err[-2000:]}"
+
+
 def no_id_names_two_events(events: list[dict[str, Any]]) -> None:
     """But for the time, which may improve once, an id always comes with the same event."""
     known: dict[str, str] = {}
@@ -138,7 +146,8 @@ def cut_again_and_again(folder: Path, cuts: int, seed: int) -> None:
                     state = online(shop, epoch)
                     for stream, through in before.items():
                         recorded = state["streams"][stream]["recorded_through"]
-                        assert recorded >= through, f"cut {number}: {stream} heard to {through}, has {recorded}"
+                        told = f"cut {number}: {stream} heard to {through}, has {recorded}"
+                        assert recorded >= through, f"{told}\n{what_is_there(shop)}"
                 life_s = chance.uniform(LIFE_MIN_S, LIFE_MAX_S)
                 time.sleep(life_s)
                 lost = memory.cut(machine.cut_power)
@@ -163,7 +172,7 @@ def cut_again_and_again(folder: Path, cuts: int, seed: int) -> None:
 
 @pytest.mark.core
 def test_power_cuts_lose_nothing_recorded(lab: None, tmp_path: Path) -> None:
-    cut_again_and_again(tmp_path, cuts=8, seed=1)
+    cut_again_and_again(tmp_path, cuts=6, seed=1)
 
 
 def test_fifty_power_cuts_lose_nothing_recorded(lab: None, tmp_path: Path) -> None:
