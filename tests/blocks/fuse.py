@@ -54,6 +54,7 @@ class Written(NamedTuple):
 
 FLUSH = Written(-1, b"")
 BEGIN = b"begin\n"
+HARDWARE_PRIORITY = -15  # a card is not slower because the processor is busy
 
 
 @dataclass(slots=True)
@@ -194,6 +195,8 @@ def main() -> None:
     """Serve the file once it is mounted."""
     device, size_bytes = int(sys.argv[1]), int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and unmounts
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, HARDWARE_PRIORITY)
     file = MemoryFile(size_bytes)
     with contextlib.suppress(BrokenPipeError):  # the parent is gone
         if os.read(0, len(BEGIN)) == BEGIN:
