@@ -76,7 +76,7 @@ class Checker:
         self.hated: set[Number] = set()  # what the broker refuses for good, or closes at
         self.closes: Counter[Number] = Counter()
         self.forgotten: set[Number] = set()  # acknowledged, then lost by the broker
-        self.promised_again: set[Number] = set()  # asked for, answered as sent again, not arrived since
+        self.promised_again: set[Number] = set()  # answered as sent again, not arrived since
         self._clock = clock
         self._prefix = prefix
         self._open: Any = None
@@ -279,8 +279,9 @@ class Checker:
         return self._account(self.outbox, stream).claimed
 
     def promise_again(self, stream: Stream, first: int, last: int) -> None:
-        """The gateway says that it sends these again."""
-        self.promised_again |= {(self.outbox, stream, number) for number in range(first, last + 1)}
+        """The gateway says that it sends these again; what it named as lost it cannot."""
+        numbers = set(range(first, last + 1)) - self._dropped().get((self.outbox, stream), set())
+        self.promised_again |= {(self.outbox, stream, number) for number in numbers}
 
     # The end.
 
@@ -389,8 +390,7 @@ def _plain(payload: bytes) -> bytes:
 
 
 def _wall_ms(time: str) -> int:
-    moment = datetime.fromisoformat(time)
-    return int(moment.timestamp()) * 1000 + moment.microsecond // (NS_PER_MS // 1000)
+    return int(datetime.fromisoformat(time).timestamp() * 1000 + 0.5)
 
 
 def _spans(numbers: set[int]) -> str:
