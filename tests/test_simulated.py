@@ -15,13 +15,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway import physics, simulated
+from gateway import simulated
 from gateway.config import loads
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.recordings.recording import BadLine, ReadingLine, Recording
 from gateway.sensors import Faults, Surroundings, kinds
-from gateway.shop import Shop
-from gateway.shop_plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
+from gateway.simulated import physics
+from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
+from gateway.simulated.shop import Shop
 
 GOLDEN = Path(__file__).parent.parent / "hardware" / "recordings" / "simulated-morning.jsonl"
 GOODS = Goods("4006381333931", 330.0, 24, 2.0)

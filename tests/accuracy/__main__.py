@@ -76,7 +76,7 @@ def works(world: str, effort: Effort) -> list[Work]:
         *(f"shelf/{scene}" for scene in shelves.SCENES),
         *(f"beacon/{scene}" for scene in beacons.SCENES),
         *(f"theft/{over_s}" for over_s in THEFTS_S),
-        "shop/a whole shop of gateway/shop.py",
+        "shop/a whole shop of gateway/simulated/shop.py",
     ]
     idle = [("idle/nobody comes, 10 K a day", world, n, effort) for n in range(min(IDLE_SEEDS, effort.seeds))]
     return [*idle, *((scene, world, n, effort) for scene in scenes for n in range(effort.seeds))]

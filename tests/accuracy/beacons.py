@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from gateway import physics
 from gateway.model import data_of
 from gateway.sensors.beacon import KIND, Advertisement, ScannerSettings
 from gateway.sensors.tags import EddystoneRule, IBeaconRule, TagRule
+from gateway.simulated import physics
 from tests.accuracy.labelled import Decided, Measures, at, interpret
 from tests.accuracy.worlds import Radio, World
 

@@ -1,4 +1,4 @@
-"""A whole shop of `gateway/shop.py`, its own truth against what its sensors were told to have seen."""
+"""A whole shop of `gateway/simulated/shop.py`, its own truth against what its sensors were told to have seen."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from gateway.model import Reading, data_of
 from gateway.sensors import beacon, door, shelf
 from gateway.sensors.goods import Product
 from gateway.sensors.tags import IBeaconRule, TagRule
-from gateway.shop import Shop
-from gateway.shop_plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
+from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
+from gateway.simulated.shop import Shop
 from tests.accuracy.labelled import Measures, at, interpret
 
 UUID = "f7826da6-4fa2-4e98-8024-bc5b71e0893e"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
-from gateway import physics
 from gateway.model import Instant, Reading
 from gateway.sensors.beacon import Advertisement
 from gateway.sensors.door import BeamChanged, BeamName
 from gateway.sensors.shelf import ScaleSampled
+from gateway.simulated import physics
 
 LOYALTY_UUID = "f7826da6-4fa2-4e98-8024-bc5b71e0893e"
 FRIDGE_ADDRESS = "c4:64:e3:00:00:02"

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
-from gateway import physics
-from gateway.shop_plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
+from gateway.simulated import physics
+from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
 
 PEOPLE_MAX = 60
 """Beyond this nobody comes in: bounds the memory of an endless shop."""

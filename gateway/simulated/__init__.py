@@ -17,8 +17,8 @@ from uuid import UUID
 from gateway.clock import Clock
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors import Driver, Kind
-from gateway.shop import Shop
-from gateway.shop_plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
+from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
+from gateway.simulated.shop import Shop
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
