@@ -270,6 +270,7 @@ class Service:
         try:
             fresh = self._reread()
             require_broker(fresh)
+            self._require_same_directory(fresh)
         except ConfigurationError as error:
             log.error("the new configuration is refused, the old one stays in force\n%s", error)
             yield Event("gateway", now, ConfigChanged(self.configuration.sha256, "sighup", "rejected"))
@@ -279,6 +280,14 @@ class Service:
             return
         yield Event("gateway", now, ConfigChanged(fresh.sha256, "sighup", "applied"))
         self.stop(RELOAD)
+
+    def _require_same_directory(self, fresh: Configuration) -> None:
+        """Refuse to leave behind what waits; raises ConfigurationError."""
+        if fresh.outbox.directory != (directory := self.configuration.outbox.directory):
+            raise ConfigurationError(
+                f"[outbox] directory cannot change while the gateway runs: what waits in {directory} would stay there",
+                "stop the gateway, move the directory, start it again",
+            )
 
     # Stopping.
 

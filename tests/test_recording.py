@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,10 @@ def test_whatever_stands_in_the_file_reading_it_ends(
 ) -> None:
     told = recording(tmp_path_factory.mktemp("fuzz"), *lines)
     assert all(isinstance(line, ReadingLine | ClockLine | BadLine) for line in told.lines())
+
+
+def test_a_pipe_is_no_recording_and_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(RecordingError, match="a pipe or a device"):
+        Recording(path)

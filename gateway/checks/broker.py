@@ -141,7 +141,7 @@ class Way:
     def _conversation(self, version: Literal["5", "3.1.1"]) -> list[Check]:
         signals: queue.Queue[Any] = queue.Queue()
         link = PahoLink(self.settings, self.client_id, signals.put, subscribed=lambda granted: signals.put(granted))
-        topic = f"{self.prefix}/command/doctor/result"
+        topic = f"{self.prefix}/command/self-test/result"
         will = Message(0, topic, _words("this check ended without a farewell"))
         link.obey(Connect(1, version, will, f"{self.prefix}/command/+"))
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -76,19 +77,30 @@ class LazyGroup(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a verb and end the process with its exit status; no exception leaves here but SystemExit."""
         kwargs["standalone_mode"] = False
+        make_room_for_any_text()
         debug = "--debug" in (kwargs.get("args") or (args[0] if args and args[0] else sys.argv[1:]))
         try:
             status = super().main(*args, **kwargs)
         except click.ClickException as error:
             error.show()
             status = error.exit_code
-        except (click.Abort, KeyboardInterrupt, EOFError):
+        except (click.Abort, KeyboardInterrupt, EOFError) as error:
             status = INTERRUPTED
+            if not was_interrupted(error) and not (sys.stdin and sys.stdin.isatty()):
+                click.echo("\ngateway: nobody answered: standard input has ended, and is no terminal", err=True)
+                click.echo("  what to do: run it in a terminal, or see --help for an option that answers", err=True)
+                status = EXIT_FAILED
         except GatewayError as error:
             if debug:
                 raise
             say_error(error)
             status = error.exit_code
+        except OSError as error:
+            if debug:
+                raise
+            click.echo(f"gateway: {error.filename or 'the output'} cannot be used: {error.strerror or error}", err=True)
+            click.echo("  what to do: check the path, its rights, and that its disk has room", err=True)
+            status = EXIT_FAILED
         except Exception as error:  # the supervisor of every verb: the last place where a sentence can be said
             if debug:
                 raise
@@ -96,6 +108,20 @@ class LazyGroup(click.Group):
             click.echo("  what to do: report it, with what --debug prints", err=True)
             status = EXIT_FAILED
         sys.exit(status if isinstance(status, int) else EXIT_GOOD)
+
+
+def make_room_for_any_text() -> None:
+    """Let text that the terminal's encoding does not have become a question mark; let closed outputs swallow theirs."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Tell whether a person asked for the end, and not only the input came to its own."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 
 
 def say_error(error: GatewayError) -> None:

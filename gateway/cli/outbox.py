@@ -123,6 +123,8 @@ def show(entry: tuple[str, ...], config: tuple[Path, ...], as_json: bool) -> int
 def query(expression: str, config: tuple[Path, ...], as_json: bool, stream: str | None, limit: int) -> int:
     """Waiting entries for which an expression holds: dotted fields, == != < <= > >=, and, or, not.
 
+    A field is any that `show` prints.
+
     Exit status 1 where there is none, 2 where the expression cannot be read.
     """
     configuration = load(config)
@@ -131,11 +133,12 @@ def query(expression: str, config: tuple[Path, ...], as_json: bool, stream: str 
     condition = parse_query(expression)
     reader = reader_of(configuration)
     matching = (
-        reader.entry(name, document.doc_id)
+        entry
         for name in _streams(stream)
-        for document in reader.query(name, condition, limit)
+        for entry in reader.entries(name)
+        if condition(json.loads(envelope(configuration, reader, entry)))
     )
-    found = [entry for entry in islice(matching, limit) if entry is not None]
+    found = list(islice(matching, limit))
     _say_entries(configuration, reader, found, as_json)
     return EXIT_GOOD if found else EXIT_FAILED
 

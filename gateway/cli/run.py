@@ -38,15 +38,18 @@ def run(
     """
     if simulated and recording is not None:
         raise click.UsageError("--simulated and --recording both take the hardware's place: give one of them")
+    if recording is None and (speed != "1" or stay):
+        raise click.UsageError("--speed and --stay are about a recording: give --recording FILE")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: sys.exit(EXIT_GOOD))  # until the daemon takes them over
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     configuration = load(config)
     from gateway import service
     from gateway.config import load_with
     from gateway.logs import begin_logging
 
     begin_logging(log_level)
-    return service.run(
+    status = service.run(
         configuration,
         simulated=simulated,
         recording=recording,
@@ -55,3 +58,6 @@ def run(
         reread=lambda: load(config),
         overlaid=lambda overlay: load_with(config, overlay),
     )
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it has stopped already
+    return status

@@ -9,7 +9,7 @@ import click
 
 from gateway.cli import say_error
 from gateway.cli.verb import Verb, ago, configured, console, load, printing, say_json, size, table
-from gateway.errors import EXIT_GOOD, EXIT_UNAVAILABLE, GatewayError, Unavailable
+from gateway.errors import EXIT_GOOD, EXIT_UNAVAILABLE, GatewayError, NoDaemon, Unavailable
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
@@ -26,7 +26,7 @@ def status(config: tuple[Path, ...], as_json: bool) -> int:
     try:
         found = ask(configuration, "status")
     except Unavailable as error:
-        found = at_rest(configuration)
+        found = at_rest(configuration, "not running" if isinstance(error, NoDaemon) else "unknown")
         if as_json:
             say_json({**found, "why": str(error), "advice": error.advice})
         else:
@@ -40,8 +40,8 @@ def status(config: tuple[Path, ...], as_json: bool) -> int:
     return EXIT_GOOD
 
 
-def at_rest(configuration: Configuration) -> dict[str, Any]:
-    """Return the status of a gateway whose daemon does not run: what the outbox on the disk says, the rest unknown."""
+def at_rest(configuration: Configuration, state: str) -> dict[str, Any]:
+    """Return the status of a gateway whose daemon does not answer: what the outbox on the disk says, else `state`."""
     from gateway.cli.outbox import outbox_at_rest
 
     try:
@@ -51,8 +51,8 @@ def at_rest(configuration: Configuration) -> dict[str, Any]:
         outbox, streams = {**unknown, "error": str(error)}, {}
     return {
         "running": False,
-        "state": "not running",
-        "link": {"up": False, "since": None, "reason": "not running"},
+        "state": state,
+        "link": {"up": False, "since": None, "reason": state},
         "streams": streams,
         "outbox": outbox,
         "sensors": {settings.id: {"kind": kind.table} for kind, settings in configuration.sensors},

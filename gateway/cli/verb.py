@@ -58,7 +58,7 @@ def configured(function: F) -> F:
     return click.option(
         "--config",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         metavar="FILE",
         help="Configuration; a second one overrides the first key by key. Default: /etc/gateway/gateway.toml",
     )(function)
@@ -83,10 +83,14 @@ def say_json(value: Any) -> None:
 
 def console() -> Console:
     """Return what prints tables and colours on standard output: no colour and room enough where it is no terminal."""
-    from rich.console import Console
+    from rich.console import Console as RichConsole
+
+    class Piped(RichConsole):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # the command line knows it; rich would end with 1
 
     on_terminal = sys.stdout.isatty()
-    return Console(
+    return Piped(
         highlight=False,
         soft_wrap=not on_terminal,
         force_terminal=None if on_terminal else False,

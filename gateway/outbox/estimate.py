@@ -32,10 +32,10 @@ class StreamRate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """See the module. `hours_left` and `card_years` are None where nothing is recorded, or for too short a time."""
+    """See the module. What must be reckoned from a rate is None where nothing is recorded, or for too short a time."""
 
     hours_left: float | None
-    shed_first: Stream
+    shed_first: Stream | None
     free_bytes: int
     bytes_per_day: float
     card_bytes_per_day: float
@@ -69,7 +69,7 @@ def estimate(
         written_per_s += PAGE_BYTES / STATE_EVERY_S
     floor = settings.bytes_max // FLOOR_PART
     grown = {stream: used.get(stream, 0) + _share(rates, stream, bytes_per_s) * free for stream in SHED_ORDER}
-    first = next((stream for stream in SHED_ORDER if grown[stream] > floor), SHED_ORDER[-1])
+    first = next((stream for stream in SHED_ORDER if grown[stream] > floor), SHED_ORDER[-1] if bytes_per_s else None)
     return Estimate(
         hours_left=free / bytes_per_s / 3600 if bytes_per_s else None,
         shed_first=first,

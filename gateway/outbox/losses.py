@@ -65,12 +65,15 @@ class Losses:
         self.owe(Loss(log.name, reason, first, last, count))
 
     def owe(self, loss: Loss) -> None:
-        """Name a loss with the next commit, in one record with its neighbours."""
+        """Name a loss with the next commit; in one record with another where nothing between them still waits."""
+        log = self._logs[loss.stream]
         for index, other in enumerate(self.owed):
-            touches = other.first <= loss.last + 1 and loss.first <= other.last + 1
-            if (other.stream, other.reason) == (loss.stream, loss.reason) and touches:
+            if (other.stream, other.reason) != (loss.stream, loss.reason):
+                continue
+            between = min(loss.last, other.last) + 1, max(loss.first, other.first) - 1
+            if log.settled.covers(*between):
                 first, last = min(loss.first, other.first), max(loss.last, other.last)
-                count = min(last - first + 1, other.count + loss.count)
+                count = min(last - first + 1, other.count + loss.count + log.lost.count(*between))
                 self.owed[index] = Loss(loss.stream, loss.reason, first, last, count)
                 return
         self.owed.append(loss)
@@ -80,6 +83,8 @@ class Losses:
         log = self._logs["gateway"]
         owed = [loss for loss in self.owed if loss.reason != "overflow" or not is_flooded]
         self.owed = [loss for loss in self.owed if loss.reason == "overflow" and is_flooded]
+        # What a file of `gateway` told goes before the word that lets the file go: a power cut may come between them.
+        owed.sort(key=lambda loss: (loss.stream == "gateway", loss.last))
         for loss in owed:
             payload = self._describe(self._outbox, loss, now)
             check_payload(payload)

@@ -2,7 +2,8 @@
 
 Law: no eval. A field is a dotted path into the event; a value is a JSON number, string, true, false or null. `and`,
 `or`, `not` and parentheses combine; a field alone asks whether it is there. A comparison with what is absent, or of
-another kind, is false. What cannot be read is told with its position.
+another kind, is false; a string of digits is a number where it is compared with one. What cannot be read is told with
+its position.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tinydb.queries import QueryInstance, where
 from gateway.errors import GatewayError
 
 DEPTH_MAX = 50  # of parentheses and nots; nobody types more
+TOKENS_MAX = 500  # each `and` nests tinydb's query once more
 _TOKEN = re.compile(
     r"\s*(?:(?P<text>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')|(?P<number>-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
     r"|(?P<sign>==|!=|<=|>=|<|>|\(|\))|(?P<word>[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z_][A-Za-z0-9_-]*)*))"
@@ -57,6 +59,8 @@ class _Parser:
             kind = found.lastgroup or ""
             self._tokens.append((kind, found[kind], found.start(kind)))
             at = found.end()
+            if len(self._tokens) > TOKENS_MAX:
+                raise self._error(at, f"at most {TOKENS_MAX} words and signs")
         self._next = 0
         self._depth = 0
 
@@ -128,6 +132,8 @@ class _Parser:
         compare = _COMPARE[sign]
 
         def holds(found: Any) -> bool:
+            if isinstance(found, str) and isinstance(value, int | float) and found.isdecimal():
+                found = int(found)  # CloudEvents has no large numbers: sequence, epoch and uptimems are decimal strings
             if isinstance(found, bool) != isinstance(value, bool) and sign not in ("==", "!="):
                 return False
             try:

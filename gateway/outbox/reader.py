@@ -59,6 +59,7 @@ class OutboxReader:
         self.memory = dict(found.state.memory)
         self._logs = found.logs
         self._ends = {torn.segment.path: torn.end for torn in found.torn}
+        self._lost = list(found.lost)
 
     def positions(self, stream: Stream) -> Positions:
         """Return where the stream stands: as of the last synced or un-synced state, and all that is recorded."""
@@ -159,10 +160,22 @@ class OutboxReader:
         for path in self.set_aside():
             yield Damage(path, 0, "the file was damaged and has been set aside")
         yield from self._verify_state()
+        yield from self._verify_numbers()
         for log in self._logs.values():
             for index, segment in enumerate(log.segments):
                 yield from self._verify_segment(log, segment, index)
                 checked()
+
+    def _verify_numbers(self) -> Iterator[Damage]:
+        """Yield what the state says is recorded and no newest file holds any more."""
+        before = self._lost
+        if not before:
+            return
+        self.refresh()  # a daemon that works meanwhile has files that the first look could not have seen
+        for stream, (first, last) in (lost for lost in self._lost if lost in before):
+            segments = self._logs[stream].segments
+            path = segments[-1].path if segments else os.path.join(self.directory, STATE_NAME)
+            yield Damage(path, 0, f"{stream}: entries {first} to {last} are missing")
 
     def _verify_state(self) -> Iterator[Damage]:
         path = os.path.join(self.directory, STATE_NAME)
@@ -194,7 +207,7 @@ class OutboxReader:
             seed = salt(self.id, log.name, segment.epoch)
             records = Scan(self._disk, fd, seed, segment.base, last, path=segment.path, audit=True)
             for record in records:
-                if record.sequence > expected and not log.settled.covers(expected, record.sequence - 1):
+                if not newest and record.sequence > expected and not log.settled.covers(expected, record.sequence - 1):
                     yield Damage(segment.path, record.end, f"entries {expected} to {record.sequence - 1} are missing")
                 expected = record.sequence + 1
         except OSError as error:

@@ -61,7 +61,12 @@ class OutboxSettings:
         if unknown:
             raise ValueError(f"commit_interval_ms knows {', '.join(STREAMS)}, found {', '.join(sorted(unknown))}")
         if any(not 0 <= interval <= 60_000 for interval in self.commit_interval_ms.values()):
-            raise ValueError("commit_interval_ms must lie between 0 and 60000")
+            stream, interval = next(one for one in self.commit_interval_ms.items() if not 0 <= one[1] <= 60_000)
+            raise ValueError(f"commit_interval_ms.{stream} must lie between 0 and 60000 ms, found {interval:g} ms")
+        if not self.directory:
+            raise ValueError("directory must not be empty")
+        if self.age_max <= 0:
+            raise ValueError("age_max must be longer than nothing")
 
     def interval_ns(self, stream: Stream) -> int:
         """Return how long an event of the stream may wait for its commit, in nanoseconds."""

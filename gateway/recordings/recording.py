@@ -18,6 +18,8 @@ from gateway.model import NS_PER_S
 
 LINE_BYTES_MAX = 16_384
 """A reading is below 1 KiB; a longer line is no recording of ours."""
+DIGITS_MAX = 30
+"""No reading counts that far."""
 LENGTH_MAX_NS = 400 * 86_400 * NS_PER_S
 """More than a year in one recording is a mistyped `t`, and would close intervals for ever."""
 WALL_MAX_NS = 32_503_680_000 * NS_PER_S
@@ -55,7 +57,7 @@ def _object_of(raw: bytes) -> dict[str, Any]:
     if len(raw) > LINE_BYTES_MAX:
         raise ValueError(f"longer than {LINE_BYTES_MAX} bytes")
     try:
-        value = json.loads(raw.decode(), parse_constant=_no_constant)
+        value = json.loads(raw.decode().strip(), parse_constant=_no_constant, parse_int=_bounded_int)
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
     except json.JSONDecodeError as error:
@@ -65,6 +67,12 @@ def _object_of(raw: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > DIGITS_MAX:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _no_constant(name: str) -> float:
@@ -88,6 +96,9 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if path.exists() and not path.is_file() and not path.is_dir():
+            what = "a pipe or a device, and a recording is read more than once"
+            raise RecordingError(f"{path}: this is {what}", "write it into a file first, and name that")
         try:
             with path.open("rb") as file:
                 self.started_ns = self._header(file.readline(LINE_BYTES_MAX + 1))
@@ -98,9 +109,11 @@ class Recording:
     def _header(self, raw: bytes) -> int:
         try:
             header = _object_of(raw)
-            if header.get("recording") != 1:
+            if header.get("recording") != 1 or not isinstance(header["recording"], int) or header["recording"] is True:
                 raise ValueError('must begin {"recording": 1, ...}')
-            started = datetime.fromisoformat(str(header.get("started")))
+            if not isinstance(header.get("started"), str):
+                raise ValueError('"started" is not there')
+            started = datetime.fromisoformat(header["started"])
             if started.tzinfo is None:
                 raise ValueError('"started" needs a zone, for example "2026-11-22T09:00:00.000Z"')
         except ValueError as error:

@@ -12,7 +12,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from gateway.units import Pattern
 
 State = Literal["empty", "low", "ok", "over"]
 
@@ -42,20 +46,12 @@ SINGLE_ITEMS_MAX = 500
 class Product:
     """What lies on a shelf; `capacity` and `low_below` in items, absent where they do not matter."""
 
-    sku: str
-    unit_grams: float
-    capacity: int | None = None
-    low_below: int | None = None
+    sku: Annotated[str, Pattern(r"[\s\S]{1,64}", "1 to 64 characters")]
+    unit_grams: Annotated[float, Ge(0.1), Le(500_000)]
+    capacity: Annotated[int, Ge(1), Le(100_000)] | None = None
+    low_below: Annotated[int, Ge(0)] | None = None
 
     def __post_init__(self) -> None:
-        if not self.sku or len(self.sku) > 64:
-            raise ValueError("sku must be 1 to 64 characters")
-        if not 0.1 <= self.unit_grams <= 500_000:
-            raise ValueError("unit_grams must lie between 0.1 and 500000 g")
-        if self.capacity is not None and not 1 <= self.capacity <= 100_000:
-            raise ValueError("capacity must lie between 1 and 100000 items")
-        if self.low_below is not None and self.low_below < 0:
-            raise ValueError("low_below must not be negative")
         if self.capacity is not None and self.low_below is not None and self.low_below > self.capacity:
             raise ValueError("low_below must not be above capacity")
 

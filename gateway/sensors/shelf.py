@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le
 
 from gateway.clock import Clock
 from gateway.model import NS_PER_S, Event, Fact, Instant, Reading, Stream
@@ -37,12 +39,10 @@ SPI_PINS: Mapping[int, Mapping[str, int]] = {
 class Calibration:
     """What the empty shelf reads, and the counts of one gram (negative where the load cell's wires are swapped)."""
 
-    offset_counts: float
-    counts_per_gram: float
+    offset_counts: Annotated[float, Ge(-0x800000), Le(0x7FFFFF)]  # the converter's 24 bits
+    counts_per_gram: Annotated[float, Ge(-1e6), Le(1e6)]
 
     def __post_init__(self) -> None:
-        if not -0x800000 <= self.offset_counts <= 0x7FFFFF:
-            raise ValueError("offset_counts must be a signed 24-bit value")
         if not 1e-4 <= abs(self.counts_per_gram) <= 1e6:
             raise ValueError("counts_per_gram must not be zero, and within 0.0001 to 1000000 in size")
 

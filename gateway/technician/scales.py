@@ -254,7 +254,9 @@ class Scales:
         Raises CommandRefused at once where it cannot be done. Engine's thread.
         """
         assert self._engine is not None
-        shelf = arguments.get("shelf")
+        shelf = arguments.get("shelf", arguments.get("sensor"))
+        if not isinstance(shelf, str):
+            raise CommandRefused("invalid", '"shelf" must be the id of a shelf')
         try:
             settings = shelf_of(self._given, shelf)
         except CalibrationRefused as error:

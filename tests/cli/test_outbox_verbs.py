@@ -89,6 +89,10 @@ def test_query(path: Path) -> None:
     assert [event["data"]["duration_ms"] for event in found] == [301, 303]
     assert call("outbox", "query", "data.beam", "--config", path).exit_code == 0
     assert call("outbox", "query", "data.sku", "--config", path).exit_code == 1
+    assert call("outbox", "query", 'stream == "door" and sequence == 2', "--config", path).exit_code == 0
+    assert call("outbox", "query", "uptimems < 0", "--config", path).exit_code == 1
+    endless = " and ".join(["data.n == 1"] * 5000)
+    assert call("outbox", "query", endless, "--config", path).exit_code == 2
     unreadable = call("outbox", "query", "data.direction =", "--config", path)
     assert unreadable.exit_code == 2
     assert "at character 16" in unreadable.stderr

@@ -165,3 +165,18 @@ def test_verify_says_file_and_offset() -> None:
     assert {damage.path for damage in found} == {path}
     assert any("missing" in damage.detail for damage in found)
     assert any(0 < damage.offset <= 400 and "checksum" in damage.detail for damage in found)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "zeroed", "gone"])
+def test_verify_sees_what_the_newest_file_has_lost_at_its_end(damage: str) -> None:
+    bench, _ = stopped()
+    path = bench.files("door")[0]
+    whole = bytes(bench.disk.content(path))
+    half = whole.index(b"\n", len(whole) // 2) + 1
+    if damage == "gone":
+        bench.disk.lose(path)
+    else:
+        kept = {"truncated": whole[:half], "emptied": b"", "zeroed": bytes(len(whole))}[damage]
+        bench.disk.damage(path, lambda content: content.__setitem__(slice(None), kept))
+    found = list(OutboxReader(DIRECTORY, bench.disk).verify())
+    assert any(f"to {COUNT} are missing" in damage.detail for damage in found)
