@@ -2,7 +2,8 @@
 
 A broker in the shop queues while the far one is frozen, then its bridge (QoS 1, MQTT 5) drains the queue over the same
 lines as `tests.bench.resync`, one event a message. Window: `max_inflight_messages` of the far broker; mosquitto 2.0's
-bridge was not seen to keep to it. `--write` keeps the table in results/uplink.md.
+bridge was not seen to keep to it, so a round trip costs it nothing, and live events wait behind all that is queued.
+`--write` keeps the table in results/uplink.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from tests.uplink.slow_line import slow_line
 
 LINES: tuple[tuple[str, float, float | None, int], ...] = (
     ("0 ms", 0.0, None, 50_000),
-    ("100 ms", 0.1, None, 5_000),
     ("50 ms, 1 Mbit/s", 0.05, MBIT, 5_000),
 )
 WINDOWS = (20, 100)

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from gateway.consumer.ledger import Ledger
-from gateway.model import NS_PER_MS, STREAMS, Stream
+from gateway.model import STREAMS, Stream
 from gateway.outbox import Created
 from tests.simulation.clock import SimulatedClock
 

@@ -325,6 +325,7 @@ def traffic_of(stores: int, fleet_size: int, outage_s: float, watched_s: float) 
     drained_s = (fleet.now_ns - ended_ns) / NS_PER_S if is_drained() else None
     late = sorted(fleet.latencies_ms) or [0.0]
     p50, p99 = late[len(late) // 2], late[int(0.99 * len(late))]
+    drained_s = None if drained_s is None else round(drained_s)
     return Drained(stores, outage_s, backlog, round(p50), round(p99), drained_s, fleet.breaches)
 
 
