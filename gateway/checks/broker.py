@@ -51,9 +51,9 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
     way = Way(configuration)
     yield Examination("broker", "name", way.name, DNS_WITHIN_S)
     yield Examination("broker", "tcp", way.tcp, TCP_WITHIN_S * 2 + 1)
-    if way.endpoint.is_tls:
+    if way.endpoint.is_tls and way.settings.via is None:  # else the proxy stands between; `connect` tells of TLS
         yield Examination("broker", "tls", way.tls, TCP_WITHIN_S * 2 + 1)
-    elif not _is_this_machine(way.endpoint.host):
+    elif not way.endpoint.is_tls and not _is_this_machine(way.endpoint.host):
         why = "everybody on the way can read, and change, what is sent, the password too"
         advice = "write mqtts:// (port 8883) where the broker offers it"
         bare = Check("broker", "tls", "warning", "the connection is not encrypted", why, advice, "tls.none")
@@ -70,18 +70,19 @@ class Way:
         site = configuration.site
         self.settings = settings
         self.endpoint = Endpoint.parse(settings.url)
+        self._near = settings.via or self.endpoint
         self.client_id = (settings.client_id or f"{site.store}.{site.gateway}") + SUFFIX
         self.prefix = f"{settings.topic_prefix}/v1/{site.store}/{site.gateway}"
         self.reached = False
         self._clock = SystemClock()
 
     def name(self) -> Check:
-        """Look the host up."""
-        host = self.endpoint.host
+        """Look the host up, or the proxy's, which looks the broker's up."""
+        host = self._near.host
         try:
-            found = socket.getaddrinfo(host, self.endpoint.port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(host, self._near.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            return _failed("name", reasons.of_connect(error, host))
+            return _failed("name", self._why(error))
         self.reached = True
         addresses = list(dict.fromkeys(str(address[4][0]) for address in found))
         return Check("broker", "name", "ok", f"{host}: {', '.join(addresses)}", code="dns.found")
@@ -101,15 +102,19 @@ class Way:
         try:
             check = look()
         except (OSError, ValueError) as error:
-            return _failed(name, reasons.of_connect(error, self.endpoint.host))
+            return _failed(name, self._why(error))
         self.reached = check.result != "failed"
         return check
 
+    def _why(self, error: Exception) -> Cause:
+        cause = reasons.of_connect(error, self._near.host)
+        return cause if self.settings.via is None else reasons.of_proxy(cause)
+
     def _tcp(self) -> Check:
         before_ns = self._clock.now().boot_ns
-        with socket.create_connection((self.endpoint.host, self.endpoint.port), TCP_WITHIN_S) as sock:
+        with socket.create_connection((self._near.host, self._near.port), TCP_WITHIN_S) as sock:
             took_ms = (self._clock.now().boot_ns - before_ns) / 1e6
-            found = f"{sock.getpeername()[0]} port {self.endpoint.port} answers in {took_ms:.0f} ms"
+            found = f"{sock.getpeername()[0]} port {self._near.port} answers in {took_ms:.0f} ms"
         return Check("broker", "tcp", "ok", found, code="tcp.open")
 
     def _tls(self) -> Check:

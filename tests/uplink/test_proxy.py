@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from gateway.checks import Check
+from gateway.checks.broker import examinations
+from gateway.config import loads
 from gateway.mqtt import dial
 from gateway.uplink import BrokerSettings
 from gateway.uplink.settings import Proxy
@@ -190,6 +193,27 @@ def test_a_proxy_that_is_not_there_is_not_called_the_broker() -> None:
     assert shop.downs[0].code == "proxy.tcp_refused"
     assert "broker.proxy" in shop.downs[0].advice
     shop.close()
+
+
+def test_the_doctor_looks_at_the_proxy_and_through_it() -> None:
+    site = '[site]\nstore = "0042"\ngateway = "front"\n[broker]\nurl = "mqtt://broker.invalid"\nproxy = "{}"\n'
+
+    def looked(address: str) -> dict[str, Check]:
+        found: dict[str, Check] = {}
+        for examination in examinations(loads(site.format(address))):
+            checks = examination.look()
+            for check in [checks] if isinstance(checks, Check) else checks:
+                found[check.name] = check
+        return found
+
+    with scripted() as broker, proxy(http(), broker.port) as between:
+        good = looked(f"http://127.0.0.1:{between.port}")
+        assert {name: check.result for name, check in good.items()} == {
+            **dict.fromkeys(("name", "tcp", "connect", "publish", "subscribe"), "ok"),
+            "tls": "warning",
+        }
+        assert between.asked == [("broker.invalid", 1883)]
+    assert looked("http://127.0.0.1:1")["tcp"].code == "proxy.tcp_refused"
 
 
 def trickle(sock: socket.socket) -> None:
