@@ -128,6 +128,8 @@ def pins_as_written(entry: Mapping[str, Any]) -> dict[str, int]:
 
 SCHEMES = ("mqtts", "mqtt", "wss", "ws")
 URL_EXAMPLE = '"mqtts://mqtt.example.com:8883"'
+MQTT_TEXT_BYTES_MAX = 65_535
+"""MQTT 5, section 1.5.4."""
 TOPIC_PREFIX = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 
@@ -145,6 +147,11 @@ def broker_mistakes(document: Document) -> Iterator[Mistake]:
         words = 'segments of A-Z a-z 0-9 _ - with single slashes between them, such as "stores"'
         advice = "no slash at either end, no + or #, no leading $"
         yield document.mistake(("broker", "topic_prefix"), f"found {shown(prefix)}", words, advice)
+    for key in ("client_id", "username"):
+        text = broker.get(key)
+        if isinstance(text, str) and not (0 < len(text.encode()) <= MQTT_TEXT_BYTES_MAX and text.isprintable()):
+            found = f"found {shown(text)}" if len(text) <= 64 else f"found a text of {len(text.encode())} bytes"
+            yield document.mistake(("broker", key), found, "1 to 65535 bytes of text without control characters")
     yield from _halves(document, broker, "cert_file", "key_file", "mutual TLS needs both")
     yield from _halves(document, broker, "password_file", "username", "a password belongs to a user name")
 

@@ -66,8 +66,9 @@ class Heard:
         """Ask for the commands; the answer also shows that the broker lives."""
         if self._order.subscribe is None:
             return
-        if self._order.protocol == "5":  # 2: nothing retained is sent again
-            client.subscribe(self._order.subscribe, options=SubscribeOptions(qos=1, retainHandling=2))
+        if self._order.protocol == "5":  # 2: nothing retained is sent again; as published: what is retained says so
+            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=2)
+            client.subscribe(self._order.subscribe, options=options)
         else:
             client.subscribe(self._order.subscribe, qos=1)
 

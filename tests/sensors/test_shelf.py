@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from gateway.model import Event, data_of
 from gateway.sensors import Faults, Surroundings
@@ -295,9 +296,16 @@ def test_a_product_or_calibration_out_of_range_is_refused() -> None:
     for bad in ({"unit_grams": 0.0}, {"capacity": 0}, {"low_below": -1}, {"capacity": 5, "low_below": 6}):
         keys: dict[str, Any] = {"sku": "x", "unit_grams": 10.0, **bad}
         with pytest.raises(ValueError, match=r"unit_grams|capacity|low_below"):
-            Product(**keys)
+            TypeAdapter(Product).validate_python(keys)
     with pytest.raises(ValueError, match="counts_per_gram"):
         Calibration(0, 0.0)
+
+
+@pytest.mark.parametrize("noise_counts", [10, 80])
+def test_a_change_is_told_without_products_whatever_the_first_noise_looked_like(noise_counts: float) -> None:
+    for seed in range(30):
+        shelf = Shelf(3300, products=(), noise_counts=noise_counts, seed=seed).changes(15, -660)
+        assert len(told(shelf.plays(40), "changed")) == 1, f"seed {seed}"
 
 
 def test_lines_of_a_recording_go_both_ways_and_say_what_is_wrong() -> None:

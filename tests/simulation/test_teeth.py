@@ -197,15 +197,6 @@ def a_resend_dies_with_its_link(patch: Patch) -> None:
     patch.setattr(lanes.Lanes, "close", forgetting)
 
 
-def an_earlier_run_is_what_was_sure_at_once(patch: Patch) -> None:
-    """What an opening finds and must sync first counts as recorded since."""
-    patch.setattr(
-        lanes.Lanes,
-        "_recorded",
-        lambda self: {name: self._outbox.positions(name).recorded_through for name in STREAMS},
-    )
-
-
 def an_interpreter_may_raise_through(patch: Patch) -> None:
     """Whatever the interpretation raises leaves the step."""
 
@@ -234,7 +225,6 @@ BUGS: tuple[tuple[Callable[[Patch], None], int, int], ...] = (
     (who_asks_again_has_the_rest, 0, 20),
     (a_resend_overtakes, 17, 40),
     (a_resend_dies_with_its_link, 0, 20),
-    (an_earlier_run_is_what_was_sure_at_once, 329, 1),
     (an_interpreter_may_raise_through, 0, 1),
 )
 """The bug, a seed to begin with (the rare ones near one that finds them, to be quick), and within how many it is found.
