@@ -1,7 +1,7 @@
 """Two worlds for the sensors: one to develop against, one for the table. Numbers only, each with its reason.
 
 Law: nothing in `gateway` was chosen by looking at results in `TABLE`, whose seeds (`first_seed`) and parameters are its
-own. Neither is the world of `gateway/simulated/physics.py`: people here have a trunk and two swinging arms, scales creep
+own. Neither is the world of `gateway/simulated/physics.py`: people here have a trunk and two hands, scales creep
 and warm up with the day, the radio has other losses. What works in one of three only was tuned, not understood.
 """
 
