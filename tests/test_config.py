@@ -379,9 +379,7 @@ def test_torn_and_garbled_files_are_told_in_sentences() -> None:
 def test_all_mistakes_within_a_product_and_a_calibration_are_told_at_once() -> None:
     products = '[{sku = "a", unit_grams = -3, capacity = 0, low_below = -1}, {sku = "", unit_grams = 5}]'
     calibration = "{offset_counts = 99999999, counts_per_gram = 9e9}"
-    text = (
-        f'{SITE}[[shelf]]\nid = "s"\ndata_pin = 5\nclock_pin = 6\nproducts = {products}\ncalibration = {calibration}\n'
-    )
+    shelf = f'[[shelf]]\nid = "s"\ndata_pin = 5\nclock_pin = 6\nproducts = {products}\ncalibration = {calibration}\n'
     said = "\n".join(lines_of(SITE + shelf))
     for key in ("unit_grams", "capacity", "low_below", "sku", "offset_counts", "counts_per_gram"):
         assert key in said

@@ -22,6 +22,7 @@ DescribeLoss = Callable[[str, Loss, Instant], bytes]
 MARK = b"events_dropped"
 TOLD_MAX = 32  # records on the disk that are remembered; older ones that rot as well leave a gap without a name
 Reason = Literal["full", "expired", "corrupt", "refused", "overflow"]
+PUSHED_OUT = ("full", "expired")
 
 
 class Losses:
@@ -56,7 +57,7 @@ class Losses:
 
     def lose(self, log: StreamLog, first: int, last: int, reason: Reason, count: int) -> None:
         """Take note of a loss of `first..last`, of which `count` were not delivered."""
-        if reason not in ("full", "expired"):
+        if reason not in PUSHED_OUT:
             log.named.add(first, last)
         if log.name == "gateway" and reason == "corrupt":
             for sequence, loss in self.told:
@@ -65,13 +66,16 @@ class Losses:
         self.owe(Loss(log.name, reason, first, last, count))
 
     def owe(self, loss: Loss) -> None:
-        """Name a loss with the next commit; in one record with another where nothing between them still waits."""
+        """Name a loss with the next commit, in one record with its neighbours.
+
+        What had to leave for want of room or age joins others, too, between which nothing waits.
+        """
         log = self._logs[loss.stream]
         for index, other in enumerate(self.owed):
             if (other.stream, other.reason) != (loss.stream, loss.reason):
                 continue
             between = min(loss.last, other.last) + 1, max(loss.first, other.first) - 1
-            if log.settled.covers(*between):
+            if between[0] > between[1] or (loss.reason in PUSHED_OUT and log.settled.covers(*between)):
                 first, last = min(loss.first, other.first), max(loss.last, other.last)
                 count = min(last - first + 1, other.count + loss.count + log.lost.count(*between))
                 self.owed[index] = Loss(loss.stream, loss.reason, first, last, count)
