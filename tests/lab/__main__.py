@@ -6,6 +6,7 @@ scripts/lab run NAME ...     the tests whose names have NAME in them
 scripts/lab core             the quick set, which CI runs
 scripts/lab all              everything, with 50 power cuts and a virtual night (an hour and more)
 scripts/lab shell            a machine with the service running: walk through its door
+scripts/lab why              say why it cannot run here; nothing, with status 0, where it can
 scripts/lab clean            delete all that was built
 """
 
@@ -62,16 +63,17 @@ def clean() -> int:
 def main(arguments: Sequence[str]) -> int:
     """Do what was asked; 69 with a sentence where it cannot be done, but for `core`, which then is skipped."""
     parser = argparse.ArgumentParser(prog="lab", usage=__doc__, add_help=False)
-    parser.add_argument("verb", choices=("build", "list", "run", "core", "all", "shell", "clean"))
+    parser.add_argument("verb", choices=("build", "list", "run", "core", "all", "shell", "why", "clean"))
     parser.add_argument("names", nargs="*")
     options = parser.parse_args(arguments)
     verbs: dict[str, Callable[[], int]] = {
         "build": build,
-        "list": lambda: tests("--collect-only", "-q"),
+        "list": lambda: tests("--collect-only"),
         "run": lambda: built("-k", " or ".join(options.names)),
         "core": lambda: built("-m", "core"),
         "all": built,
         "shell": shell,
+        "why": lambda: 0,
         "clean": clean,
     }
     if options.verb == "run" and not options.names:
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.verb not in ("list", "clean"):
         why = why_not_to_run() or what_is_missing()
         if why:
-            say(f"The lab cannot run here: {why}")
+            print(why if options.verb == "why" else f"The lab cannot run here: {why}")
             return SKIPPED if options.verb == "core" else CANNOT
     try:
         return verbs[options.verb]()

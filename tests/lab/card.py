@@ -47,7 +47,7 @@ class Card:
         self.pending: list[tuple[int, bytes]] = []
         self.pending_bytes = 0
         self.flushes = self.lost = self.torn = 0
-        self.has_power = False
+        self.has_power = self.is_served = False
         self._file = os.open(image, os.O_RDWR)
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(socket_path))
@@ -61,13 +61,14 @@ class Card:
 
     def insert(self) -> None:
         """Wait for the next machine, in a thread that ends with it."""
-        self.has_power = True
+        self.has_power, self.is_served = True, False
         self._serving = threading.Thread(target=self._serve, daemon=True)
         self._serving.start()
 
     def cut(self, kill: Callable[[], object]) -> int:
         """Cut the power of card and machine, which `kill` ends; returns how many writes were lost or torn."""
         assert self._serving is not None
+        assert self.is_served, "the server had ended before the power was cut"
         self.has_power = False
         kill()
         self._serving.join(10)
@@ -98,9 +99,11 @@ class Card:
     def _serve(self) -> None:
         link, _ = self._server.accept()
         with link, contextlib.suppress(EOFError, ConnectionError):
+            self.is_served = True
             if self._agree(link):
                 while self._answer(link):
                     pass
+            self.is_served = False
 
     def _agree(self, link: socket.socket) -> bool:
         """Shake hands; returns whether the transmission begins."""

@@ -49,7 +49,6 @@ def test_hung_daemon_is_restarted_by_the_watchdog(front: Shop) -> None:
     front.complete()
 
 
-@pytest.mark.core
 def test_killed_daemon_starts_again(front: Shop) -> None:
     front.open()
     for _ in range(2):
@@ -91,7 +90,6 @@ def test_killed_bluetoothd_stops_no_scan_for_good(front: Shop) -> None:
     assert starts(front) == 1
 
 
-@pytest.mark.core
 def test_radio_that_refuses_is_told_and_comes_back(front: Shop) -> None:
     front.radio(op="fault", fault="refuses")
     front.open()

@@ -8,11 +8,12 @@ import pytest
 
 from tests.lab.shop import Shop
 
-pytestmark = [pytest.mark.lab, pytest.mark.core]
+pytestmark = pytest.mark.lab
 
 BREAK_S = 25.0
 
 
+@pytest.mark.core
 def test_cable_out_with_a_restart_in_between_loses_nothing(front: Shop) -> None:
     front.open()
     front.walk("in")

@@ -11,12 +11,13 @@ from tests.lab.prepared import installed, woken
 from tests.lab.shop import Shop
 from tests.uplink.brokers import mosquitto
 
-pytestmark = [pytest.mark.lab, pytest.mark.core]
+pytestmark = pytest.mark.lab
 
 USER, WORD = "gw-0042", "open sesame"
 HANDED = "/run/credentials/gateway.service/secrets_broker.password"
 
 
+@pytest.mark.core
 def test_password_that_only_root_may_read_opens_the_broker(lab: None, tmp_path: Path) -> None:
     with (
         woken(installed()) as machine,

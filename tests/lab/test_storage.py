@@ -31,7 +31,6 @@ def test_full_disk_is_named_and_ends(front: Shop) -> None:
     assert front.is_active()
 
 
-@pytest.mark.core
 def test_card_gone_read_only_is_named_and_ends(front: Shop) -> None:
     front.open()
     front.walk("in")
