@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
+import tracemalloc
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -368,6 +370,19 @@ class TestStrangers:
         rules = shop.interpreter._rules  # type: ignore[attr-defined]
         assert len(rules._young) + len(rules._old) <= 64
         assert len(rules._identified) == 16
+
+    @pytest.mark.slow
+    def test_memory_is_bounded_under_5_000_random_addresses_a_minute(self) -> None:
+        """Bounded by Python's own count of it: six minutes of strangers, 30,000 addresses and payloads."""
+        shop, dice = Shop(TagRule("loyalty", ibeacon=IBeaconRule(UUID))), random.Random(1)
+        tracemalloc.start()
+        try:
+            for n in range(30_000):
+                address = ":".join(f"{octet:02x}" for octet in dice.randbytes(6))
+                shop.hear(n * 0.012, dice.randbytes(24), address, rssi_dbm=-80)
+            assert tracemalloc.get_traced_memory()[1] < 12 * 1024 * 1024
+        finally:
+            tracemalloc.stop()
 
 
 class TestReadings:

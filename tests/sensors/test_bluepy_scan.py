@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.clock import SystemClock
-from gateway.model import DriverFailed, DriverRecovered, Reading
+from gateway.clock import Clock, SystemClock
+from gateway.model import NS_PER_S, DriverFailed, DriverRecovered, Instant, Reading
 from gateway.sensors.beacon import Advertisement, ScannerSettings
 from gateway.sensors.drivers.bluepy_helper import Patience, true_rssi_dbm
 from gateway.sensors.drivers.bluepy_scan import BluepyScan
@@ -31,6 +31,7 @@ class Air:
         self.readings: list[Reading] = []
         self.changed = threading.Condition()
         self.driver: BluepyScan | None = None
+        self.clock: Clock = SystemClock()
         self._tmp_path = tmp_path
         self._monkeypatch = monkeypatch
 
@@ -48,7 +49,7 @@ class Air:
         self._monkeypatch.setattr(btle, "helperExe", program)
         settings = ScannerSettings("ble", mode="active" if active else "passive")
         adapters = self._tmp_path / "adapters"
-        self.driver = BluepyScan(settings, SystemClock(), PATIENCE, silence_step_s, settled_s, adapters)
+        self.driver = BluepyScan(settings, self.clock, PATIENCE, silence_step_s, settled_s, adapters)
         self.driver.start(self._emit)
         return self.driver
 
@@ -114,6 +115,23 @@ def test_advertisements_arrive_whole(air: Air) -> None:
     )
     assert first.payload.hex().startswith("02011a1aff4c000215e2c56db5")
     assert not air.failures()
+
+
+class SteppingClock(SystemClock):
+    """The machine's clock, but that its wall clock is set back by an hour again and again."""
+
+    def now(self) -> Instant:
+        now = super().now()
+        return Instant(now.boot_ns, now.wall_ns - now.boot_ns // 50_000_000 * 3600 * NS_PER_S, now.clock)
+
+
+def test_a_wall_clock_that_steps_back_holds_nothing_up(air: Air) -> None:
+    air.clock = SteppingClock()
+    driver = air.scan("ok")
+    air.until(lambda: len(air.heard()) >= 3 and air.heard()[-1].at.wall_ns < air.heard()[0].at.wall_ns)
+    began_s = time.monotonic()
+    driver.close()
+    assert time.monotonic() - began_s < 2.0
 
 
 def test_a_burst_is_not_held_back_until_the_next_byte(air: Air) -> None:
