@@ -49,12 +49,16 @@ def understood(verb: str, payload: bytes, allow: Sequence[str]) -> Mapping[str, 
     if verb not in allow:
         raise CommandRefused("not_allowed", f'"{verb}" is not in [commands] allow of this gateway')
     try:
-        arguments = json.loads(payload.decode())
+        arguments = json.loads(payload.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise CommandRefused("malformed", f"not JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise CommandRefused("malformed", "not a JSON object; where there is nothing to say, send {}")
     return arguments
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def resend_of(arguments: Mapping[str, Any]) -> Resend:

@@ -86,12 +86,22 @@ class Boundaries:
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay did: events written, readings of sensors that the configuration does not name, bad lines."""
+    """What a replay did: events written, readings of sensors that the configuration does not name, bad lines.
+
+    Of the bad ones the first are kept; `bad_count` counts all.
+    """
 
     events: int = 0
     readings: int = 0
     unknown_sensors: dict[str, int] = field(default_factory=dict)
     bad_lines: list[BadLine] = field(default_factory=list)
+    bad_count: int = 0
+
+    def note_bad(self, line: BadLine) -> None:
+        """Take note of a line that could not be understood."""
+        self.bad_count += 1
+        if len(self.bad_lines) < BAD_LINES_KEPT:
+            self.bad_lines.append(line)
 
 
 BAD_LINES_KEPT = 100
@@ -125,8 +135,7 @@ class Replay:
         publish(self.interpretation.tick(now))
         for line in self.recording.lines():
             if isinstance(line, BadLine):
-                if len(done.bad_lines) < BAD_LINES_KEPT:
-                    done.bad_lines.append(line)
+                done.note_bad(line)
                 continue
             publish(self._pass(now, until := timeline.at(line.t_ns)))
             now = until
@@ -155,6 +164,5 @@ class Replay:
         try:
             return kind.reading_of(line.sensor, at, line.values)
         except ValueError as error:
-            if len(done.bad_lines) < BAD_LINES_KEPT:
-                done.bad_lines.append(BadLine(line.number, str(error)))
+            done.note_bad(BadLine(line.number, str(error)))
             return None
