@@ -18,6 +18,7 @@ IDENTITY = {
     "plain": "as the device sends it: the same every day",
     "none": "does not leave",
 }
+DESCRIPTIONS = {"none": None, "home-assistant": "the ids of doors and shelves, retained, for Home Assistant"}
 OF_TAGS = ("beacon.arrived", "beacon.moved", "beacon.left", "beacon.telemetry")
 COMMAND_ANSWERS = {
     "ping": "the time",
@@ -80,6 +81,7 @@ def leaving(configuration: Configuration) -> dict[str, Any]:
         },
         "events": events,
         "state": list(state_schema()["properties"]),
+        "descriptions": DESCRIPTIONS[configuration.broker.discovery],
         "commands": {verb: COMMAND_ANSWERS[verb] for verb in configuration.commands.allow},
     }
 
@@ -115,5 +117,7 @@ def _say(found: dict[str, Any]) -> None:
         out.print(f"\n[bold]{event_type}[/]")
         out.print(table(("field", "what"), fields.items()))
     out.print(f"\nThe retained state has: {', '.join(found['state'])}", markup=False)
+    if found["descriptions"]:
+        out.print(f"\nDescriptions: {found['descriptions']}", markup=False)
     out.print("\nThe cloud may order, and is answered:")
     out.print(table(("command", "answer"), found["commands"].items()))

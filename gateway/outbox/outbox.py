@@ -187,7 +187,8 @@ class Outbox:
         runs: list[Run] = []
         for index, segment in enumerate(log.segments):
             start, end = max(first, segment.base), min(last, log.last_of(index), self._recorded_through(log))
-            for begin, finish in log.gone.open_within(start, end):
+            present = log.gone.open_within(start, end)
+            for begin, finish in (run for there in present for run in log.lost.open_within(*there)):
                 if runs and runs[-1][1] + 1 == begin:
                     runs[-1] = (runs[-1][0], finish)
                 else:
