@@ -37,6 +37,8 @@ class Mode:
 
     name: str
     options: tuple[str, ...]
+    patience: float = 1.0
+    """How many seconds of the host's a second of the machine's may take, while it is busy."""
 
 
 REAL = Mode("real", ("-accel", "tcg,thread=multi", "-smp", "2", "-rtc", "base=utc,clock=host"))
@@ -46,7 +48,7 @@ REAL = Mode("real", ("-accel", "tcg,thread=multi", "-smp", "2", "-rtc", "base=ut
 def counted(shift: int = 0) -> Mode:
     """Time is the count of instructions, 2^shift ns each; idle time is waited for. The host's load does not show."""
     options = ("-accel", "tcg,thread=single", "-smp", "1", "-icount", f"shift={shift},align=off,sleep=on")
-    return Mode(f"counted{shift}", (*options, "-rtc", "base=utc,clock=vm"))
+    return Mode(f"counted{shift}", (*options, "-rtc", "base=utc,clock=vm"), 10.0)
 
 
 def warped(shift: int = 1, starts: str = "2026-11-22T12:00:00") -> Mode:
@@ -197,7 +199,7 @@ class Machine:
         """
         assert self._agent is not None, "it is off"
         number = next(self._numbers)
-        until_s = time.monotonic() + answer_within_s
+        until_s = time.monotonic() + answer_within_s * self.mode.patience
         try:
             self._agent.send({"id": number, "op": op, **wish})
             while (told := self._agent.receive(until_s)).get("id") != number:

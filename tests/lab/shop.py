@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.daemon import Consumer
-from tests.lab.cache import Artefact
+from tests.lab.cache import HERE, Artefact
 from tests.lab.machine import REAL, Machine, Mode
 from tests.lab.prepared import on_disk, woken
 from tests.uplink.brokers import Mosquitto, mosquitto
@@ -145,7 +145,11 @@ class Shop:
 
     def weigh(self, grams: float) -> None:
         """Put this weight on the scale, in the place of what lay there."""
-        self.machine.put(f"{SCALE}/hx_raw", str(round(OFFSET_COUNTS + grams * COUNTS_PER_GRAM)))
+        self.machine.put("/run/lab/counts.new", str(round(OFFSET_COUNTS + grams * COUNTS_PER_GRAM)))
+        self.machine.sh("mv /run/lab/counts.new /run/lab/counts")
+        if self.machine.try_run("systemctl is-active -q lab-noise").status != 0:
+            self.machine.put("/run/lab/noise.py", (HERE / "guest/noise.py").read_text())
+            self.machine.sh("systemd-run -q --unit=lab-noise python3 -I /run/lab/noise.py")
 
     def scale(self, name: str) -> int:
         """Read a counter or parameter of the simulated converter."""
@@ -166,7 +170,7 @@ class Shop:
 
     def wait(self, done: Callable[[], Any], what: str, within_s: float = COMES_WITHIN_S) -> Any:
         """Wait until `done()` gives something and return it; fails with the journal's last lines."""
-        until_s = time.monotonic() + within_s
+        until_s = time.monotonic() + within_s * self.machine.mode.patience
         while not (found := done()):
             if time.monotonic() > until_s:
                 heard = [event["type"].removeprefix("store.") for event in self.consumer.events()]
