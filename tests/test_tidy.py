@@ -438,19 +438,15 @@ def start(thread):
     raise RuntimeError(f"importing starts {thread}")
 
 status = 0
+sys.addaudithook(watch)
+threading.Thread.start = start
 for module in sys.argv[2:]:
-    child = os.fork()
-    if child == 0:
-        try:
-            sys.addaudithook(watch)
-            threading.Thread.start = start
-            importlib.import_module(module)
-        except BaseException as error:
-            print(f"{module}: {type(error).__name__}: {error}", flush=True)
-            os._exit(1)
-        os._exit(0)
-    status |= os.waitpid(child, 0)[1]
-sys.exit(bool(status))
+    try:
+        importlib.import_module(module)
+    except BaseException as error:
+        print(f"{module}: {type(error).__name__}: {error}", flush=True)
+        status = 1
+os._exit(status)
 """
 PRELOADED = (
     "amqtt.broker,apscheduler.schedulers.background,click,orjson,paho.mqtt.client,pydantic,rich.live,textual.app,tinydb"
@@ -458,7 +454,7 @@ PRELOADED = (
 
 
 def import_each(modules: Sequence[str], path: Path) -> str:
-    """Import each module in a process of its own, in a folder that nobody can write to; return what it did wrong."""
+    """Import each module in a process, in a folder that nobody can write to; return what they did wrong."""
     outcome = subprocess.run(
         [sys.executable, "-c", IMPORTING, PRELOADED, *modules],
         cwd="/proc",

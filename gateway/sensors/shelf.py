@@ -43,6 +43,8 @@ class Calibration:
     counts_per_gram: Annotated[float, Ge(-1e6), Le(1e6)]
 
     def __post_init__(self) -> None:
+        if not -0x800000 <= self.offset_counts <= 0x7FFFFF:
+            raise ValueError("offset_counts must be a signed 24-bit value")
         if not 1e-4 <= abs(self.counts_per_gram) <= 1e6:
             raise ValueError("counts_per_gram must not be zero, and within 0.0001 to 1000000 in size")
 
