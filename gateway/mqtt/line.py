@@ -38,7 +38,7 @@ class Line:
         self._is_read_out = False
         self._unsent = bytearray()
         self._deadline = threading.Timer(handshake_s, self._give_up)
-        self._deadline.daemon = True
+        self._deadline.name, self._deadline.daemon = "mqtt-handshake", True
         self._deadline.start()
 
     def _give_up(self) -> None:
@@ -112,6 +112,7 @@ class Line:
             with suppress(OSError):
                 self.flush()
         self._sock.close()
+        self._deadline.join()  # it has nothing left to wait for
 
     def fileno(self) -> int:
         return self._sock.fileno()
