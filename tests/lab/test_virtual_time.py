@@ -24,8 +24,8 @@ from tests.lab.shop import CONFIGURATION, SCANNER
 pytestmark = pytest.mark.lab
 
 BERLIN = ZoneInfo("Europe/Berlin")
-EVENING = datetime(2026, 11, 22, 22, 50, tzinfo=BERLIN)
-HOURS = 2.5
+EVENING = datetime(2026, 11, 22, 23, 25, tzinfo=BERLIN)
+HOURS = 1.0
 WITHIN_S = 3600.0
 QUARTER = timedelta(minutes=15)
 
@@ -45,7 +45,7 @@ class Night:
 
 @pytest.fixture(scope="module")
 def night(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Night:
-    """Two and a half hours around midnight."""
+    """An hour around midnight."""
     with on_disk(installed(), warped()) as machine:
         machine.start()
         machine.put("/etc/gateway/gateway.toml", CONFIGURATION.format(host="127.0.0.1", port=1883, more="") + SCANNER)
