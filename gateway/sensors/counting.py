@@ -16,12 +16,17 @@ def _utc_offset_ns(wall_ns: int, timezone: ZoneInfo) -> int:
 def next_boundary_ns(wall_ns: int, every_s: float, timezone: ZoneInfo) -> int:
     """Return the first boundary after `wall_ns` of a grid of `every_s` from local midnight, in UTC nanoseconds.
 
-    Where the zone's offset changes in between (summer time), the boundary keeps its local time of day.
+    Where the zone's offset changes in between (summer time), a boundary that is none by the new time of day moves with
+    it: a day then has 23 or 25 hours. One that is on the grid by both stays: the hour that comes twice has its quarters
+    twice.
     """
     every_ns = int(every_s * NS_PER_S)
     offset_ns = _utc_offset_ns(wall_ns, timezone)
     boundary_ns = ((wall_ns + offset_ns) // every_ns + 1) * every_ns - offset_ns
-    moved_ns = boundary_ns + offset_ns - _utc_offset_ns(boundary_ns, timezone)
+    new_offset_ns = _utc_offset_ns(boundary_ns, timezone)
+    if (boundary_ns + new_offset_ns) % every_ns == 0:
+        return boundary_ns
+    moved_ns = boundary_ns + offset_ns - new_offset_ns
     return moved_ns if moved_ns > wall_ns else boundary_ns
 
 

@@ -32,6 +32,12 @@ def at(text: str) -> Instant:
         ("2026-11-22T09:07:00Z", 86_400, "Europe/Berlin", "2026-11-22T23:00:00Z"),
         ("2026-10-24T23:30:00Z", 86_400, "Europe/Berlin", "2026-10-25T23:00:00Z"),
         ("2026-03-28T23:30:00Z", 86_400, "Europe/Berlin", "2026-03-29T22:00:00Z"),
+        ("2026-10-25T00:45:00Z", 900, "Europe/Berlin", "2026-10-25T01:00:00Z"),  # 03:00 becomes 02:00
+        ("2026-10-25T01:00:00Z", 900, "Europe/Berlin", "2026-10-25T01:15:00Z"),
+        ("2026-10-25T00:10:00Z", 3600, "Europe/Berlin", "2026-10-25T01:00:00Z"),
+        ("2026-03-29T00:45:00Z", 900, "Europe/Berlin", "2026-03-29T01:00:00Z"),  # 02:00 becomes 03:00
+        ("2026-03-29T00:10:00Z", 3600, "Europe/Berlin", "2026-03-29T01:00:00Z"),
+        ("2026-10-24T23:30:00Z", 6 * 3600, "Europe/Berlin", "2026-10-25T05:00:00Z"),
         ("2026-11-22T23:59:59Z", 86_400, "UTC", "2026-11-23T00:00:00Z"),
     ],
 )
@@ -46,6 +52,14 @@ ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "America
 def test_a_boundary_lies_ahead_and_not_far(wall_s: int, every_s: int, zone: str) -> None:
     boundary_ns = next_boundary_ns(wall_s * NS_PER_S, every_s, ZoneInfo(zone))
     assert wall_s * NS_PER_S < boundary_ns <= (wall_s + every_s + 3600) * NS_PER_S
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
+def test_no_quarter_of_an_hour_is_longer_or_shorter_where_summer_time_ends(zone: str) -> None:
+    now_ns, quarter_ns = wall_ns("2026-01-01T00:00:00Z"), 900 * NS_PER_S
+    while now_ns < wall_ns("2027-01-01T00:00:00Z"):
+        assert next_boundary_ns(now_ns, 900, ZoneInfo(zone)) == now_ns + quarter_ns
+        now_ns += quarter_ns
 
 
 def test_intervals_are_contiguous_over_silence() -> None:
