@@ -1,11 +1,13 @@
 """Blockages of two beams aligned: which belong together, in order, at the least cost. Pure.
 
 Law: people cannot overtake each other between the beams, so what one beam saw first belongs to what the other saw
-first, or to nothing. What may still find a partner costs less alone than what never will.
+first, or to nothing. What may still find a partner costs less alone than what never will; and nobody finds one any more
+of whom a pair stands behind.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 
@@ -45,28 +47,35 @@ def align(
     """
     known_ratio = known_ratio or ratio_among(outer, inner)
 
-    def alone(blockage: Blockage) -> float:
+    def alone(blockage: Blockage, has_pair_behind: bool) -> float:
         if blockage.is_flit:
             return FLIT_ALONE_COST
-        return PENDING_COST if now_ns < blockage.cleared.boot_ns + PAIR_GAP_NS else ALONE_COST
+        is_pending = not has_pair_behind and now_ns < blockage.cleared.boot_ns + PAIR_GAP_NS
+        return PENDING_COST if is_pending else ALONE_COST
 
     @cache
-    def best(i: int, j: int) -> tuple[float, tuple[Group, ...]]:
-        found: tuple[float, tuple[Group, ...]] | None = None
-        for cost, group in choices(i, j):
-            rest_cost, others = best(i + len(group.outer), j + len(group.inner))
-            if found is None or cost + rest_cost < found[0] - 1e-9:
-                found = (cost + rest_cost, (group, *others))
-        return found or (0.0, ())
+    def best(i: int, j: int, has_pair: bool) -> tuple[float, tuple[Group, ...]]:
+        """Return the least cost of the rest and its groups, of which at least one (`has_pair`) or none is a pair."""
+        if i == len(outer) and j == len(inner):
+            return (math.inf if has_pair else 0.0), ()
+        found: tuple[float, tuple[Group, ...]] = (math.inf, ())
+        for cost, group in choices(i, j, has_pair):
+            after = i + len(group.outer), j + len(group.inner)
+            is_pair = bool(group.outer and group.inner) and not group.is_rest
+            for others_pair in (True, False) if is_pair else (has_pair,):
+                rest_cost, others = best(*after, others_pair)
+                if cost + rest_cost < found[0] - 1e-9:
+                    found = (cost + rest_cost, (group, *others))
+        return found
 
-    def choices(i: int, j: int) -> Iterator[tuple[float, Group]]:
+    def choices(i: int, j: int, has_pair: bool) -> Iterator[tuple[float, Group]]:
         if i < len(outer):
-            yield alone(outer[i]), Group((outer[i],), (), None)
+            yield alone(outer[i], has_pair), Group((outer[i],), (), None)
         if j < len(inner):
-            yield alone(inner[j]), Group((), (inner[j],), None)
+            yield alone(inner[j], has_pair), Group((), (inner[j],), None)
         if i == j == 0 and before is not None:
             yield from rests(outer, inner, before)
-        if i == len(outer) or j == len(inner):
+        if not has_pair or i == len(outer) or j == len(inner):
             return
         for one in sights(outer, i):
             for other in sights(inner, j):
@@ -80,7 +89,7 @@ def align(
         if known_ratio is not None and len(two) == len(others) == 2:
             yield from pushed(two, others, known_ratio)
 
-    return list(best(0, 0)[1])
+    return list(min(best(0, 0, True), best(0, 0, False), key=lambda found: found[0])[1])
 
 
 def sights(blockages: Sequence[Blockage], at: int) -> Iterator[Sight]:

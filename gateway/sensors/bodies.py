@@ -288,12 +288,25 @@ def turned_deep(near: tuple[Blockage, Blockage], far: Blockage) -> float | None:
     """Return the cost of somebody who went past the near beam into the far one and came back the same way.
 
     The way back mirrors the way there: the far beam is broken between the two, and the near one for as long again.
+    Where the beams are farther apart than a trunk is deep, neither is broken in between.
     """
     first, second = near
     begins_ns = far.broke.boot_ns - first.broke.boot_ns
     ends_ns = second.cleared.boot_ns - far.cleared.boot_ns
     if min(begins_ns, ends_ns) <= JITTER_NS:
         return None
-    if far.broke.boot_ns > first.cleared.boot_ns + PAIR_GAP_NS or far.cleared.boot_ns < second.broke.boot_ns:
+    if max(far.broke.boot_ns - first.cleared.boot_ns, second.broke.boot_ns - far.cleared.boot_ns) > PAIR_GAP_NS:
         return None
-    return TURNED_DEEP_COST + 3.0 * unlike(first, second) + 0.5 * abs(math.log(begins_ns / ends_ns))
+    return TURNED_DEEP_COST + 3.0 * unlike(first, second) + abs(math.log(begins_ns / ends_ns))
+
+
+def back_until_ns(group: Group) -> int | None:
+    """Return until when the first beam breaks again if this person does not go on but turns back in the second.
+
+    The way back mirrors the way there, at half its speed at the least. None: it is not one person who goes through.
+    """
+    if group.sights is None or group.direction is None:
+        return None
+    near, far = group.sights if group.direction == "in" else reversed(group.sights)
+    between_ns = max(0, far.broke_ns - near.cleared_ns)
+    return far.cleared_ns + min(2 * between_ns, PAIR_GAP_NS)

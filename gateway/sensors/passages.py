@@ -18,7 +18,7 @@ from typing import Literal
 from gateway.model import Instant
 from gateway.sensors.alignment import align
 from gateway.sensors.beams import BEAM, Beam, Blockage, Contact, Finding, FlickerBegan, Stuck
-from gateway.sensors.bodies import FLIT_NS, HAND_REACH, PAIR_GAP_NS, Group, may_be_one
+from gateway.sensors.bodies import FLIT_NS, HAND_REACH, PAIR_GAP_NS, Group, back_until_ns, may_be_one
 from gateway.sensors.hands import Hands
 
 Direction = Literal["in", "out", "unknown"]
@@ -91,6 +91,7 @@ class Doorway:
         self._ratios: deque[float] = deque(maxlen=9)
         self._before: Group | None = None  # who was told last
         self._evaluated_ns = -1
+        self._held_until_ns = -1  # somebody may yet turn back until then
         self._due_ns: int | None = None
         self._is_due_known = True  # asked several times a reading, and changed by few
 
@@ -125,6 +126,8 @@ class Doorway:
         for blockages in self._waiting.values():
             ends = (blockage.cleared.boot_ns + PAIR_GAP_NS for blockage in blockages)
             dues.extend(end for end in ends if end > self._evaluated_ns)
+        if self._held_until_ns > self._evaluated_ns:
+            dues.append(self._held_until_ns)
         return min(dues, default=None)
 
     def undecided_ns(self) -> int | None:
@@ -177,7 +180,7 @@ class Doorway:
         return any(o.out_of_service is not None and o.out_of_service <= blockage.broke.boot_ns for o in others)
 
     def _decide(self, now_ns: int, *, is_last: bool) -> Iterator[Passage]:
-        self._evaluated_ns = max(self._evaluated_ns, now_ns)
+        self._evaluated_ns, self._held_until_ns = max(self._evaluated_ns, now_ns), -1
         outer, inner = (self._waiting[name] for name in ("outer", "inner")) if not self.is_single else ([], [])
         if not outer and not inner:
             return
@@ -185,14 +188,30 @@ class Doorway:
         until_ns = now_ns if not is_last else now_ns + PAIR_GAP_NS
         groups = align(outer, inner, known, until_ns, self._before)
         is_crowded = max(len(outer), len(inner)) > WAITING_MAX
-        if is_last or is_crowded or (self._is_quiet() and all(self._is_sure(group, known) for group in groups)):
+        if (
+            is_last
+            or is_crowded
+            or (
+                self._is_quiet()
+                and all(self._is_sure(group, known) for group in groups)
+                and not self._may_turn_back(groups, len(groups) - 1, now_ns)
+            )
+        ):
             final = len(groups)
         else:
             final = 0
-            while final < len(groups) and self._is_over(groups[final], now_ns):
+            while (
+                final < len(groups)
+                and self._is_over(groups[final], now_ns)
+                and not self._may_turn_back(groups, final, now_ns)
+            ):
                 final += 1
             for index in range(final, len(groups)):
-                if self._is_plain(groups[index], groups, known) and not self._may_have_hands(groups, index):
+                if (
+                    self._is_plain(groups[index], groups, known)
+                    and not self._may_have_hands(groups, index)
+                    and not self._may_turn_back(groups, index, now_ns)
+                ):
                     final = index + 1
         are_alone = len(outer) == len(inner) == 1
         for group in groups[:final]:
@@ -225,6 +244,32 @@ class Doorway:
         if group.depth_ns < FLIT_NS:
             return False
         return group.ratio <= RATIO_PLAIN if known is None else -DEEP <= math.log(group.ratio / known) <= THIN
+
+    def _may_turn_back(self, groups: list[Group], index: int, now_ns: int) -> bool:
+        """Tell whether this person may yet come back out of the second beam through the first one.
+
+        Who follows breaks the first beam as well, but then the second too: that is waited for.
+        """
+        group = groups[index]
+        until_ns = back_until_ns(group)
+        if until_ns is None:
+            return False
+        name, near = ("outer", group.outer[-1]) if group.direction == "in" else ("inner", group.inner[-1])
+        for later in groups[index + 1 :]:
+            mine, others = (later.outer, later.inner) if name == "outer" else (later.inner, later.outer)
+            if mine:
+                if others or mine[0].is_flit or mine[0].broke.boot_ns > until_ns:
+                    return False
+                return now_ns < mine[0].cleared.boot_ns + PAIR_GAP_NS
+        beam = self.beams[name]
+        if beam.out_of_service is not None:
+            return False
+        if beam.broke is not None:
+            return near.cleared.boot_ns < beam.broke.boot_ns <= until_ns
+        if now_ns < until_ns:
+            self._held_until_ns = max(self._held_until_ns, until_ns)
+            return True
+        return False
 
     def _may_have_hands(self, groups: list[Group], index: int) -> bool:
         """Tell whether a beam says, or has just said, what may yet turn out to be this person's hand."""

@@ -267,6 +267,24 @@ class TestArms:
         door.breaks("outer", 10_000, 200).breaks("outer", 10_500, 210).breaks("inner", 10_060, 590)
         assert door.passages() == ["in"] * 3
 
+    @pytest.mark.parametrize("waits_ms", [0, 300, 1000, 4000])
+    @pytest.mark.parametrize("shift_ms", [40, 100, 180, 260, 400])
+    def test_who_waits_in_the_second_beam_and_comes_back_has_not_come_in(self, shift_ms: int, waits_ms: int) -> None:
+        door = Door().walks_in(1000, 200, shift_ms).walks_in(4000, 200, shift_ms).walks_in(7000, 200, shift_ms)
+        # The trunk takes 200 ms; its middle goes past the first beam and turns 60 ms into the second one.
+        turns = 10_000 + max(200, shift_ms) + 60
+        comes_back = turns + waits_ms + (turns - 10_200)
+        door.breaks("outer", 10_000, 200).breaks("outer", comes_back, 200)
+        door.breaks("inner", 10_000 + shift_ms, comes_back + 200 - shift_ms - 10_000 - shift_ms)
+        door.walks_in(comes_back + 1500, 200, shift_ms)
+        assert door.passages() == ["in"] * 4
+
+    def test_who_follows_where_the_beams_are_far_apart_is_not_one_who_comes_back(self) -> None:
+        door = Door()
+        for n in range(8):
+            door.walks_in(1000 + 700 * n, 200, 400)
+        assert door.passages() == ["in"] * 8
+
     def test_hands_at_a_single_beam_are_nobody(self) -> None:
         door = Door(single=True)
         for n in range(3):
