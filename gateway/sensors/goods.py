@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -37,6 +37,8 @@ EXTRA_PRODUCT, EXTRA_ITEM, BOTH_WAYS, TOO_MANY = 0.08, 0.75, 0.02, 0.05
 SHARE_MIN = 0.8
 CONFIDENCE_MIN = 0.6
 """The best combination must have four fifths of what all combinations have, and be likelier than anything strange."""
+SUSPECT_SHARE = 0.05
+"""What has less than a twentieth of all evidence, strange things included, is not taken for possible."""
 COMBINED_ITEMS_MAX = 3
 COMBINED_PRODUCTS_MAX = 3
 SINGLE_ITEMS_MAX = 500
@@ -100,30 +102,52 @@ def explain(
 
     `noise_grams` is the deviation of the change itself; `known` the items that are there, where that is known.
     """
-    learned = Spreads(products) if spreads is None else spreads
-    variances = [learned.grams(place) ** 2 for place in range(len(products))]
-    best: tuple[float, tuple[int, ...], float] | None = None
-    total = 0.0
-    seen: set[tuple[int, ...]] = set()
-    for counts in _combinations(grams, noise_grams, products):
-        if counts in seen:
-            continue
-        seen.add(counts)
-        misfit = grams - sum(n * product.unit_grams for n, product in zip(counts, products, strict=True))
-        spread = sum(abs(n) * variance for n, variance in zip(counts, variances, strict=True))
-        sigma = math.sqrt(noise_grams**2 + spread + (GAIN_ERROR * grams) ** 2)
-        evidence = _prior(counts, known) * math.exp(-0.5 * (misfit / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
-        total += evidence
-        if best is None or evidence > best[0]:
-            unit = min(p.unit_grams for n, p in zip(counts, products, strict=True) if n)
-            best = (evidence, counts, abs(misfit) / min(SIGMAS * sigma, MISFIT_MAX * unit))
+    weighed = _weighed(grams, noise_grams, products, known, spreads)
+    best = max(weighed, key=lambda one: one[0], default=None)
     if best is None or best[2] > 1.0:
         return None
+    total = sum(evidence for evidence, _, _ in weighed)
     smallest = min(product.unit_grams for product in products)
     share = best[0] / (total + STRANGE_SHARE / smallest)
     if best[0] / total < SHARE_MIN or share < CONFIDENCE_MIN:
         return None
     return Explanation(best[1], round(share, 3))
+
+
+def suspects(
+    grams: float,
+    noise_grams: float,
+    products: Sequence[Product],
+    known: Sequence[int | None],
+    spreads: Spreads | None = None,
+) -> frozenset[int]:
+    """Return the places of the products of which an unexplained change may be; none of a strange thing."""
+    weighed = _weighed(grams, noise_grams, products, known, spreads)
+    smallest = min((product.unit_grams for product in products), default=1.0)
+    likely = SUSPECT_SHARE * (sum(evidence for evidence, _, _ in weighed) + STRANGE_SHARE / smallest)
+    fitting = (counts for evidence, counts, misfit in weighed if misfit <= 1.0 and evidence >= likely)
+    return frozenset(place for counts in fitting for place, n in enumerate(counts) if n)
+
+
+def _weighed(
+    grams: float,
+    noise_grams: float,
+    products: Sequence[Product],
+    known: Sequence[int | None],
+    spreads: Spreads | None,
+) -> list[tuple[float, tuple[int, ...], float]]:
+    """Return the evidence of each combination, its items, and its misfit (above 1.0: it does not fit)."""
+    learned = Spreads(products) if spreads is None else spreads
+    variances = [learned.grams(place) ** 2 for place in range(len(products))]
+    weighed: list[tuple[float, tuple[int, ...], float]] = []
+    for counts in dict.fromkeys(_combinations(grams, noise_grams, products)):
+        misfit = grams - sum(n * product.unit_grams for n, product in zip(counts, products, strict=True))
+        spread = sum(abs(n) * variance for n, variance in zip(counts, variances, strict=True))
+        sigma = math.sqrt(noise_grams**2 + spread + (GAIN_ERROR * grams) ** 2)
+        evidence = _prior(counts, known) * math.exp(-0.5 * (misfit / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
+        unit = min(p.unit_grams for n, p in zip(counts, products, strict=True) if n)
+        weighed.append((evidence, counts, abs(misfit) / min(SIGMAS * sigma, MISFIT_MAX * unit)))
+    return weighed
 
 
 def _prior(counts: tuple[int, ...], known: Sequence[int | None]) -> float:
@@ -195,7 +219,8 @@ class Stock:
     """How many of each product are there; None while unknown.
 
     One product alone is counted from the weight at first, then by changes: many items' spread adds up in the weight,
-    not in the changes. Several products are known from the moment the shelf was empty.
+    not in the changes. Several products are known from the moment the shelf was empty until a change
+    may be of one or another.
     """
 
     def __init__(self, products: Sequence[Product]) -> None:
@@ -213,6 +238,15 @@ class Stock:
             uncounted = self.counts[0] is None or (self.counts[0] == 0 and grams > 0.75 * lightest)
             if uncounted and grams > -0.5 * lightest:
                 self.counts[0] = round(grams / lightest)
+
+    def doubt(self, places: Iterable[int]) -> None:
+        """Take that one of these, nobody knows which, was taken or placed: how many are there is not known any more.
+
+        One product alone is still counted by its changes: what it lacks is seen in the weight.
+        """
+        if len(self.products) > 1:
+            for place in places:
+                self.counts[place] = None
 
     def change(self, counts: Sequence[int]) -> None:
         """Take the items that were taken (negative) or placed."""

@@ -16,7 +16,7 @@ from gateway.clock import Clock
 from gateway.model import NS_PER_S, Event, Fact, Instant, Reading, Stream
 from gateway.sensors import Driver, Kind, Surroundings
 from gateway.sensors.ailments import WORD_MAX, WORD_MIN, Ailments
-from gateway.sensors.goods import Product, Spreads, State, Stock, explain, shares, state_of
+from gateway.sensors.goods import Product, Spreads, State, Stock, explain, shares, state_of, suspects
 from gateway.sensors.weighing import Balance, Blocks, Change, Sizes
 from gateway.units import Identifier, Pin, Seconds
 
@@ -288,6 +288,8 @@ class ShelfInterpreter:
                 self.stock.change(found.counts)
             elif is_last:
                 return
+            else:
+                self.stock.doubt(suspects(grams, noise_grams, products, self.stock.counts, self.spreads))
             self.stock.settle(remaining)
             left = _rounded(remaining)
             if found is None:

@@ -232,6 +232,22 @@ def test_between_two_products_nearly_alike_only_a_clear_case_is_told() -> None:
     assert found[40] is None, "in the middle nobody can know"
 
 
+def test_after_a_change_of_one_product_or_another_neither_is_counted_until_the_shelf_is_empty() -> None:
+    alike = (JAM, Product("b", 500.0), Product("c", 515.0))
+    shelf = Shelf(0, products=alike).changes(10, 330).changes(20, 508).changes(30, -330).changes(40, 480)
+    events = shelf.weighs(50, 0.0).changes(60, 480).plays(70)
+    assert changes(events)[:3] == [("placed", JAM.sku, 1), ("picked", JAM.sku, 1), ("placed", "b", 1)]
+    assert told(events, "changed")[0]["grams"] == pytest.approx(508, abs=3)
+    (picked,) = (data for data in told(events, "picked") if data["sku"] == JAM.sku)
+    assert picked["remaining_count"] == 0, "jam is neither of the two"
+    assert [data.get("remaining_count") for data in told(events, "placed")] == [1, None, 1]
+
+
+def test_a_strange_thing_laid_down_leaves_the_goods_counted() -> None:
+    shelf = Shelf(0, products=(JAM, TEA)).changes(10, 330).changes(20, 700).changes(30, 500)
+    assert [data["remaining_count"] for data in told(shelf.plays(40), "placed")] == [1, 1]
+
+
 samples = st.lists(
     st.tuples(
         st.sampled_from([0.001, 0.0125, 0.1, 0.1, 0.1, 1.0, 7.0]),
