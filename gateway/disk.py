@@ -7,6 +7,7 @@ Every call raises OSError. Safe to call from two threads (a reader and a writer)
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from dataclasses import dataclass
@@ -73,7 +74,14 @@ class RealDisk:
         return os.pread(fd, count, offset)
 
     def sync(self, fd: int) -> None:
+        """Make durable what was written; EROFS where the file system has become read-only under an open file.
+
+        There ext4 reports success without writing anything (`ext4_sync_file`; seen after a forced remount).
+        """
         os.fdatasync(fd)
+        is_written = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        if is_written and os.fstatvfs(fd).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     def forget(self, fd: int) -> None:
         """Drop what is cached of a synced file, so that the next read tells what the card holds."""

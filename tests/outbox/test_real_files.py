@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -132,3 +133,21 @@ def test_the_disk_used_stays_below_the_bound(tmp_path: Path) -> None:
         )
         assert blocks * 512 <= 1 << 20
     assert outbox.positions("gateway").recorded_through > 0
+
+
+def test_a_sync_that_a_read_only_file_system_only_pretends_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = RealDisk()
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    writing, reading = disk.open(str(path)), disk.open_reading(str(path))
+    disk.sync(writing)
+    found = os.fstatvfs(writing)
+    read_only = SimpleNamespace(f_flag=found.f_flag | os.ST_RDONLY)
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: read_only)
+    with pytest.raises(OSError, match="Read-only"):
+        disk.sync(writing)
+    disk.sync(reading)  # who only reads asks whether all is on the card, and nothing is left to write
+    disk.close(writing)
+    disk.close(reading)
