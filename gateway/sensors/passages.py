@@ -17,7 +17,7 @@ from typing import Literal
 
 from gateway.model import Instant
 from gateway.sensors.alignment import align
-from gateway.sensors.beams import BEAM, Beam, Blockage, Contact, Finding, FlickerBegan, Stuck
+from gateway.sensors.beams import BEAM, Beam, Blockage, Contact, Finding, FlickerBegan, Freed, Stuck
 from gateway.sensors.bodies import FLIT_NS, HAND_REACH, PAIR_GAP_NS, Group, back_until_ns, may_be_one
 from gateway.sensors.hands import Hands
 
@@ -165,10 +165,21 @@ class Doorway:
                 yield from map(self._alone, self._hands[found.beam].finish())
                 yield from self._decide(now_ns, is_last=True)
             yield found
+            if isinstance(found, Freed) and self._is_left_for_other(found):
+                ends = found.broke.boot_ns, found.cleared.boot_ns
+                self._waiting[found.beam].append(Blockage(found.beam, found.broke, found.cleared, *ends))
         for name, hands in self._hands.items():
             yield from map(self._alone, hands.finish() if is_last else hands.advance(now_ns, self._is_broken(name)))
         if not self.is_single:
             yield from self._decide(now_ns, is_last=is_last)
+
+    def _is_left_for_other(self, freed: Freed) -> bool:
+        """Tell whether somebody who stood in this beam for too long stands in the other one now: they may go on."""
+        others = (beam for beam in self.beams.values() if beam.name != freed.beam and not self.is_single)
+        return any(
+            beam.broke is not None and beam.out_of_service is None and beam.broke.boot_ns > freed.broke.boot_ns
+            for beam in others
+        )
 
     def _alone(self, blockage: Blockage) -> Passage:
         return Passage(self.ways.get(blockage.beam, "unknown"), blockage.broke, blockage.cleared)

@@ -105,6 +105,17 @@ def test_who_stands_in_both_beams_too_long_is_blocked_twice_and_no_passage() -> 
     assert not told(events, "passed")
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+def test_who_stood_in_the_first_beam_too_long_and_went_on_has_passed(is_known: bool) -> None:
+    door = Door()
+    for n in range(3 * is_known):
+        door.walks_in(n * 3000)
+    events = door.breaks("outer", 20_000, 12_000).breaks("inner", 31_900, 200).plays()
+    assert told(events, "blocked") == [{"beam": "outer"}]
+    passed = told(events, "passed")[3 * is_known :]
+    assert [(data["direction"], data["duration_ms"]) for data in passed] == [("in", 12_100)]
+
+
 def test_the_other_beam_counts_alone_while_one_is_blocked() -> None:
     door = Door().breaks("outer", 0, 60_000).breaks("inner", 20_000, 250).walks_in(90_000)
     assert door.passages() == ["unknown", "in"]
