@@ -16,7 +16,7 @@ from gateway.adoption import refuse_adopted
 from gateway.clock import Clock
 from gateway.config import Configuration
 from gateway.disk import Disk
-from gateway.engine import Engine, Item, Link, LiveSensing, Sensing, Wake
+from gateway.engine import Engine, Item, Link, LiveSensing, Remember, Sensing, Wake, fold
 from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxCreated
 from gateway.health import SHUTDOWN
 from gateway.interpretation import Interpretation, Sense
@@ -173,9 +173,6 @@ def stopping(configuration: Configuration, reason: str, now: Instant) -> Event:
     return Event("gateway", now, GatewayStopped(__version__, configuration.sha256, reason))
 
 
-Remember = Callable[[str, Mapping[str, Any], str, Mapping[str, Any]], Mapping[str, Any]]
-
-
 def rememberer(configuration: Configuration) -> Remember:
     """Return what folds a recorded event of a sensor into what must be known of it after a restart."""
     kinds = kinds_of(configuration)
@@ -200,12 +197,8 @@ def recall(outbox: Outbox, remember: Remember) -> Mapping[str, Mapping[str, Any]
     memory = outbox.memory
     for entry in outbox.recorded_since_memory():
         recorded = wire.recorded(entry.payload)
-        known: Mapping[str, Any] = memory.get(entry.stream, {})
         if recorded["type"] == OutboxCreated.type:
-            memory[entry.stream] = {**known, CREATION_TOLD: True}
-            continue
-        sensor = recorded["subject"]
-        before = known.get(sensor, {})
-        if (knows := remember(sensor, before, recorded["type"], recorded["data"])) is not before:
-            memory[entry.stream] = {**known, sensor: dict(knows)}
+            memory[entry.stream] = {**memory.get(entry.stream, {}), CREATION_TOLD: True}
+        else:
+            fold(memory, remember, entry.stream, recorded["subject"], recorded["type"], recorded["data"])
     return {sensor: known for stream in SENSED for sensor, known in memory.get(stream, {}).items()}

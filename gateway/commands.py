@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.model import STREAMS
+from gateway.wire import no_constant
 
 PAYLOAD_BYTES_MAX = 16 * 1024
 VERBS = ("ping", "status", "doctor", "tare", "resend", "config", "restart")
@@ -49,16 +50,12 @@ def understood(verb: str, payload: bytes, allow: Sequence[str]) -> Mapping[str, 
     if verb not in allow:
         raise CommandRefused("not_allowed", f'"{verb}" is not in [commands] allow of this gateway')
     try:
-        arguments = json.loads(payload.decode(), parse_constant=_no_constant)
+        arguments = json.loads(payload.decode(), parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise CommandRefused("malformed", f"not JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise CommandRefused("malformed", "not a JSON object; where there is nothing to say, send {}")
     return arguments
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")
 
 
 def resend_of(arguments: Mapping[str, Any]) -> Resend:

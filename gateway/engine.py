@@ -25,12 +25,12 @@ from gateway.model import (
     Acknowledgements,
     CommandReceived,
     Event,
-    Fact,
     Instant,
     LinkDown,
     LinkUp,
     Order,
     Reading,
+    Stream,
     data_of,
 )
 from gateway.outbox import Outbox
@@ -138,6 +138,23 @@ Item = (
 )
 
 
+Remember = Callable[[str, Mapping[str, Any], str, Mapping[str, Any]], Mapping[str, Any]]
+"""From a sensor, what is known of it, and a recorded event's type and data to what is known then."""
+
+
+def fold(
+    memory: dict[str, Any], remember: Remember, stream: Stream, subject: str, kind: str, data: Mapping[str, Any]
+) -> None:
+    """Fold an event into what is remembered of its stream; a part is replaced, never changed where it stands.
+
+    The outbox saves a part only as of an event that is durable.
+    """
+    sensors: Mapping[str, Any] = memory.get(stream, {})
+    known = sensors.get(subject, {})
+    if (knows := remember(subject, known, kind, data)) is not known:
+        memory[stream] = {**sensors, subject: dict(knows)}
+
+
 @dataclass(slots=True)
 class Engine:
     """See the module. `routines` are what `Due` names; `answer` serves questions, `command` serves the broker's."""
@@ -147,7 +164,7 @@ class Engine:
     uplink: Uplink
     link: Link
     interpretation: Interpretation
-    remember: Callable[[str, Mapping[str, Any], str, Mapping[str, Any]], Mapping[str, Any]]
+    remember: Remember
     anchors: dict[str, int] = field(default_factory=dict)
     """Wall minus boot in milliseconds, of each boot whose clock was ever set: those by which entries may be told."""
     sensing: Sensing = field(default_factory=LiveSensing)
@@ -226,7 +243,8 @@ class Engine:
             self.counters["events_recorded"] += 1
             if isinstance(event.fact, SensorFailed | SensorRecovered):
                 log.warning("%s sensor=%s reason=%s", event.fact.detail, event.subject, event.fact.reason)
-            self._fold(event.subject, event.fact)
+            fact = event.fact
+            fold(self.outbox.memory, self.remember, fact.stream, event.subject, fact.type, data_of(fact))
 
     def due_in_s(self, now: Instant) -> float:
         """Return how long nothing falls due by itself, in seconds, `WAIT_MAX_S` at most."""
@@ -315,14 +333,6 @@ class Engine:
             self.anchors[bootid] = saved[bootid]
 
     # What must be known after a restart, and what was never recorded.
-
-    def _fold(self, subject: str, fact: Fact) -> None:
-        """Fold an appended event into the memory. The outbox saves the memory only when what it knows of is durable."""
-        memory = self.outbox.memory
-        sensors: Mapping[str, Any] = memory.get(fact.stream, {})
-        known = sensors.get(subject, {})
-        if (knows := self.remember(subject, known, fact.type, data_of(fact))) is not known:
-            memory[fact.stream] = {**sensors, subject: dict(knows)}
 
     def _discard(self, sensor: str, reason: DiscardReason, count: int = 1) -> None:
         with self._discarding:

@@ -40,6 +40,11 @@ def _refuse_what_json_has_no_word_for(value: Any, where: str) -> None:
             _refuse_what_json_has_no_word_for(inner, f"{where}[{index}]")
 
 
+def no_constant(name: str) -> float:
+    """Refuse NaN and Infinity, which Python's `json` would read: its `parse_constant`. Raises ValueError."""
+    raise ValueError(f"{name} is not a number of JSON")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)

@@ -152,8 +152,9 @@ class Committer:
 
     def _append(self, log: StreamLog, active: Active, bytes_max: int, create: Create | None) -> Append:
         items = log.take(bytes_max) if log.pending else ()
-        knows_all = self.memory is not None and bool(items) and not log.pending
-        log.carried = (items[-1][0], self.memory.get(log.name)) if knows_all and self.memory is not None else None
+        log.carried = None
+        if self.memory is not None and items and not log.pending:
+            log.carried = (items[-1][0], self.memory.get(log.name))
         content = encode(active.seed, items, active.empty)
         end = active.offset + len(content)
         zeroed = max(active.zeroed, end)

@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.errors import RecordingError
 from gateway.model import NS_PER_S
+from gateway.wire import no_constant
 
 LINE_BYTES_MAX = 16_384
 """A reading is below 1 KiB; a longer line is no recording of ours."""
@@ -57,7 +58,7 @@ def _object_of(raw: bytes) -> dict[str, Any]:
     if len(raw) > LINE_BYTES_MAX:
         raise ValueError(f"longer than {LINE_BYTES_MAX} bytes")
     try:
-        value = json.loads(raw.decode().strip(), parse_constant=_no_constant, parse_int=_bounded_int)
+        value = json.loads(raw.decode().strip(), parse_constant=no_constant, parse_int=_bounded_int)
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
     except json.JSONDecodeError as error:
@@ -73,10 +74,6 @@ def _bounded_int(digits: str) -> int:
     if len(digits) > DIGITS_MAX:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _seconds(values: Mapping[str, Any], key: str) -> int:

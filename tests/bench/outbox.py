@@ -331,14 +331,19 @@ def as_markdown(results: dict[str, Any]) -> str:
     return "\n".join(said)
 
 
-def main() -> None:
-    """Measure and print."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+def chosen_options(about: str | None) -> argparse.Namespace:
+    """Read what was asked for on the command line."""
+    arguments = argparse.ArgumentParser(description=about)
     arguments.add_argument("--quick", action="store_true", help="under a minute")
     arguments.add_argument("--full", action="store_true", help="a million and five million pending too")
     arguments.add_argument("--json", action="store_true")
     arguments.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
-    chosen = arguments.parse_args()
+    return arguments.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    chosen = chosen_options(__doc__)
     results = measure(chosen.quick, chosen.full)
     if chosen.markdown:
         chosen.markdown.write_text(as_markdown(results), encoding="utf-8")

@@ -10,7 +10,6 @@ a million and five million pending (12 GiB of memory). Without root, FUSE and lo
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import os
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import SystemClock
-from tests.bench.outbox import BATCHES, DEVICE_AIMS, FULL, ONE_BY_ONE, _against, _number, _table
+from tests.bench.outbox import BATCHES, DEVICE_AIMS, FULL, ONE_BY_ONE, _against, _number, _table, chosen_options
 from tests.bench.queues import PAYLOAD, QUEUES, Ours, Queue, missing
 from tests.blocks.card import FAST, SD, Card, card
 from tests.blocks.mounts import Missing
@@ -193,12 +192,7 @@ def as_markdown(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure and print."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--quick", action="store_true", help="under a minute")
-    arguments.add_argument("--full", action="store_true", help="a million and five million pending too")
-    arguments.add_argument("--json", action="store_true")
-    arguments.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
-    chosen = arguments.parse_args()
+    chosen = chosen_options(__doc__)
     try:
         results = measure(chosen.quick, chosen.full)
     except Missing as error:
