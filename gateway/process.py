@@ -16,9 +16,17 @@ from gateway.model import NS_PER_S, Instant
 
 log = logging.getLogger(__name__)
 
+READY_WITHIN_S = 5.0
+"""A driver that takes longer for its first word is not waited for: the others count meanwhile."""
 DRIVER_HUNG_AFTER_S = 30.0
 FED_EVERY_NS = NS_PER_S
 """The loop may turn thousands of times a second; WatchdogSec= is 30 s."""
+
+
+class Settling(Protocol):
+    """What readiness asks of a driver: whether its first attempt has come to something."""
+
+    def is_settled(self) -> bool: ...
 
 
 class Progressing(Protocol):
@@ -62,6 +70,29 @@ class Notify:
     def reloading(self) -> None:
         """Say that a reload begins; `READY=1` ends it. A systemd that reloads by itself wants to know since when."""
         self.say("RELOADING=1", f"MONOTONIC_USEC={monotonic_usec()}")
+
+
+class Readiness:
+    """Tells systemd once that the daemon has started: who waits for `systemctl start` may then rely on its pins."""
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+        self._latest_ns: int | None = None
+        self._is_told = False
+
+    def tell(self, drivers: Mapping[str, Settling], now: Instant) -> None:
+        """Send `READY=1` once every driver reads or has told why not, `READY_WITHIN_S` after the first call at most."""
+        if self._latest_ns is None:
+            self._latest_ns = now.boot_ns + int(READY_WITHIN_S * NS_PER_S)
+        if self._is_told:
+            return
+        slow = [sensor for sensor, driver in drivers.items() if not driver.is_settled()]
+        if slow and now.boot_ns < self._latest_ns:
+            return
+        if slow:
+            log.warning("started before these sensors told how they are sensors=%s", ",".join(slow))
+        self._is_told = True
+        self._notify.say("READY=1")
 
 
 class Watchdog:

@@ -34,7 +34,7 @@ from gateway.mqtt import PahoLink
 from gateway.network import NetworkWatch
 from gateway.outbox import ThreadWriter
 from gateway.privacy import DayKeys, Pseudonyms
-from gateway.process import Notify, Signals, Watchdog
+from gateway.process import Notify, Readiness, Signals, Watchdog
 from gateway.recordings.player import Player
 from gateway.recordings.recording import Recording
 from gateway.recordings.tap import Tap
@@ -125,6 +125,7 @@ class Service:
         self._drivers: dict[str, Driver] = {}
         self._stop_reason: str | None = None
         self._notify = Notify()
+        self._readiness = Readiness(self._notify)
         self._watchdog = Watchdog(self._notify)
         self._pseudonyms = pseudonyms_of(configuration)
         self._scales = Scales(configuration, world.disk, self._pseudonyms.identify)
@@ -165,7 +166,6 @@ class Service:
                     one.start()
                 self._start_sensors()
                 self._remote.begin(engine, engine.clock.now())
-                self._notify.say("READY=1")
                 log.info("started version=%s outbox=%s", __version__, engine.outbox.id)
                 self._loop()
             finally:
@@ -234,6 +234,7 @@ class Service:
 
     def _loop(self) -> None:
         while self._stop_reason is None:
+            self._readiness.tell(self._drivers, self.engine.clock.now())
             self.engine.step(wait_s=1.0)
             self._watchdog.feed(self._drivers, self.engine.clock.now())
             self._remote.watch(self.engine, self.engine.clock.now())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.model import NS_PER_S, Instant
-from gateway.process import DRIVER_HUNG_AFTER_S, Notify, Watchdog
+from gateway.process import DRIVER_HUNG_AFTER_S, READY_WITHIN_S, Notify, Readiness, Watchdog
 from tests.daemon import Shop, stop
 from tests.uplink.brokers import free_port
 
@@ -92,6 +92,41 @@ def test_a_manager_that_went_away_or_is_deaf_stops_nothing(manager: Manager) -> 
         notify.say("WATCHDOG=1")
     manager.socket.close()
     notify.say("WATCHDOG=1")
+
+
+@dataclass
+class Opening:
+    """A driver as readiness sees it."""
+
+    settled: bool = False
+
+    def is_settled(self) -> bool:
+        return self.settled
+
+
+def test_it_is_ready_when_every_driver_reads_or_has_told_why_not(manager: Manager) -> None:
+    door, radio = Opening(settled=True), Opening()
+    readiness = Readiness(Notify())
+    readiness.tell({"entrance": door, "ble": radio}, at(100))
+    readiness.tell({"entrance": door, "ble": radio}, at(100 + READY_WITHIN_S - 0.1))
+    assert manager.heard() is None
+    radio.settled = True
+    for second in (104, 105, 200):
+        readiness.tell({"entrance": door, "ble": radio}, at(second))
+    assert [manager.heard() for _ in range(2)] == [["READY=1"], None]
+
+
+def test_a_driver_without_a_word_holds_nobody_up(manager: Manager, caplog: pytest.LogCaptureFixture) -> None:
+    readiness = Readiness(Notify())
+    for second in (0.0, READY_WITHIN_S):
+        readiness.tell({"ble": Opening()}, at(100 + second))
+    assert manager.heard() == ["READY=1"]
+    assert "sensors=ble" in caplog.text
+
+
+def test_without_sensors_it_is_ready_at_once(manager: Manager) -> None:
+    Readiness(Notify()).tell({}, at(100))
+    assert manager.heard() == ["READY=1"]
 
 
 def test_the_watchdog_is_fed_once_a_second_however_busy_the_loop(manager: Manager) -> None:

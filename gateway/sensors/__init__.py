@@ -71,6 +71,10 @@ class Driver(Protocol):
         """End within 2 s, leaving no thread, process or pin behind."""
         ...
 
+    def is_settled(self) -> bool:
+        """Whether it reads, or has told why it does not: False only until its first attempt has come to something."""
+        ...
+
     def progress_ns(self) -> int | None:
         """`boot_ns` of the last sign of life of the driver's thread; None where there is no thread to hang."""
         ...

@@ -182,6 +182,10 @@ class SimulatedDriver:
         self._hardware.closed(self)
         self.emit = None
 
+    def is_settled(self) -> bool:
+        """Say yes: what is simulated is never missing."""
+        return True
+
     def progress_ns(self) -> int | None:
         """Return `boot_ns` of the shop's last sign of life."""
         return self._hardware.progress_ns

@@ -19,6 +19,7 @@ from gateway.sensors.door import BeamChanged, DoorSettings
 from gateway.sensors.drivers import DriverError
 from gateway.sensors.drivers.beam import BeamDriver
 from gateway.sensors.drivers.pins import Claim, shared_factory
+from tests.daemon import wait_for
 
 WITHIN_S = 10.0
 
@@ -55,8 +56,10 @@ class Bench:
         self.driver = BeamDriver(DoorSettings("entrance", **settings), SystemClock(), self.factory, reread_s=0.05)
 
     def starts(self, beams: int = 2) -> Bench:
+        """Start, and wait until the levels are told and the edges are listened for."""
         self.driver.start(self.heard)
         self.heard.until(beams)
+        wait_for(self.driver.is_settled, WITHIN_S, "the pins to be listened to")
         return self
 
 
@@ -152,6 +155,7 @@ def test_rereading_shows_progress(made: Callable[..., Bench]) -> None:
 
 def test_a_pin_of_another_sensor_fails_by_name_and_recovers_when_it_is_free(made: Callable[..., Bench]) -> None:
     bench = made()
+    assert not bench.driver.is_settled()
     with Claim("aisle-3", {"data_pin": 27}, bench.factory):
         bench.driver.start(bench.heard)
         (failed,) = bench.heard.until(1)
@@ -159,6 +163,7 @@ def test_a_pin_of_another_sensor_fails_by_name_and_recovers_when_it_is_free(made
         assert failed.reason == "pin_in_use"
         assert "inner_pin = 27" in failed.detail
         assert "aisle-3" in failed.detail
+        wait_for(bench.driver.is_settled, WITHIN_S, "the first attempt to be over")
     readings = bench.heard.until(4)
     assert levels(readings) == [("outer", False), ("inner", False)]
     assert isinstance(readings[-1], DriverRecovered)

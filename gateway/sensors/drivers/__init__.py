@@ -31,7 +31,7 @@ class DriverError(Exception):
 class SupervisedThread:
     """Runs `work(self)` in a thread, again after it raised, with full-jitter back-off from 1 s to 60 s.
 
-    A driver makes one in its constructor, and hands it `start(emit)`, `close()` and `progress_ns()`.
+    A driver makes one in its constructor, and hands it `start(emit)`, `close()`, `is_settled()` and `progress_ns()`.
     `work` loops while `not stopping.is_set()`, calls `alive()` at each turn (the watchdog asks `progress_ns()`), calls
     `good()` at the first good reading, raises DriverError when it cannot go on, and waits on `stopping.wait(s)` only.
     """
@@ -46,6 +46,7 @@ class SupervisedThread:
         self._work = work
         self._failed = False
         self._failures = 0
+        self._settled = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"driver-{sensor}", daemon=True)
 
     def start(self, emit: Callable[[Reading], None]) -> None:
@@ -57,6 +58,10 @@ class SupervisedThread:
     def progress_ns(self) -> int | None:
         """Return when the thread last said that it is alive; None before it was started."""
         return self._progress_ns
+
+    def is_settled(self) -> bool:
+        """Say whether the first attempt has come to something: a good reading, or a failure that was told."""
+        return self._settled.is_set()
 
     def close(self) -> None:
         """Ask the thread to end and wait for it, `CLOSE_WITHIN_S` at most. Without effect where it was not started."""
@@ -77,11 +82,13 @@ class SupervisedThread:
         if self._failed:
             self._failed = False
             self.emit(DriverRecovered(self.sensor, self.clock.now()))
+        self._settled.set()
 
     def fail(self, reason: str, detail: str) -> None:
         """Tell a failure (the same one again is told once by the engine)."""
         self._failed = True
         self.emit(DriverFailed(self.sensor, self.clock.now(), reason, detail))
+        self._settled.set()
 
     def _run(self) -> None:
         while not self.stopping.is_set():

@@ -87,6 +87,9 @@ class BeamDriver:
         """Hand on a reading, in whatever thread it was made."""
         self._thread.emit(reading)
 
+    def is_settled(self) -> bool:
+        return self._thread.is_settled()
+
     def progress_ns(self) -> int | None:
         return self._thread.progress_ns()
 

@@ -36,6 +36,9 @@ class Hx711IioDriver:
     def close(self) -> None:
         self._thread.close()
 
+    def is_settled(self) -> bool:
+        return self._thread.is_settled()
+
     def progress_ns(self) -> int | None:
         return self._thread.progress_ns()
 
