@@ -42,7 +42,7 @@ AGAIN = "Restart=always\nRestartSec=1"
 UNITS = {
     "lab-pi": ("pins", "local-fs.target", "sysinit.target gateway.service", "oneshot", "pi", "RemainAfterExit=yes"),
     "lab-radio": ("radio", "lab-pi.service", "bluetooth.service", "simple", "radio", AGAIN),
-    "lab-time": ("time server", "sysinit.target", "systemd-timesyncd.service", "simple", "timeserver", AGAIN),
+    "lab-time": ("time server", "lab-pi.service", "", "simple", "timeserver", AGAIN),
     "lab-agent": ("agent", "lab-pi.service", "", "simple", "agent", AGAIN),
 }
 
