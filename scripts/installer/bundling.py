@@ -72,7 +72,8 @@ def wheels(python: str, source: Path, extras: str, into: Path, ready: Path | Non
                 shutil.copy2(wheel, into / wheel.name)
         place.run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", into, clean)
     else:
-        place.run(*pip, "wheel", "--quiet", "--wheel-dir", into, f"{clean}[{extras}]", "pip")
+        # Bookworm's pip would build bluepy the old way, and lacks the package `wheel` for it.
+        place.run(*pip, "wheel", "--quiet", "--use-pep517", "--wheel-dir", into, f"{clean}[{extras}]", "pip")
     unbuilt = [path.name for path in into.iterdir() if path.suffix != ".whl"]
     if unbuilt:
         raise Failed(f"Not built: {', '.join(unbuilt)}.")
