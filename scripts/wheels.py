@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).resolve().parent.parent / "hardware" / "wheels.toml"
+GROUPS = ("direct", "pi", "bthome", "bleak", "brought")
 SYSTEMS = {"bookworm": ("3.11", 36), "trixie": ("3.13", 41)}
 """Python and the minor version of glibc 2 on Raspberry Pi OS, which Debian gives it."""
 GLIBC_OLDEST = 17
@@ -48,7 +49,7 @@ def offered(target: str, requirements: Sequence[str]) -> dict[str, str] | None:
 
 def mistakes(wheels: dict[str, Any]) -> Iterator[str]:
     """Yield a line for each cell of the table that the index does not bear out."""
-    rows = wheels["direct"] | wheels["pi"] | wheels["brought"]
+    rows = {name: row for group in GROUPS for name, row in wheels[group].items()}
     for column, target in enumerate(wheels["targets"]):
         said = {name: row["is"][column] for name, row in rows.items()}
         required = {name: f"{name}=={row['version']}" for name, row in rows.items()}

@@ -274,17 +274,19 @@ def test_materials_say_what_they_are_for() -> None:
 def test_wheels_cover_what_is_pinned() -> None:
     wheels = read(HARDWARE / "wheels.toml")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pins = {"direct": project["dependencies"], "pi": project["optional-dependencies"]["pi"]}
+    extras = ("pi", "bthome", "bleak")
+    pins = {"direct": project["dependencies"], **{extra: project["optional-dependencies"][extra] for extra in extras}}
     for group, requirements in pins.items():
         pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)", "\n".join(requirements), re.M))
         assert {name: row["version"] for name, row in wheels[group].items()} == pinned
-    for name, row in (wheels["direct"] | wheels["pi"] | wheels["brought"]).items():
+    ours = {name: row for group in pins for name, row in wheels[group].items()}
+    for name, row in (ours | wheels["brought"]).items():
         assert len(row["is"]) == len(wheels["targets"]), name
         assert set(row["is"]) <= {"pure", "wheel", "build", "none"}, name
         assert row["by"] in ("index", "installed", "read"), name
         assert ("build" in row["is"]) == ("needs" in row), name
         assert ("none" in row["is"]) == ("instead" in row), name
-    assert all(row["for"] in wheels["direct"] for row in wheels["brought"].values())
+    assert all(row["for"] in ours for row in wheels["brought"].values())
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=stem)
