@@ -1,14 +1,13 @@
 """The beams of a door on gpiozero pins, with the kernel's time of every edge.
 
-Law: a callback only builds a reading and emits it; an exception in one would end all edges of all pins for ever, so
-none leaves it. No library debounces: its filters shift and swallow edges. A lost edge costs a second at most, since the
-levels are read again every second.
+Law: a callback only builds a reading and emits it; what goes wrong in it is counted, and ends no other edge. No library
+debounces: its filters shift and swallow edges. A lost edge costs a second at most, since the levels are read again
+every second.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 
 REREAD_S = 1.0
 CONFIRM_S = 0.02
-"""lgpio reports an edge 0.5 ms late and more: a level that differs gets this long to be told by its edge."""
+"""An edge is told after it happened: a level that differs gets this long to be told by it."""
 REPEATED_NS = 60 * NS_PER_S
 """An unchanged level is told again this often, so that the age of the last reading shows a living sensor."""
 
@@ -46,7 +45,7 @@ class Edges:
             broken = self.driver.is_broken(state)
             self.tell(broken, self.claim.instant(ticks, self.driver.clock))
             self.driver.count("edges")
-        except Exception:  # an exception that leaves a callback ends the notifications of all pins
+        except Exception:  # the supervisor of a beam's edges: the library's thread serves all pins
             self.driver.count("callbacks_failed")
             log.exception("beam callback failed sensor=%s", self.driver.settings.id)
 
@@ -126,7 +125,7 @@ class BeamDriver:
             thread.good()
             while not thread.stopping.wait(self.reread_s):
                 thread.alive()
-                _check_notifications()
+                claim.check_edges()
                 for beam in beams:
                     self._reread(beam, thread)
 
@@ -140,10 +139,3 @@ class BeamDriver:
                 beam.tell(level, self.clock.now())
         elif now.boot_ns - beam.told_ns >= REPEATED_NS:
             beam.tell(bool(beam.told), now)
-
-
-def _check_notifications() -> None:
-    """Raise where lgpio's one thread, which calls back for all pins, has died."""
-    thread = getattr(sys.modules.get("lgpio"), "_notify_thread", None)
-    if thread is not None and not thread.is_alive():
-        raise DriverError("driver_died", "lgpio's notification thread has died; restart the service")

@@ -7,7 +7,6 @@ on every board, and gpiozero's silent fall-back to another library would hide wh
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.model import NS_PER_S, Instant
 from gateway.sensors.drivers import DriverError
+from gateway.sensors.drivers.kernel_edges import open_factory
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def shared_factory() -> Any:
         if Device.pin_factory is None:
             _check_directory()
             try:
-                Device.pin_factory = importlib.import_module("gpiozero.pins.lgpio").LGPIOFactory()
+                Device.pin_factory = open_factory()
             except ImportError as error:
                 detail = f"lgpio is not installed ({error}); install store-gateway[pi], or python3-lgpio"
                 raise DriverError("driver_missing", detail) from error
@@ -117,6 +117,12 @@ class Claim:
         late_ns = int(self.factory.ticks_diff(self.factory.ticks(), ticks) * NS_PER_S)
         now = clock.now()
         return now.later(-late_ns) if 0 < late_ns <= LATE_MAX_NS else now
+
+    def check_edges(self) -> None:
+        """Raise DriverError where the thread that tells edges has died."""
+        edges = getattr(self.factory, "edges", None)
+        if edges is not None and not edges.is_alive():
+            raise DriverError("driver_died", "the thread that tells the pins' edges has died; restart the service")
 
     def close(self) -> None:
         """Make the pins inputs again and give them back."""
