@@ -29,7 +29,7 @@ from gateway.engine import Due, Engine
 from gateway.errors import EXIT_GOOD, ConfigurationError
 from gateway.facts import ConfigChanged
 from gateway.health import look
-from gateway.model import NS_PER_S, DriverFailed, Event, Instant
+from gateway.model import NS_PER_S, STREAMS, DriverFailed, Event, Instant
 from gateway.mqtt import PahoLink
 from gateway.network import NetworkWatch
 from gateway.outbox import ThreadWriter
@@ -124,6 +124,7 @@ class Service:
         self._played = False
         self._drivers: dict[str, Driver] = {}
         self._stop_reason: str | None = None
+        self._trouble: str | None = None
         self._notify = Notify()
         self._readiness = Readiness(self._notify)
         self._watchdog = Watchdog(self._notify)
@@ -238,8 +239,19 @@ class Service:
             self.engine.step(wait_s=1.0)
             self._watchdog.feed(self._drivers, self.engine.clock.now())
             self._remote.watch(self.engine, self.engine.clock.now())
+            self._watch_disk()
             if self._played and not self._stays and self._all_acknowledged():
                 self.stop("recording_ended")
+
+    def _watch_disk(self) -> None:
+        """Say once that the disk refuses, and once that it takes events again."""
+        if (trouble := self.engine.outbox.trouble) == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble is None:
+            log.warning("the disk takes events again")
+        else:
+            log.error("%s; what happens waits in memory, and a power cut would take it: gateway doctor", trouble)
 
     def _all_acknowledged(self) -> bool:
         return self.engine.outbox.idle() and self.engine.uplink.drained()
@@ -323,6 +335,9 @@ class Service:
             engine.step(wait_s=0.05)
         engine.link.close()
         engine.outbox.close(clock.now())
+        for stream in STREAMS:
+            if waiting := engine.outbox.waiting(stream):
+                log.error("%d events of stream %s could not be recorded, and are lost", len(waiting), stream)
         log.info("stopped reason=%s", self._stop_reason)
 
 

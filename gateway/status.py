@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dic
             "bytes_max": configuration.outbox.bytes_max,
             "oldest_entry_ms": outbox.oldest_entry_ms,
             "degraded": outbox.degraded,
+            "trouble": outbox.trouble,
         },
         "sensors": {
             settings.id: {"kind": kind.table, **sensor_of(engine.interpretation.senses[settings.id], engine, now)}
@@ -106,7 +108,7 @@ def health_of(engine: Engine, machine: Machine, now: Instant) -> Event:
             cpu_celsius=machine.cpu_celsius,
             throttled=machine.throttled,
             throttling=machine.throttling,
-            disk_read_only=machine.disk_read_only,
+            disk_read_only=True if outbox.trouble_errno == errno.EROFS else machine.disk_read_only,
             card_worn_percent=machine.card_worn_percent,
             card_spare=machine.card_spare,
             board=machine.board,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.checks import Check, Examination
+from gateway.disk import refusal
 from gateway.errors import GatewayError
 from gateway.health import NOW, ROOT, SHUTDOWN, Machine, Shutdown, last_reboot, look
 
@@ -17,7 +20,13 @@ GROUP = "machine"
 
 def examinations(directory: Path, root: Path = ROOT) -> Iterator[Examination]:
     """Yield the one examination; `directory` is the outbox's, `root` where the kernel's files lie."""
-    yield Examination(GROUP, "board", lambda: checks(look(directory, root), shutdown_of(directory)))
+    yield Examination(GROUP, "board", lambda: checks(tried(look(directory, root), directory), shutdown_of(directory)))
+
+
+def tried(machine: Machine, directory: Path) -> Machine:
+    """Return the machine as it is found when something is written: the mounts do not tell of all that refuses."""
+    refused = refusal(directory)
+    return replace(machine, disk_read_only=True) if refused is not None and refused.errno == errno.EROFS else machine
 
 
 def checks(machine: Machine, shutdown: Shutdown | None) -> Iterator[Check]:
@@ -82,7 +91,7 @@ def heat(machine: Machine) -> Check:
 
 
 def disk_state(machine: Machine) -> Check:
-    """Judge whether the outbox's file system is still mounted writable."""
+    """Judge whether the outbox's file system is still writable."""
     if machine.disk_read_only is None:
         return Check(GROUP, "disk", "skipped", "the mounts cannot be read", code="disk.unknown")
     if machine.disk_read_only:
@@ -90,9 +99,9 @@ def disk_state(machine: Machine) -> Check:
         advice = (
             "after an I/O error the kernel does that: see dmesg; take the backlog over to a new card (gateway adopt)"
         )
-        found = "the outbox's file system is mounted read-only"
+        found = "the outbox's file system is read-only"
         return Check(GROUP, "disk", "failed", found, why, advice, "disk.read_only")
-    return Check(GROUP, "disk", "ok", "the outbox's file system is mounted writable", code="disk.writable")
+    return Check(GROUP, "disk", "ok", "the outbox's file system is writable", code="disk.writable")
 
 
 def wear(machine: Machine) -> Check:

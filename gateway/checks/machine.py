@@ -10,6 +10,7 @@ from pathlib import Path
 from gateway.checks import Check, Examination, board
 from gateway.clock import SystemClock
 from gateway.config import Configuration
+from gateway.disk import refusal
 from gateway.errors import GatewayError
 from gateway.model import STREAMS, rfc3339
 
@@ -90,11 +91,12 @@ def _directory(directory: Path) -> Check:
         return Check(
             "outbox", "directory", "failed", f"{directory} is not a directory", why, "name another", "outbox.file"
         )
-    if os.statvfs(directory).f_flag & os.ST_RDONLY:
-        found = f"{directory} is on a file system mounted read-only"
+    refused = refusal(directory)
+    if refused is not None and not isinstance(refused, PermissionError):
+        found = f"{directory} takes no files: {refused.strerror}"
         advice = "the card may be worn out: look at dmesg, back it up, replace it; then mount it writable"
         return Check("outbox", "directory", "failed", found, why, advice, "outbox.read_only")
-    if not os.access(directory, os.W_OK | os.X_OK):
+    if refused is not None or not os.access(directory, os.W_OK | os.X_OK):
         found = f"{directory} belongs to {_owner(directory)}; this user may not write there"
         advice = "run the doctor as the daemon's user: sudo -u gateway gateway doctor"
         return Check("outbox", "directory", "warning", found, why, advice, "outbox.not_writable")

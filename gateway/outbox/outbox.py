@@ -268,6 +268,12 @@ class Outbox:
             self._disk.close(self._lock)
             self._lock = None
 
+    @property
+    def trouble(self) -> str | None:
+        """What the disk says, where it refuses again and again: then all that is appended waits in memory."""
+        trouble = self._committer.trouble
+        return trouble.detail if trouble is not None and trouble.failures > 1 else None
+
     def status(self) -> OutboxStatus:
         """Return the outbox at a glance; reads at most one entry, the oldest, and that only when it changed."""
         trouble = self._committer.trouble
@@ -278,8 +284,9 @@ class Outbox:
             self._upkeep.retention.used_bytes(),
             self._settings.bytes_max,
             self._ages.oldest_ms(self._upkeep.now),
-            trouble is not None and trouble.failures > 1,
+            self.trouble is not None,
             trouble.detail if trouble is not None else None,
+            trouble.errno if trouble is not None else None,
             self._upkeep.bad + sum(segment.damaged for log in self._logs.values() for segment in log.segments),
             self._upkeep.counters.get("refused", 0),
             self._upkeep.pending_bytes(),

@@ -37,6 +37,7 @@ class OutboxStatus:
     oldest_entry_ms: int | None
     degraded: bool
     trouble: str | None
+    trouble_errno: int | None
     damaged: int
     refused: int
     pending_bytes: int

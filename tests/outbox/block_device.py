@@ -33,8 +33,13 @@ class SmallDisk:
         return int(Path(f"/sys/block/{self.device}/stat").read_text().split()[6]) * SECTOR_BYTES
 
     def turn(self, how: str) -> None:
-        """Remount it, `ro` or `rw`."""
+        """Remount it, `ro` or `rw`, or with another option."""
         subprocess.run(["mount", "-o", f"remount,{how}", str(self.path)], check=True, capture_output=True)
+
+    def give_up(self) -> None:
+        """Let ext4 find itself damaged, as after an error of the card: it takes no more writes until it was checked."""
+        self.turn("errors=remount-ro")
+        Path(f"/sys/fs/ext4/{self.device}/trigger_fs_error").write_text("a test\n")
 
     def fill(self, name: str = "filler") -> Path:
         """Write a file until not a block is left."""

@@ -5,6 +5,7 @@ Needs root and loop devices; where they are missing each test says what.
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.disk import RealDisk
+from gateway.disk import RealDisk, refusal
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from tests.outbox.block_device import Missing, SmallDisk, small_ext4
@@ -88,6 +89,30 @@ def test_a_card_full_to_the_last_block_sheds_by_worth_names_the_loss_and_loses_n
     again = opened(card, now)
     assert sequences(again, "door") == list(range(1, 2001))
     again.close(now)
+
+
+def test_a_file_system_that_gave_up_is_named_though_it_is_still_mounted_writable(card: SmallDisk) -> None:
+    now = SystemClock().now()
+    outbox = opened(card, now)
+    for number in range(1, 31):
+        outbox.append("door", event(number), now)
+    outbox.commit(now)
+    assert refusal(card.path) is None
+    card.give_up()
+    outbox.append("door", event(31), now)
+    for _ in range(4):
+        now = now.later(5_000_000_000)
+        outbox.commit(now)
+    refused = refusal(card.path)
+    assert refused is not None
+    assert refused.errno in (errno.EROFS, errno.EIO)
+    status = outbox.status()
+    told = (status.degraded, status.trouble_errno, sequences(outbox, "door"), outbox.waiting("door"))
+    assert told[0], told
+    assert status.trouble_errno == refused.errno
+    assert sequences(outbox, "door") == list(range(1, 31)), "what is not on the card is not handed out"
+    assert [entry.sequence for entry in outbox.waiting("door")] == [31]
+    outbox.close(now)
 
 
 def test_a_card_remounted_read_only_is_drained_and_written_again_when_it_may_be(card: SmallDisk) -> None:

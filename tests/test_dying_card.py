@@ -1,0 +1,51 @@
+"""The daemon on a card whose file system gives up under it: it is said everywhere, in words, and it does not fall over.
+
+Needs root and loop devices; where they are missing the test says what.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon import Shop, passages, stop, wait_for
+from tests.outbox.block_device import Missing, SmallDisk, small_ext4
+
+CARD_BYTES = 32 << 20
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Iterator[SmallDisk]:
+    try:
+        with small_ext4(tmp_path, CARD_BYTES) as disk:
+            yield disk
+    except Missing as error:
+        pytest.skip(str(error))
+
+
+def failed(shop: Shop) -> dict[str, Any]:
+    checks = json.loads(shop.ask("doctor", "--json").stdout)["checks"]
+    return {f"{check['group']}/{check['name']}": check for check in checks if check["result"] == "failed"}
+
+
+def test_a_file_system_that_gave_up_is_said_by_status_doctor_and_log(tmp_path: Path, card: SmallDisk) -> None:
+    shop = Shop(card.path, "mqtt://127.0.0.1:1")
+    recording = tmp_path / "people.jsonl"
+    recording.write_text(passages(100, every_s=2.0))
+    process = shop.run("--recording", recording, "--stay")
+    wait_for(lambda: shop.backlog() >= 1, what="somebody recorded")
+    card.give_up()
+    outbox = wait_for(lambda: (told := shop.status()["outbox"])["degraded"] and told, 30, "the trouble")
+    assert "events cannot be recorded" in outbox["trouble"]
+    found = failed(shop)
+    assert "takes no files" in found["outbox/directory"]["found"]
+    assert "read-only" in found["machine/disk"]["found"]
+    assert "events cannot be recorded" in found["daemon/outbox"]["found"]
+    status, said, took_s = stop(process)
+    assert (status, took_s < 8) == (0, True), f"{took_s} s: {said}"
+    assert said.count("waits in memory") == 1, said
+    assert "events of stream door could not be recorded, and are lost" in said
