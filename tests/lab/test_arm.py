@@ -23,7 +23,7 @@ from tests.lab.cache import ROOT, Missing, sweep
 
 pytestmark = pytest.mark.lab
 
-TARGETS = [Target("bookworm", ARM64)]
+TARGETS = [Target(suite, ARM64) for suite in ("bookworm", "trixie")]
 WHEELS = tomllib.loads((ROOT / "hardware/wheels.toml").read_text())
 GROUPS = ("direct", "pi", "bthome", "brought")
 RECORDING = ROOT / "hardware/recordings/simulated-morning.jsonl"

@@ -1,4 +1,4 @@
-"""A Pi without a battery: it starts in 2000, counts from the first second, and learns the time later."""
+"""A Pi without a battery: it starts in 2000, counts from the first second, learns the time later; or is set wrong."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 
 from tests.lab.shop import Shop
 
-pytestmark = [pytest.mark.lab, pytest.mark.core]
+pytestmark = pytest.mark.lab
 
 YEAR_2000_S = 946_684_800.0
 NEAR_S = 30.0
+STEP_S = 2 * 86_400.0
 
 
 def true_time(shop: Shop) -> None:
@@ -22,6 +23,7 @@ def true_time(shop: Shop) -> None:
     shop.machine.sh("systemctl start lab-time; systemctl restart systemd-timesyncd")
 
 
+@pytest.mark.core
 def test_events_of_the_year_2000_get_their_true_time(front: Shop) -> None:
     front.machine.sh("systemctl stop systemd-timesyncd")
     front.machine.ask("clock", unix_s=YEAR_2000_S)
@@ -48,3 +50,27 @@ def test_events_of_the_year_2000_get_their_true_time(front: Shop) -> None:
     assert late["clock"] == "synced"
     assert abs(datetime.fromisoformat(late["time"]).timestamp() - time.time()) < NEAR_S
     front.complete()
+
+
+def test_clock_that_is_set_forth_and_back_is_named_and_keeps_the_order(front: Shop) -> None:
+    front.machine.sh("systemctl stop systemd-timesyncd")
+    front.open()
+    front.walk("in")
+    front.expect("door.passed")
+    front.machine.ask("clock", unix_s=time.time() + STEP_S)
+    front.expect("gateway.clock_set")
+    front.walk("out")
+    front.expect("door.passed", 2)
+    front.machine.ask("clock", unix_s=time.time())
+    steps = [step["by_ms"] / 1000 for step in front.expect("gateway.clock_set", 2)]
+    assert abs(steps[0] - STEP_S) < NEAR_S
+    assert abs(steps[1] + STEP_S) < NEAR_S
+    front.walk("in")
+    front.expect("door.passed", 3)
+    front.complete()
+    assert front.doors() == ["in", "out", "in"]
+    passed = front.consumer.of("store.door.passed")
+    assert [event["uptimems"] for event in passed] == sorted(event["uptimems"] for event in passed)
+    walked = [datetime.fromisoformat(event["time"]).timestamp() for event in passed]
+    assert abs(walked[1] - walked[0] - STEP_S) < NEAR_S
+    assert abs(walked[2] - walked[0]) < 2 * NEAR_S

@@ -1,4 +1,4 @@
-"""In the machine, all by itself: broker, people, tags and radio of an evening that becomes the next day.
+"""In the machine, all by itself: broker, people, tags and radio of an evening and the day that follows it.
 
 Under time warp nothing inside may wait for the host: so the whole night is played from here, and the host reads what is
 left in /run/lab/night. usage: night.py UNIX_S HOURS, the moment at which it begins and how long it is.
@@ -7,10 +7,12 @@ left in /run/lab/night. usage: night.py UNIX_S HOURS, the moment at which it beg
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 FOLDER = Path("/run/lab/night")
@@ -18,10 +20,17 @@ GPIO = Path("/run/lab/gpio")
 OUTER, INNER = 17, 27
 STEP_S = 0.2
 EVERY_S = 180.0
+DAY_S = 86_400.0
 TAG = "c0:00:00:00:00:01"
 IBEACON = "0201061aff4c000215f7826da64fa24e988024bc5b71e0893e00010002c5"
 SILENT_FROM_S, SILENT_UNTIL_S = 1800.0, 2400.0
-"""Ten minutes in which nobody is in the air: the ladder of silence is climbed, 90 s a rung."""
+"""Ten minutes of each day in which nobody is in the air: the ladder of silence is climbed, 90 s a rung."""
+AWAY_FROM, RESTARTED, AWAY_UNTIL = 0.6, 0.68, 0.75
+"""The broker is out of reach for this part of all hours, with a restart of the service in between."""
+BROKER = "listener 1883 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n"
+LISTEN = ("mosquitto_sub", "-V", "5", "-q", "1", "-t", "stores/#", "-F", "%r %t %x")
+STAYS = ("-c", "-i", "night", "-x", "4294967295")
+"""A session of its own: what comes while the line is down is kept for it by the broker."""
 
 
 def radio(**wish: object) -> None:
@@ -45,25 +54,44 @@ def walk(is_in: bool) -> None:
         time.sleep(STEP_S)
 
 
+class Outage:
+    """The broker stands still for some hours; the service is restarted meanwhile."""
+
+    def __init__(self, broker: int, seconds: float) -> None:
+        self.steps: list[tuple[float, Callable[[], object]]] = [
+            (AWAY_FROM * seconds, lambda: os.kill(broker, signal.SIGSTOP)),
+            (RESTARTED * seconds, lambda: subprocess.run(["systemctl", "restart", "gateway"], check=True)),
+            (AWAY_UNTIL * seconds, lambda: os.kill(broker, signal.SIGCONT)),
+        ]
+
+    def follow(self, now_s: float) -> None:
+        """Do what is due."""
+        while self.steps and self.steps[0][0] <= now_s:
+            _, step = self.steps.pop(0)
+            step()
+
+
 def main(unix_s: float, hours: float) -> None:
     """Play it."""
     time.clock_settime(time.CLOCK_REALTIME, unix_s)
     FOLDER.mkdir(exist_ok=True)
-    subprocess.Popen(["mosquitto", "-p", "1883"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (FOLDER / "broker.conf").write_text(BROKER)
+    with (FOLDER / "broker.log").open("wb") as log:
+        broker = subprocess.Popen(["mosquitto", "-c", FOLDER / "broker.conf"], stdout=log, stderr=log)
     time.sleep(5)
     with (FOLDER / "messages").open("wb") as heard:
-        command = ["mosquitto_sub", "-V", "5", "-q", "1", "-t", "stores/#", "-F", "%r %t %x"]
-        listener = subprocess.Popen(command, stdout=heard)
+        listener = subprocess.Popen([*LISTEN, *STAYS], stdout=heard)
         time.sleep(5)
         subprocess.run(["systemctl", "start", "gateway"], check=True)
         chance = random.Random(7)
         walked = {"in": 0, "out": 0}
-        time.sleep(30)
         radio(op="advertise", address=TAG, data=IBEACON, rssi_dbm=-55, noise_db=2, every_s=1.0)
         began_s = time.monotonic()
+        outage = Outage(broker.pid, hours * 3600)
         is_in_the_air = True
         while (now_s := time.monotonic() - began_s) < hours * 3600:
-            is_silent = SILENT_FROM_S <= now_s < SILENT_UNTIL_S
+            outage.follow(now_s)
+            is_silent = SILENT_FROM_S <= now_s % DAY_S < SILENT_UNTIL_S
             if is_silent and is_in_the_air:
                 radio(op="clear")
             elif not is_silent and not is_in_the_air:
