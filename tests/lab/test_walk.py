@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 
+from tests.lab.cache import say
 from tests.lab.shop import Shop
 
 pytestmark = [pytest.mark.lab, pytest.mark.core]
 
 SECURITY_MAX = 2.0
+WAKES_MAX_HZ = 120.0
+"""lgpio's transmitter looks up fifty times a second whatever it does; its alerts, which are not used, two thousand."""
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 
 
@@ -50,6 +54,20 @@ def test_service_is_not_root_and_may_do_little(open_shop: Shop) -> None:
     assert int(status["CapEff"], 16) == 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
+
+
+def wakes(shop: Shop) -> int:
+    """Return how often the daemon's threads have gone to sleep and been woken."""
+    said = shop.machine.sh(f"cat /proc/{shop.main_pid()}/task/*/status")
+    return sum(int(count) for count in re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", said, re.M))
+
+
+def test_idle_daemon_lets_the_processor_sleep(open_shop: Shop) -> None:
+    before, began_s = wakes(open_shop), time.monotonic()
+    time.sleep(10)
+    each_s = (wakes(open_shop) - before) / (time.monotonic() - began_s)
+    say(f"  {each_s:.0f} wakes a second")
+    assert each_s < WAKES_MAX_HZ
 
 
 def test_doctor_finds_the_pins_and_the_radio_well(open_shop: Shop) -> None:
