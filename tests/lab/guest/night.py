@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path("/run/lab/night")
 GPIO = Path("/run/lab/gpio")
@@ -54,15 +55,28 @@ def walk(is_in: bool) -> None:
         time.sleep(STEP_S)
 
 
+def status() -> dict[str, Any]:
+    """Ask the daemon."""
+    said = subprocess.run(["gateway", "status", "--json"], capture_output=True, text=True, check=False).stdout
+    told: dict[str, Any] = json.loads(said)
+    return told
+
+
 class Outage:
-    """The broker stands still for some hours; the service is restarted meanwhile."""
+    """The broker stands still for some hours; the service is restarted meanwhile. Keeps what its lives said last."""
 
     def __init__(self, broker: int, seconds: float) -> None:
+        self.said: list[dict[str, Any]] = []
         self.steps: list[tuple[float, Callable[[], object]]] = [
             (AWAY_FROM * seconds, lambda: os.kill(broker, signal.SIGSTOP)),
-            (RESTARTED * seconds, lambda: subprocess.run(["systemctl", "restart", "gateway"], check=True)),
+            (RESTARTED * seconds, self.restart),
             (AWAY_UNTIL * seconds, lambda: os.kill(broker, signal.SIGCONT)),
         ]
+
+    def restart(self) -> None:
+        """End one life and begin the next."""
+        self.said.append(status())
+        subprocess.run(["systemctl", "restart", "gateway"], check=True)
 
     def follow(self, now_s: float) -> None:
         """Do what is due."""
@@ -101,12 +115,12 @@ def main(unix_s: float, hours: float) -> None:
             walk(way == "in")
             walked[way] += 1
             time.sleep(EVERY_S)
-        status = subprocess.run(["gateway", "status", "--json"], capture_output=True, text=True, check=False).stdout
+        outage.said.append(status())
         subprocess.run(["systemctl", "stop", "gateway"], check=True)
         time.sleep(5)
         listener.terminate()
         listener.wait()
-    about = {"walked": walked, "status": json.loads(status), "ended_s": time.time()}
+    about = {"walked": walked, "said": outage.said, "ended_s": time.time()}
     (FOLDER / "about.json").write_text(json.dumps(about))
     os.sync()
 
