@@ -30,9 +30,11 @@ def told(shop: Shop, heard: int) -> int:
 
 
 def restart(shop: Shop) -> None:
-    """Pull the plug and start again."""
+    """Pull the plug, start again, and wait until somebody at the door would be seen; the air is empty then."""
     shop.machine.cut_power()
     print(f"  booted in {shop.machine.start():.0f} s")
+    shop.listen_at_the_door()
+    print("  the door is watched again")
 
 
 def deeds(shop: Shop) -> dict[str, Callable[[str], object]]:

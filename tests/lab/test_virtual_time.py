@@ -53,9 +53,7 @@ def night(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Night:
         machine.start()
         machine.put("/etc/gateway/gateway.toml", CONFIGURATION.format(host="127.0.0.1", port=1883, more="") + SCANNER)
         machine.put("/run/lab/night.py", (HERE / "guest/night.py").read_text())
-        machine.sh(
-            "chown root:gateway /etc/gateway/gateway.toml; systemctl stop systemd-timesyncd; systemctl daemon-reload"
-        )
+        machine.sh("chown root:gateway /etc/gateway/gateway.toml")
         began_s = time.monotonic()
         told = machine.ask(
             "run",

@@ -55,6 +55,15 @@ def walk(is_in: bool) -> None:
         time.sleep(STEP_S)
 
 
+def set_clock(unix_s: float) -> None:
+    """Let the time server inside tell this time from now on, and wait until systemd-timesyncd believes it."""
+    time.clock_settime(time.CLOCK_REALTIME, unix_s)
+    (FOLDER.parent / "true-time").write_text(f"{unix_s} {time.clock_gettime(time.CLOCK_BOOTTIME)}")
+    subprocess.run(["systemctl", "restart", "lab-time", "systemd-timesyncd"], check=True)
+    while not Path("/run/systemd/timesync/synchronized").exists():
+        time.sleep(1)
+
+
 def status() -> dict[str, Any]:
     """Ask the daemon."""
     said = subprocess.run(["gateway", "status", "--json"], capture_output=True, text=True, check=False).stdout
@@ -87,7 +96,7 @@ class Outage:
 
 def main(unix_s: float, hours: float) -> None:
     """Play it."""
-    time.clock_settime(time.CLOCK_REALTIME, unix_s)
+    set_clock(unix_s)
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "broker.conf").write_text(BROKER)
     with (FOLDER / "broker.log").open("wb") as log:
