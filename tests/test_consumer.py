@@ -100,6 +100,14 @@ def test_end_that_was_recorded_and_never_came_is_a_gap() -> None:
     assert broker.gaps == ((3, 5),)
 
 
+def test_state_that_says_less_after_a_power_cut_hides_no_gap() -> None:
+    broker = Broker(from_one=True)
+    broker.live(1, 2)
+    broker.state(5, 2)
+    broker.state(3, 2, epoch="2")
+    assert broker.gaps == ((3, 5),)
+
+
 def test_beginning_that_never_came_is_a_gap_for_who_listens_from_one() -> None:
     broker = Broker(from_one=True)
     broker.live(3)

@@ -157,7 +157,8 @@ class Ledger:
             if book is None:
                 self._refuse("more gateways or outboxes than are accounted for")
                 return
-            book.recorded_through = position.recorded_through
+            # After a power cut a gateway says less until it is sure of its card: what it once had durable it still has.
+            book.recorded_through = max(book.recorded_through, position.recorded_through)
             if book.begins is None and not retained:
                 book.begins = position.acknowledged_through + 1
 
