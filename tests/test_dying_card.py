@@ -13,18 +13,15 @@ from typing import Any
 import pytest
 
 from tests.daemon import Shop, passages, stop, wait_for
-from tests.outbox.block_device import Missing, SmallDisk, small_ext4
+from tests.outbox.block_device import SmallDisk, card_or_skip
 
 CARD_BYTES = 32 << 20
 
 
 @pytest.fixture
 def card(tmp_path: Path) -> Iterator[SmallDisk]:
-    try:
-        with small_ext4(tmp_path, CARD_BYTES) as disk:
-            yield disk
-    except Missing as error:
-        pytest.skip(str(error))
+    with card_or_skip(tmp_path, CARD_BYTES) as disk:
+        yield disk
 
 
 def failed(shop: Shop) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.blocks.mounts import Missing, loop_device, make_ext4, mounted, private_mounts
 
-__all__ = ["Missing", "SmallDisk", "small_ext4"]
+__all__ = ["Missing", "SmallDisk", "card_or_skip", "small_ext4"]
 
 SECTOR_BYTES = 512  # of /sys/block/*/stat, whatever the device has
 
@@ -53,6 +55,16 @@ class SmallDisk:
                     continue
             os.fsync(file.fileno())
         return path
+
+
+@contextmanager
+def card_or_skip(folder: Path, size_bytes: int) -> Iterator[SmallDisk]:
+    """Give such a disk to a test; it is skipped in a sentence where there can be none."""
+    try:
+        with small_ext4(folder, size_bytes) as disk:
+            yield disk
+    except Missing as error:
+        pytest.skip(str(error))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from gateway.clock import SystemClock
 from gateway.disk import RealDisk, refusal
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
-from tests.outbox.block_device import Missing, SmallDisk, small_ext4
+from tests.outbox.block_device import SmallDisk, card_or_skip
 from tests.outbox.conftest import event
 from tests.outbox.histories import describe_loss
 from tests.outbox.test_real_files import WRITER
@@ -32,17 +32,24 @@ LARGE = b'{"x":"%b"}' % (b"y" * 4000)
 
 @pytest.fixture
 def card(tmp_path: Path) -> Iterator[SmallDisk]:
-    try:
-        with small_ext4(tmp_path, CARD_BYTES) as disk:
-            yield disk
-    except Missing as error:
-        pytest.skip(str(error))
+    with card_or_skip(tmp_path, CARD_BYTES) as disk:
+        yield disk
 
 
 def opened(card: SmallDisk, now: Instant) -> Outbox:
     disk = RealDisk()
     chosen = OutboxSettings(bytes_max=64 << 20)  # more than the card has: the card decides
     return Outbox.open(str(card.path / "outbox"), chosen, disk, InlineWriter(disk), now, describe_loss)
+
+
+def with_thirty(card: SmallDisk) -> tuple[Outbox, Instant]:
+    """Return an open outbox with thirty recorded events, and the moment."""
+    now = SystemClock().now()
+    outbox = opened(card, now)
+    for number in range(1, 31):
+        outbox.append("door", event(number), now)
+    outbox.commit(now)
+    return outbox, now
 
 
 def named(outbox: Outbox) -> dict[str, set[int]]:
@@ -92,11 +99,7 @@ def test_a_card_full_to_the_last_block_sheds_by_worth_names_the_loss_and_loses_n
 
 
 def test_a_file_system_that_gave_up_is_named_though_it_is_still_mounted_writable(card: SmallDisk) -> None:
-    now = SystemClock().now()
-    outbox = opened(card, now)
-    for number in range(1, 31):
-        outbox.append("door", event(number), now)
-    outbox.commit(now)
+    outbox, now = with_thirty(card)
     assert refusal(card.path) is None
     card.give_up()
     outbox.append("door", event(31), now)
@@ -116,11 +119,7 @@ def test_a_file_system_that_gave_up_is_named_though_it_is_still_mounted_writable
 
 
 def test_a_card_remounted_read_only_is_drained_and_written_again_when_it_may_be(card: SmallDisk) -> None:
-    now = SystemClock().now()
-    outbox = opened(card, now)
-    for number in range(1, 31):
-        outbox.append("door", event(number), now)
-    outbox.commit(now)
+    outbox, now = with_thirty(card)
     outbox.close(now)
     card.turn("ro")
     outbox = opened(card, now)
