@@ -22,6 +22,8 @@ CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # <linux/capability.h>
 
 LIBRARIES = {"bluepy": "bluepy", "bleak": "bleak"}
 INSTALL = "pip install 'store-gateway[pi]' in the gateway's environment"
+INSTALL_LGPIO = f"{INSTALL}; from Python 3.13 on: apt install python3-lgpio, and run scripts/install again"
+"""PyPI has no wheel of it for 3.13 (`hardware/wheels.toml`); Raspberry Pi OS has the package."""
 
 
 def examinations(configuration: Configuration) -> Iterator[Examination]:
@@ -59,10 +61,10 @@ def _pins(pins: dict[str, int]) -> Check:
 
 def _gpio_library() -> Check:
     why = "pins are read through gpiozero and lgpio"
-    for library in ("gpiozero", "lgpio"):
+    for library, advice in (("gpiozero", INSTALL), ("lgpio", INSTALL_LGPIO)):
         if importlib.util.find_spec(library) is None:
             found = f"the Python library {library} is not installed"
-            return Check("sensors", "gpio library", "failed", found, why, INSTALL, "library.missing")
+            return Check("sensors", "gpio library", "failed", found, why, advice, "library.missing")
     return Check("sensors", "gpio library", "ok", "gpiozero and lgpio are installed", code="library.there")
 
 

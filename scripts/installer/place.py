@@ -25,6 +25,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent.parent
 """Where the scripts lie: `scripts/` of the source tree, or the top of a bundle."""
 PYTHON_LEAST = (3, 11)
+LAST_WORDS = 12
+"""Lines: why a wheel does not compile stands above what pip makes of it."""
 STAMP = "installed.json"
 """Written last into a release: one without it was never finished."""
 CAME_UP = "came-up"
@@ -108,7 +110,7 @@ class Place:
         except OSError as error:
             raise Failed(f"{words[0]} cannot be run: {error.strerror}.") from None
         if check and done.returncode:
-            last = "\n  ".join((done.stderr or done.stdout).strip().splitlines()[-4:])
+            last = "\n  ".join((done.stderr or done.stdout).strip().splitlines()[-LAST_WORDS:])
             raise Failed(f"{shlex.join(words)} ended with {done.returncode}:\n  {last}")
         return done
 

@@ -4,7 +4,7 @@ scripts/lab build            build what is not there (minutes, once; then kept)
 scripts/lab list             what can be run
 scripts/lab run NAME ...     the tests whose names have NAME in them
 scripts/lab core             the quick set, which CI runs (a quarter of an hour)
-scripts/lab all              everything, with 50 power cuts, half a virtual day and aarch64 (some three hours)
+scripts/lab all              everything, with 50 power cuts, half a virtual day and aarch64 (some four hours)
 scripts/lab shell            a machine with the service running: walk through its door
 scripts/lab why              say why it cannot run here; nothing, with status 0, where it can
 scripts/lab clean            delete all that was built
