@@ -68,6 +68,30 @@ def test_edges_are_told_in_order_with_the_kernels_time(reader: EdgeReader, lines
     assert lines[1].told == [(1, 2_500)]
 
 
+def test_edges_of_two_lines_are_told_in_the_order_of_time(reader: EdgeReader, lines: list[Line]) -> None:
+    """As after a moment in which the process did not get to run: each line has a queue of its own."""
+    outer, inner = lines
+    is_held, goes_on = threading.Event(), threading.Event()
+
+    def hold(level: int, timestamp_ns: int) -> None:
+        is_held.set()
+        goes_on.wait(WITHIN_S)
+
+    third = Line()
+    reader.watch(third.descriptor, hold)
+    third.edges((1, RISING))
+    assert is_held.wait(WITHIN_S)
+    inner.told = outer.told
+    outer.edges((1_000, FALLING), (3_000, RISING))
+    inner.edges((2_000, FALLING), (4_000, RISING))
+    goes_on.set()
+    wait_for(lambda: len(outer.told) == 4, WITHIN_S)
+    assert outer.told == [(0, 1_000), (0, 2_000), (1, 3_000), (1, 4_000)]
+    reader.forget(third.descriptor)
+    os.close(third.descriptor)
+    third.goes_away()
+
+
 def test_a_callback_that_raises_ends_no_others(reader: EdgeReader, lines: list[Line]) -> None:
     lines[0].edges((0, RISING), (4_000, FALLING))
     lines[1].edges((5_000, RISING))

@@ -17,8 +17,11 @@ import os
 import select
 import struct
 import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+from gateway.model import NS_PER_S
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,8 @@ CONSUMER = b"store-gateway"
 BUFFERED = 64
 """Events that the kernel keeps of a line while the process does not get to run; a bouncing contact fills 16 quickly."""
 EVENTS_A_READ = 64
+GRACE_NS = 1_000_000
+"""From the interrupt, which stamps an edge, to the queue in which it can be read: far longer than that takes."""
 
 
 def request_line(chip: int, offset: int, flags: int) -> int:
@@ -58,8 +63,20 @@ def level_of(line: int) -> bool:
     return bool(VALUES.unpack(asked)[0] & 1)
 
 
+class Edge(NamedTuple):
+    """An edge that was read, and whom to tell."""
+
+    timestamp_ns: int
+    level: int
+    tell: Callable[[int, int], None]
+
+
 class EdgeReader:
-    """One thread for all lines: sleeps until one changes and calls `tell(level, timestamp_ns)` of it, in order."""
+    """One thread for all lines: sleeps until one changes and calls `tell(level, timestamp_ns)` of it.
+
+    In the order of time, over all lines: each has a queue of its own in the kernel, so an edge is told when no older
+    one can be found any more.
+    """
 
     def __init__(self) -> None:
         self._tells: dict[int, Callable[[int, int], None]] = {}
@@ -85,20 +102,26 @@ class EdgeReader:
                 self._poll.unregister(line)
 
     def _run(self) -> None:
+        waiting: list[Edge] = []
         while True:
-            for line, state in self._poll.poll():
-                with self._reading:
-                    tell = self._tells.get(line)
-                    edges = self._read(line, state) if tell is not None else []
-                for timestamp_ns, kind in edges:
-                    assert tell is not None
-                    try:
-                        tell(int(kind == RISING_EDGE), timestamp_ns)
-                    except Exception:  # the supervisor of edges: one pin's callback must not end those of the others
-                        log.exception("an edge could not be told")
+            ready = self._poll.poll(GRACE_NS / NS_PER_S if waiting else None)
+            sure_ns = time.monotonic_ns() - GRACE_NS
+            with self._reading:
+                for line, state in ready:
+                    waiting += self._read(line, state)
+            waiting.sort(key=lambda edge: edge.timestamp_ns)
+            while waiting and waiting[0].timestamp_ns <= sure_ns:
+                edge = waiting.pop(0)
+                try:
+                    edge.tell(edge.level, edge.timestamp_ns)
+                except Exception:  # the supervisor of edges: one pin's callback must not end those of the others
+                    log.exception("an edge could not be told")
 
-    def _read(self, line: int, state: int) -> list[tuple[int, int]]:
-        """Return time and kind of each edge that waits. A line that is gone is watched no more: its level says why."""
+    def _read(self, line: int, state: int) -> list[Edge]:
+        """Return each edge that lies ready. A line that is gone is watched no more: its level says why."""
+        tell = self._tells.get(line)
+        if tell is None:
+            return []
         content, is_gone = b"", bool(state & (select.EPOLLHUP | select.EPOLLERR))
         try:
             content = os.read(line, EVENT.size * EVENTS_A_READ)
@@ -110,7 +133,7 @@ class EdgeReader:
         if is_gone and not content:
             del self._tells[line]
             self._poll.unregister(line)
-        return [event[:2] for event in EVENT.iter_unpack(content)]
+        return [Edge(ns, int(kind == RISING_EDGE), tell) for ns, kind, *_ in EVENT.iter_unpack(content)]
 
 
 def open_factory() -> Any:
