@@ -140,10 +140,10 @@ def refusal(directory: Path) -> OSError | None:
     """Try to make a file without a name in `directory`, which leaves nothing behind; return what refuses it.
 
     The mounts do not tell: an ext4 that gave up after an error takes no file and is shown as writable (Linux 6.12, and
-    Debian's 6.1; the lab's test_storage.py). None also where the file system knows no such files.
+    Debian's 6.1; the lab's test_storage.py). None also where the file system knows no such files, or is merely full.
     """
     try:
         os.close(os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
     except OSError as error:
-        return None if error.errno in (errno.EOPNOTSUPP, errno.EISDIR) else error
+        return None if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSPC, errno.EDQUOT) else error
     return None

@@ -124,7 +124,7 @@ class Service:
         self._played = False
         self._drivers: dict[str, Driver] = {}
         self._stop_reason: str | None = None
-        self._trouble: str | None = None
+        self._disk_refuses = False
         self._notify = Notify()
         self._readiness = Readiness(self._notify)
         self._watchdog = Watchdog(self._notify)
@@ -245,9 +245,10 @@ class Service:
 
     def _watch_disk(self) -> None:
         """Say once that the disk refuses, and once that it takes events again."""
-        if (trouble := self.engine.outbox.trouble) == self._trouble:
+        trouble = self.engine.outbox.trouble
+        if (trouble is not None) == self._disk_refuses:
             return
-        self._trouble = trouble
+        self._disk_refuses = trouble is not None
         if trouble is None:
             log.warning("the disk takes events again")
         else:

@@ -88,6 +88,12 @@ class Card:
         self.pending_bytes = 0
         return self.lost + self.torn - before
 
+    def await_write(self, within_s: float) -> None:
+        """Wait until something was written and not flushed: then a cut has something to take."""
+        until_s = time.monotonic() + within_s
+        while not self.pending and time.monotonic() < until_s:
+            time.sleep(0.0005)
+
     def close(self) -> None:
         """Give file and socket back."""
         self._server.close()

@@ -35,6 +35,8 @@ SPEED = 10
 PEOPLE = 4000
 OUT_OF_REACH = 4
 """In every so many lives the cable is out."""
+IN_FLIGHT = 2
+"""Every so many cuts come while a write is not flushed, the others whenever they come."""
 MORE = """
 [outbox]
 directory = "/var/lib/gateway/outbox"
@@ -163,6 +165,8 @@ def cut_again_and_again(folder: Path, cuts: int, seed: int) -> None:
                     numbers_go_on(shop, state["epoch"], before)
                 life_s = chance.uniform(LIFE_MIN_S, LIFE_MAX_S)
                 time.sleep(life_s)
+                if number % IN_FLIGHT == 0:
+                    memory.await_write(LIFE_MAX_S)
                 lost = memory.cut(machine.cut_power)
                 heard = sum(heard_through(shop).values())
                 say(
