@@ -95,7 +95,10 @@ class Card:
             time.sleep(0.0005)
 
     def close(self) -> None:
-        """Give file and socket back."""
+        """Give file and socket back; the machine is off, and what it wrote last may still be on its way."""
+        self.has_power = False
+        if self._serving is not None:
+            self._serving.join(10)
         self._server.close()
         os.close(self._file)
         self.socket_path.unlink(missing_ok=True)
