@@ -32,8 +32,8 @@ def failed(shop: Shop) -> dict[str, Any]:
 def test_a_file_system_that_gave_up_is_said_by_status_doctor_and_log(tmp_path: Path, card: SmallDisk) -> None:
     shop = Shop(card.path, "mqtt://127.0.0.1:1")
     recording = tmp_path / "people.jsonl"
-    recording.write_text(passages(100, every_s=2.0))
-    process = shop.run("--recording", recording, "--stay")
+    recording.write_text(passages(1000, every_s=2.0))
+    process = shop.run("--recording", recording, "--speed", "10", "--stay")
     wait_for(lambda: shop.backlog() >= 1, what="somebody recorded")
     card.give_up()
     outbox = wait_for(lambda: (told := shop.status()["outbox"])["degraded"] and told, 30, "the trouble")

@@ -9,11 +9,12 @@ import pytest
 
 from tests.simulation.histories import run
 
-SEEDS = 200
+SEEDS, EVERY_DAY = 200, 160
 GROUP = 20
+GROUPS = [pytest.param(first, marks=pytest.mark.slow if first >= EVERY_DAY else ()) for first in range(0, SEEDS, GROUP)]
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
+@pytest.mark.parametrize("first", GROUPS)
 def test_whatever_happens_nothing_recorded_is_lost(first: int) -> None:
     for seed in range(first, first + GROUP):
         run(seed)
