@@ -82,10 +82,10 @@ class Readiness:
 
     def tell(self, drivers: Mapping[str, Settling], now: Instant) -> None:
         """Send `READY=1` once every driver reads or has told why not, `READY_WITHIN_S` after the first call at most."""
-        if self._latest_ns is None:
-            self._latest_ns = now.boot_ns + int(READY_WITHIN_S * NS_PER_S)
         if self._is_told:
             return
+        if self._latest_ns is None:
+            self._latest_ns = now.boot_ns + int(READY_WITHIN_S * NS_PER_S)
         slow = [sensor for sensor, driver in drivers.items() if not driver.is_settled()]
         if slow and now.boot_ns < self._latest_ns:
             return

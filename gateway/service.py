@@ -234,11 +234,13 @@ class Service:
     # Running.
 
     def _loop(self) -> None:
+        now = self.engine.clock.now()
         while self._stop_reason is None:
-            self._readiness.tell(self._drivers, self.engine.clock.now())
+            self._readiness.tell(self._drivers, now)
             self.engine.step(wait_s=1.0)
-            self._watchdog.feed(self._drivers, self.engine.clock.now())
-            self._remote.watch(self.engine, self.engine.clock.now())
+            now = self.engine.clock.now()
+            self._watchdog.feed(self._drivers, now)
+            self._remote.watch(self.engine, now)
             self._watch_disk()
             if self._played and not self._stays and self._all_acknowledged():
                 self.stop("recording_ended")

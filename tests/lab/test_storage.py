@@ -23,9 +23,7 @@ chown gateway:gateway {STATE}
 """
 GIVES_UP = "echo 1 > /sys/fs/ext4/loop0/trigger_fs_error"
 """What the kernel does where ext4 finds itself damaged: https://docs.kernel.org/admin-guide/abi-testing.html"""
-CHECKED = (
-    f"umount -l {STATE}; sleep 1; fsck.ext4 -y /root/card.img; mount -o loop,errors=remount-ro /root/card.img {STATE}"
-)
+CHECKED = f"umount -l {STATE}; sleep 1; fsck.ext4 -y {CARD}; {MOUNT}"
 
 
 def all_told(front: Shop, people: int) -> bool:

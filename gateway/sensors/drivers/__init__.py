@@ -46,7 +46,7 @@ class SupervisedThread:
         self._work = work
         self._failed = False
         self._failures = 0
-        self._settled = threading.Event()
+        self._settled = False
         self._thread = threading.Thread(target=self._run, name=f"driver-{sensor}", daemon=True)
 
     def start(self, emit: Callable[[Reading], None]) -> None:
@@ -61,7 +61,7 @@ class SupervisedThread:
 
     def is_settled(self) -> bool:
         """Say whether the first attempt has come to something: a good reading, or a failure that was told."""
-        return self._settled.is_set()
+        return self._settled
 
     def close(self) -> None:
         """Ask the thread to end and wait for it, `CLOSE_WITHIN_S` at most. Without effect where it was not started."""
@@ -82,13 +82,13 @@ class SupervisedThread:
         if self._failed:
             self._failed = False
             self.emit(DriverRecovered(self.sensor, self.clock.now()))
-        self._settled.set()
+        self._settled = True
 
     def fail(self, reason: str, detail: str) -> None:
         """Tell a failure (the same one again is told once by the engine)."""
         self._failed = True
         self.emit(DriverFailed(self.sensor, self.clock.now(), reason, detail))
-        self._settled.set()
+        self._settled = True
 
     def _run(self) -> None:
         while not self.stopping.is_set():

@@ -147,8 +147,7 @@ def open_factory() -> Any:
         _line: int | None = None
 
         def _enable_event_detect(self) -> None:
-            bias = lgpio.gpio_get_mode(self.factory._handle, self._number) >> LGPIO_BIAS & BIAS_MASK
-            flags = INPUT | EDGES[self.edges] | bias << KERNEL_BIAS
+            flags = INPUT | EDGES[self.edges] | self._bias() << KERNEL_BIAS
             lgpio.gpio_free(self.factory._handle, self._number)
             self._line = request_line(self.factory.descriptor, self._number, flags)
             self.factory.edges.watch(self._line, self._tell)
@@ -156,7 +155,7 @@ def open_factory() -> Any:
         def _disable_event_detect(self) -> None:
             if self._line is None:
                 return
-            bias = lgpio.gpio_get_mode(self.factory._handle, self._number) >> LGPIO_BIAS & BIAS_MASK
+            bias = self._bias()
             self.factory.edges.forget(self._line)
             os.close(self._line)
             self._line = None
@@ -164,6 +163,10 @@ def open_factory() -> Any:
 
         def _get_state(self) -> bool:
             return bool(super()._get_state()) if self._line is None else level_of(self._line)
+
+        def _bias(self) -> int:
+            mode: int = lgpio.gpio_get_mode(self.factory._handle, self._number)
+            return mode >> LGPIO_BIAS & BIAS_MASK
 
         def _tell(self, level: int, timestamp_ns: int) -> None:
             self._call_when_changed(self.factory.chip, self._number, level, timestamp_ns)
