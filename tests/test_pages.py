@@ -86,3 +86,22 @@ def test_section_9_names_every_verb() -> None:
     assert len(verbs) > 15
     for verb in verbs:
         assert f"`{verb}" in text, f"no row for the verb {verb}"
+
+
+HOUSE = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md")
+
+
+@pytest.mark.parametrize("page", HOUSE)
+def test_every_path_that_a_page_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:gateway|tests|scripts|hardware|systemd|\.ci)/[A-Za-z0-9_./-]*)`", text))
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert len(named) > 3
+    assert not missing
+
+
+def test_the_architecture_has_a_row_for_every_room() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in (ROOT / "gateway").glob("*/__init__.py")}
+    missing = [name for name in sorted(folders) if f"`gateway/{name}/`" not in text]
+    assert not missing
