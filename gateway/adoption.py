@@ -13,42 +13,32 @@ gateway's own outbox, all of it sent, is kept under another name.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import tomllib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.acting import acting_as_owner_of
+from gateway.card import CALIBRATIONS, MARK, AdoptionRefused, Card, Found, card_at, copy_file, files_of, why
 from gateway.config import Configuration
-from gateway.disk import Disk, RealDisk
+from gateway.disk import DIRECTORY_MODE, FILE_MODE, Disk, RealDisk
 from gateway.errors import GatewayError, OutboxUnusable
 from gateway.model import STREAMS
 from gateway.outbox import OutboxReader
+from gateway.safe_files import Folder, opened, shown
 
-MARK = "adopted"
 LOCK = "lock"
-LEFT_BEHIND = ("lock", "control", "privacy.key", MARK)
-CALIBRATIONS = "calibration"
-OUTBOX_ON_CARD = "var/lib/gateway/outbox"
-CONFIGURATION_ON_CARD = "etc/gateway/gateway.toml"
 DAMAGES_TOLD_MAX = 5
-
-
-class AdoptionRefused(GatewayError):
-    """This card cannot be taken over, or not now; nothing was changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A dead gateway's outbox, and who it was where its configuration lies beside it."""
-
-    outbox: Path
-    configuration: Path | None = None
+CALIBRATION_BYTES_MAX = 64 * 1024
+CALIBRATION = re.compile(r"([A-Za-z0-9_-]{1,64})\.json")
+CONFIGURATION_BYTES_MAX = 1 << 20
+HOSTNAME_BYTES_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,108 +65,114 @@ def refuse_adopted(disk: Disk, directory: str) -> None:
             )
 
 
-def card_at(directory: Path) -> Card:
-    """Find the outbox in `directory`: itself one, or the mounted card. Raises AdoptionRefused."""
-    whole = directory / OUTBOX_ON_CARD
-    if whole.is_dir():
-        configuration = directory / CONFIGURATION_ON_CARD
-        return Card(whole, configuration if configuration.is_file() else None)
-    if any((directory / stream).is_dir() for stream in STREAMS) or (directory / "state.ack").is_file():
-        return Card(directory)
-    raise AdoptionRefused(
-        f"there is no outbox in {directory}",
-        f"name the mounted card (it has {OUTBOX_ON_CARD}) or the outbox directory itself",
-    )
-
-
 def adopt(configuration: Configuration, directory: Path, *, damaged: bool = False, again: bool = False) -> Adopted:
     """Take over the card in `directory` as the outbox of this configuration.
 
     `damaged` takes a damaged one as well: what is lost is named at the next start. `again` takes one that is marked as
     adopted, where that adoption was interrupted. Raises AdoptionRefused, and OutboxUnusable where none can be read;
     then nothing was changed. On return the copy survives a power cut, and the next `gateway run` goes on with it.
+
+    The card may have been written by anybody: of it regular files alone are read, through opened folders, and only the
+    copy is interpreted. Here root writes as the user whose folder it is.
     """
-    card = card_at(directory)
     target = Path(os.path.abspath(configuration.outbox.directory))
-    if target.resolve() == card.outbox.resolve():
-        raise AdoptionRefused(f"{target} is the outbox of this gateway already")
-    if (card.outbox / MARK).exists() and not again:
-        raise AdoptionRefused(
-            f"{card.outbox} was adopted before and goes on elsewhere",
-            "if that was interrupted and no gateway runs with it, say --again",
-        )
-    checked = _same_identity(configuration, card)
-    with _Held(card.outbox), _Held(target):
-        reader = OutboxReader(str(card.outbox))
-        damages = tuple(f"{found.path}: {found.detail}" for found in reader.verify())
-        if damages and not damaged:
-            shown = "; ".join(damages[:DAMAGES_TOLD_MAX])
-            advice = "copy the card again if you can; to take what is whole and name the rest as lost, say --damaged"
-            raise AdoptionRefused(f"{len(damages)} damages in the old outbox: {shown}", advice)
-        _target_is_free(target)
-        size_bytes = sum(path.stat().st_size for path in _files(card.outbox))
-        if size_bytes > configuration.outbox.bytes_max:
-            advice = "raise outbox.bytes_max, or the least valuable events would be shed at the first start"
-            raise AdoptionRefused(f"the old outbox has {size_bytes} bytes, above this one's bound", advice)
-        fresh = target.with_name(f"{target.name}.adopting")
+    with ExitStack() as held:
+        card = card_at(directory, held)
+        with suppress(OSError):
+            if os.path.samestat(os.stat(target), os.fstat(card.outbox.fd)):
+                raise AdoptionRefused(f"{target} is the outbox of this gateway already")
+        if MARK in card.outbox.names() and not again:
+            raise AdoptionRefused(
+                f"{card.outbox.shown} was adopted before and goes on elsewhere",
+                "if that was interrupted and no gateway runs with it, say --again",
+            )
+        checked = _same_identity(configuration, card)
+        outbox = card.outbox
+        held.enter_context(_Held(outbox.shown, lambda: outbox.folder().fd, lambda: outbox.open(LOCK)))
+        with acting_as_owner_of(target):
+            carefully = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+            openers = [lambda one=one: os.open(one, carefully) for one in (target, target / LOCK)]
+            held.enter_context(_Held(str(target), *openers))
+            _target_is_free(target)
         try:
-            _copy(card.outbox, fresh)
+            return _take_over(configuration, card, target, damaged, checked)
         except OSError as error:
+            advice = "see df -h, and who owns the folder (ls -ld): it must be the service's user"
+            raise AdoptionRefused(f"the outbox cannot be copied: {error}", advice) from None
+
+
+def _take_over(configuration: Configuration, card: Card, target: Path, damaged: bool, checked: bool) -> Adopted:
+    fresh = target.with_name(f"{target.name}.adopting")
+    files, damages = files_of(card.outbox, configuration.outbox.bytes_max)
+    try:
+        damages += _copy(files, fresh, configuration.outbox.bytes_max)
+        with acting_as_owner_of(target):
+            reader = OutboxReader(str(fresh))
+            damages += [f"{os.path.relpath(found.path, fresh)}: {found.detail}" for found in reader.verify()]
+            unsent: dict[str, int] = {stream: reader.positions(stream).backlog for stream in STREAMS}
+        if damages and not damaged:
+            told = "; ".join(damages[:DAMAGES_TOLD_MAX])
+            advice = "copy the card again if you can; to take what is whole and name the rest as lost, say --damaged"
+            raise AdoptionRefused(f"{len(damages)} damages in the old outbox: {told}", advice)
+        taken, kept, passed_over = _calibrations(card.calibrations, target.parent / CALIBRATIONS)
+    except (OSError, GatewayError):
+        with acting_as_owner_of(target):
             shutil.rmtree(fresh, ignore_errors=True)
-            raise AdoptionRefused(f"the outbox cannot be copied: {error.strerror or error}", "see df -h") from None
-        copied = OutboxReader(str(fresh))
-        if (copied.id, copied.epoch) != (reader.id, reader.epoch):
-            raise AdoptionRefused("the copy is not the outbox that was there", "is a daemon running with it?")
-        taken, kept = _calibrations(card.outbox.parent / CALIBRATIONS, target.parent / CALIBRATIONS)
-        marked = _mark(card.outbox, configuration)
+        raise
+    marked = _mark(card.outbox, configuration)
+    with acting_as_owner_of(target):
         put_aside = _into_place(fresh, target)
-    unsent: dict[str, int] = {stream: reader.positions(stream).backlog for stream in STREAMS}
-    return Adopted(reader.id, unsent, damages, taken, kept, checked, put_aside, marked)
+    told_damages = (*damages, *passed_over)
+    return Adopted(reader.id, unsent, told_damages, taken, kept, checked, put_aside, marked)
 
 
 def _same_identity(configuration: Configuration, card: Card) -> bool:
     """Check that the card's gateway was this one: events go on under `/stores/{store}/gateways/{gateway}`."""
-    if card.configuration is None:
+    if card.etc is None:
         return False
     try:
-        document = tomllib.loads(card.configuration.read_text())
+        with ExitStack() as held:
+            folder = card.etc.folder("gateway")
+            held.callback(folder.close)
+            document = tomllib.loads(folder.read("gateway.toml", CONFIGURATION_BYTES_MAX).decode())
         site = document["site"]
         store = str(site["store"])
-        host = card.configuration.parent.parent / "hostname"
-        gateway = str(site.get("gateway") or host.read_text().strip())
+        gateway = str(site.get("gateway") or card.etc.read("hostname", HOSTNAME_BYTES_MAX).decode().strip())
         prefix = str(document.get("broker", {}).get("topic_prefix", "stores"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
     here = (configuration.site.store, configuration.site.gateway, configuration.broker.topic_prefix)
     if here != (store, gateway, prefix):
-        found = f"the card is of store {store}, gateway {gateway}, below {prefix}"
+        found = f"the card is of store {shown(store)}, gateway {shown(gateway)}, below {shown(prefix)}"
         advice = f"its events are known as that gateway's: set [site] store and gateway as it had them; here is {here}"
         raise AdoptionRefused(found, advice)
     return True
 
 
 class _Held:
-    """Holds an outbox's lock while entered, so that no daemon can open it; without a lock there was no daemon."""
+    """Holds an outbox while entered, its directory and the lock file of older versions, so that no daemon opens it."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / LOCK
-        self._fd: int | None = None
+    def __init__(self, outbox: str, *openers: Callable[[], int]) -> None:
+        self._outbox, self._openers = outbox, openers
+        self._fds: list[int] = []
 
     def __enter__(self) -> None:
+        for opener in self._openers:
+            with suppress(OSError):
+                self._fds.append(opener())
         try:
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for fd in self._fds:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self._fd)
-            found = f"a daemon runs with {self._path.parent}"
-            raise AdoptionRefused(found, "stop it first: systemctl stop gateway") from None
+            self.__exit__()
+            raise AdoptionRefused(
+                f"a daemon runs with {self._outbox}", "stop it first: systemctl stop gateway"
+            ) from None
 
     def __exit__(self, *exception: object) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
 
 
 def _target_is_free(target: Path) -> None:
@@ -195,77 +191,70 @@ def _target_is_free(target: Path) -> None:
         raise AdoptionRefused(found, advice)
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    for path in sorted(directory.rglob("*")):
-        if path.is_file() and path.relative_to(directory).parts[0] not in LEFT_BEHIND:
-            yield path
-
-
-def _copy(source: Path, fresh: Path) -> None:
-    """Copy the outbox, file by file, synced, and read each back."""
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.parent.mkdir(parents=True, exist_ok=True)
-    fresh.mkdir(mode=0o750)
-    owner = fresh.parent.stat()
-    for path in _files(source):
-        to = fresh / path.relative_to(source)
-        to.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        _copy_file(path, to)
+def _copy(files: list[Found], fresh: Path, bytes_max: int) -> list[str]:
+    """Copy the outbox, file by file, synced, and read each back; return what could not be read. Raises OSError."""
+    with acting_as_owner_of(fresh):
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir(mode=DIRECTORY_MODE)
+        for name in sorted({file.folder[0] for file in files if file.folder}):
+            (fresh / name).mkdir(mode=DIRECTORY_MODE)
+    unread: list[str] = []
+    left_bytes = bytes_max
+    for file in files:
+        source = file.open()
+        try:
+            with acting_as_owner_of(fresh):
+                unread += [f"{file.path()}: {gap}" for gap in copy_file(source, fresh / file.path(), left_bytes)]
+                left_bytes -= (fresh / file.path()).stat().st_size
+        finally:
+            os.close(source)
     disk = RealDisk()
-    for there in [*(path for path in fresh.rglob("*") if path.is_dir()), fresh, fresh.parent]:
-        disk.sync_directory(str(there))
-    if os.geteuid() == 0:
-        for there in [fresh, *fresh.rglob("*")]:
-            os.chown(there, owner.st_uid, owner.st_gid)
+    with acting_as_owner_of(fresh):
+        for there in [*(path for path in fresh.iterdir() if path.is_dir()), fresh, fresh.parent]:
+            disk.sync_directory(str(there))
+    return unread
 
 
-def _copy_file(path: Path, to: Path) -> None:
-    with path.open("rb") as source, to.open("xb") as copy:
-        wanted = hashlib.sha256()
-        while block := source.read(1 << 20):
-            wanted.update(block)
-            copy.write(block)
-        copy.flush()
-        os.fsync(copy.fileno())
-    os.chmod(to, 0o640)
-    with to.open("rb") as copy:
-        if hashlib.file_digest(copy, "sha256").digest() != wanted.digest():
-            raise OSError(None, f"{to} does not read back as it was written")
+def _calibrations(source: Folder | None, target: Path) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Copy the stored calibrations; one that was made here since is kept, for it is the newer one.
 
-
-def _calibrations(source: Path, target: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Copy the stored calibrations; one that was made here since is kept, for it is the newer one."""
-    taken, kept = [], []
-    for path in sorted(source.glob("*.json")) if source.is_dir() else ():
-        to = target / path.name
-        if to.exists():
-            kept.append(path.stem)
+    Returns those taken, those kept, and a sentence for each that is none. Raises OSError where they cannot be written.
+    """
+    taken, kept, passed_over = [], [], []
+    for name in source.names() if source is not None else ():
+        assert source is not None
+        if not name.endswith(".json"):
             continue
-        target.mkdir(mode=0o750, parents=True, exist_ok=True)
-        _copy_file(path, to)
-        taken.append(path.stem)
-    if taken:
-        RealDisk().sync_directory(str(target))
-        if os.geteuid() == 0:
-            owner = target.parent.stat()
-            for there in [target, *(target / f"{name}.json" for name in taken)]:
-                os.chown(there, owner.st_uid, owner.st_gid)
-    return tuple(taken), tuple(kept)
+        named = CALIBRATION.fullmatch(name)
+        try:
+            content = source.read(name, CALIBRATION_BYTES_MAX) if named else None
+        except OSError as error:
+            passed_over.append(f"calibration {shown(name)}: {why(error)}; not taken")
+            continue
+        if named is None or content is None:
+            passed_over.append(f"calibration {shown(name)}: a strange name; not taken")
+            continue
+        with acting_as_owner_of(target):
+            target.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            with opened(target) as folder:
+                try:
+                    folder.write(name, content, FILE_MODE, replace=False)
+                    taken.append(named[1])
+                except FileExistsError:
+                    kept.append(named[1])
+    return tuple(taken), tuple(kept), tuple(passed_over)
 
 
-def _mark(outbox: Path, configuration: Configuration) -> bool:
+def _mark(outbox: Folder, configuration: Configuration) -> bool:
     """Mark the old outbox, and destroy the key of its day; False where the card cannot be written."""
     site = configuration.site
+    content = json.dumps({"store": site.store, "gateway": site.gateway}).encode()
     try:
-        with (outbox / MARK).open("w") as mark:
-            json.dump({"store": site.store, "gateway": site.gateway}, mark)
-            mark.flush()
-            os.fsync(mark.fileno())
-        RealDisk().sync_directory(str(outbox))
+        outbox.write(MARK, content, 0o644)
     except OSError:
         return False
-    with suppress(OSError):
-        (outbox / "privacy.key").unlink(missing_ok=True)
+    outbox.remove("privacy.key")
     return True
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gateway.adoption import MARK, AdoptionRefused, adopt, refuse_adopted
+from gateway.adoption import adopt, refuse_adopted
 from gateway.assembly import World, assemble
+from gateway.card import MARK, AdoptionRefused
 from gateway.card_image import ImageUnusable, system_in
 from gateway.cli import gateway
 from gateway.config import Configuration, loads
@@ -154,11 +155,15 @@ def refused(found: str, configuration: Configuration, card: Path, root: Path) ->
     assert tree(root) == before, "nothing was changed"
 
 
+@pytest.mark.parametrize("by", ["lock", "."])
 @pytest.mark.parametrize("which", ["old", "new"])
-def test_not_while_a_daemon_runs_on_either(card: Path, here: Configuration, tmp_path: Path, which: str) -> None:
+def test_not_while_a_daemon_runs_on_either(
+    card: Path, here: Configuration, tmp_path: Path, which: str, by: str
+) -> None:
     directory = old_outbox(card) if which == "old" else Path(here.outbox.directory)
     directory.mkdir(parents=True, exist_ok=True)
-    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT)
+    (directory / "lock").touch()
+    lock = os.open(directory / by, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         refused("a daemon runs", here, card, tmp_path)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.acting import acting_as_owner_of
 from gateway.config import Configuration
 from gateway.disk import Disk
 from gateway.errors import GatewayError
@@ -51,17 +52,17 @@ class CalibrationStore:
     def save(self, shelf: str, stored: StoredCalibration) -> None:
         """Put `stored` in force and keep what was; it survives a power cut on return.
 
-        Raises CalibrationNotWritten.
+        Root writes as the user whose folder it is. Raises CalibrationNotWritten.
         """
         path = self.directory / f"{shelf}.json"
         try:
-            self.disk.make_directory(str(self.directory))
-            _own_like_its_parent(self.directory)
-            with suppress(FileNotFoundError):
-                self._replace(path.with_name(f"{path.name}.previous"), self._read(path))
-            self._replace(path, json.dumps(stored.to_json(), indent=1).encode() + b"\n")
-            self.disk.sync_directory(str(self.directory))
-            self.disk.sync_directory(str(self.directory.parent))
+            with acting_as_owner_of(self.directory):
+                self.disk.make_directory(str(self.directory))
+                with suppress(FileNotFoundError):
+                    self._replace(path.with_name(f"{path.name}.previous"), self._read(path))
+                self._replace(path, json.dumps(stored.to_json(), indent=1).encode() + b"\n")
+                self.disk.sync_directory(str(self.directory))
+                self.disk.sync_directory(str(self.directory.parent))
         except OSError as error:
             raise CalibrationNotWritten(
                 f"the calibration cannot be written to {self.directory}: {error.strerror or error}",
@@ -108,17 +109,7 @@ class CalibrationStore:
             self.disk.sync(fd)
         finally:
             self.disk.close(fd)
-        _own_like_its_parent(fresh)
         self.disk.rename(str(fresh), str(path))
-
-
-def _own_like_its_parent(path: Path) -> None:
-    """Where root calibrates, the daemon's user must still be able to read and replace what it left."""
-    if os.geteuid() != 0:
-        return
-    with suppress(OSError):
-        parent = path.parent.stat()
-        os.chown(path, parent.st_uid, parent.st_gid)
 
 
 def calibrated(
