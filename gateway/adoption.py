@@ -27,10 +27,11 @@ from pathlib import Path
 from gateway.acting import acting_as_owner_of
 from gateway.card import CALIBRATIONS, MARK, AdoptionRefused, Card, Found, card_at, copy_file, files_of, why
 from gateway.config import Configuration
-from gateway.disk import DIRECTORY_MODE, FILE_MODE, Disk, RealDisk
+from gateway.disk import Disk, RealDisk
 from gateway.errors import GatewayError, OutboxUnusable
 from gateway.model import STREAMS
 from gateway.outbox import OutboxReader
+from gateway.owner import DIRECTORY_MODE, FILE_MODE
 from gateway.safe_files import Folder, opened, shown
 
 LOCK = "lock"

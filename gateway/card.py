@@ -15,9 +15,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.disk import FILE_MODE
 from gateway.errors import GatewayError
 from gateway.model import STREAMS
+from gateway.owner import FILE_MODE
 from gateway.safe_files import BLOCK_BYTES, Folder, opened, shown
 
 MARK = "adopted"

@@ -27,6 +27,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.config import Configuration
 from gateway.errors import NoDaemon, Unavailable
 from gateway.model import NS_PER_S
+from gateway.owner import FILE_MODE, settle
 
 log = logging.getLogger(__name__)
 
@@ -241,7 +242,11 @@ def _listening(path: Path) -> socket.socket:
 
 def _write_pointer(pointer: Path, path: Path) -> None:
     fresh = pointer.with_name(f"{POINTER}.new")
-    fresh.write_bytes(os.fsencode(path) + b"\n")
+    with suppress(FileNotFoundError):
+        fresh.unlink()
+    with fresh.open("xb") as file:
+        settle(file.fileno(), FILE_MODE, pointer.parent)
+        file.write(os.fsencode(path) + b"\n")
     fresh.replace(pointer)
 
 

@@ -2,7 +2,8 @@
 
 Law: no other file of the outbox opens, writes or removes anything. What is not synced may be lost, torn or reordered
 by a power cut: file contents are durable after `sync(fd)`, names (created, renamed, unlinked) after `sync_directory`.
-Every call raises OSError. Safe to call from two threads (a reader and a writer).
+Every call raises OSError; what stands under a name and is no regular file (a link, a FIFO, a folder) is `NotAFile`.
+Safe to call from two threads (a reader and a writer).
 """
 
 from __future__ import annotations
@@ -10,12 +11,25 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
-FILE_MODE = 0o640  # the technician's group reads beside the daemon
-DIRECTORY_MODE = 0o750
+from gateway.owner import DIRECTORY_MODE, FILE_MODE, settle
+
+# Neither a link that is followed nor a FIFO that is waited for: what is opened is looked at before it is believed.
+_CAREFULLY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class NotAFile(OSError):
+    """Something stands under this name that is no regular file: not ours, neither read, written nor removed."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EINVAL, "it is no regular file", path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +58,58 @@ class Disk(Protocol):
     def rename(self, path: str, to: str) -> None: ...
     def unlink(self, path: str) -> None: ...
     def sync_directory(self, path: str) -> None: ...
-    def lock(self, path: str) -> int: ...
+    def lock(self, directory: str) -> int: ...
     def space(self, path: str) -> Space: ...
 
 
 class RealDisk:
-    """The disk of this machine."""
+    """The disk of this machine.
+
+    While it holds a directory (`lock`), all below it is reached from there: moving it away disturbs nobody, and nothing
+    is written into another one that came to its place.
+    """
+
+    _held: Mapping[str, int] = MappingProxyType({})
+
+    def _at(self, path: str) -> tuple[str, int | None]:
+        """Return the path as it is to be used, and the descriptor of the directory that it starts from."""
+        for directory, fd in self._held.items():
+            if path.startswith(directory) and path[len(directory) : len(directory) + 1] in ("/", ""):
+                return path[len(directory) + 1 :] or ".", fd
+        return path, None
 
     def open(self, path: str, create: bool = False) -> int:
-        """Open for reading and writing; with `create` the file must not exist yet."""
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
-        return os.open(path, flags, FILE_MODE)
+        """Open for reading and writing; with `create` the file must not exist yet, and is the directory's owner's."""
+        if not create:
+            return self._opened(path, os.O_RDWR)
+        name, at = self._at(path)
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFULLY, FILE_MODE, dir_fd=at)
+        try:
+            settle(fd, FILE_MODE, os.path.dirname(name), at)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
 
     def open_reading(self, path: str) -> int:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._opened(path, os.O_RDONLY)
+
+    def _opened(self, path: str, how: int) -> int:
+        name, at = self._at(path)
+        try:
+            fd = os.open(name, how | _CAREFULLY, dir_fd=at)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                raise NotAFile(path) from None
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise NotAFile(path)
+        return fd
 
     def close(self, fd: int) -> None:
+        if fd in self._held.values():
+            self._held = {directory: held for directory, held in self._held.items() if held != fd}
         os.close(fd)
 
     def write_at(self, fd: int, content: bytes, offset: int) -> None:
@@ -96,43 +146,81 @@ class RealDisk:
         os.ftruncate(fd, size_bytes)
 
     def size(self, path: str) -> int:
-        return os.stat(path).st_size
+        name, at = self._at(path)
+        found = os.stat(name, dir_fd=at, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode):
+            raise NotAFile(path)
+        return found.st_size
 
     def names(self, directory: str) -> list[str]:
-        return os.listdir(directory)
+        fd = self._folder(directory)
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+    def _folder(self, path: str) -> int:
+        name, at = self._at(path)
+        return os.open(name, _FOLDER, dir_fd=at)
 
     def make_directory(self, path: str) -> None:
-        """Make it and what leads to it; one that exists is left alone."""
-        os.makedirs(path, DIRECTORY_MODE, exist_ok=True)
+        """Make it and what leads to it, each as its parent's owner would; one that exists is left alone."""
+        name, at = self._at(path)
+        above = os.path.dirname(path)
+        try:
+            os.mkdir(name, DIRECTORY_MODE, dir_fd=at)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=at).st_mode):
+                raise
+            return
+        except FileNotFoundError:
+            if above in ("", path):
+                raise
+            self.make_directory(above)
+            self.make_directory(path)
+            return
+        fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+        try:
+            settle(fd, DIRECTORY_MODE, os.path.dirname(name), at)
+        finally:
+            os.close(fd)
 
     def rename(self, path: str, to: str) -> None:
-        os.rename(path, to)
+        name, at = self._at(path)
+        name_to, at_to = self._at(to)
+        os.rename(name, name_to, src_dir_fd=at, dst_dir_fd=at_to)
 
     def unlink(self, path: str) -> None:
-        os.unlink(path)
+        name, at = self._at(path)
+        os.unlink(name, dir_fd=at)
 
     def sync_directory(self, path: str) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = self._folder(path)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
 
-    def lock(self, path: str) -> int:
-        """Take the lock file until the returned descriptor is closed; BlockingIOError if another process has it."""
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        except OSError:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a read-only disk can still be drained by one alone
+    def lock(self, directory: str) -> int:
+        """Hold the directory until the returned descriptor is closed; BlockingIOError if another process holds it.
+
+        The lock is on the directory itself: there is no file that could be deleted, and a read-only disk has one too.
+        """
+        fd = os.open(directory, _FOLDER)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(fd)
             raise
+        self._held = {**self._held, directory.rstrip("/") or "/": fd}
         return fd
 
     def space(self, path: str) -> Space:
-        found = os.statvfs(path)
+        fd = self._folder(path)
+        try:
+            found = os.fstatvfs(fd)
+        finally:
+            os.close(fd)
         return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
 
 

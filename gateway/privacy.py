@@ -29,11 +29,14 @@ from zoneinfo import ZoneInfo
 
 from annotated_types import Ge
 
+from gateway.disk import RealDisk
 from gateway.model import NS_PER_S, Instant
+from gateway.owner import settle
 
 log = logging.getLogger(__name__)
 
 KEY_BYTES = 32
+KEY_MODE = 0o600
 PSEUDONYM_DIGITS = 16
 UNSYNCED_KEY_NS = 24 * 3600 * NS_PER_S
 REPLAY_KEY = b"replay"
@@ -174,12 +177,13 @@ class DayKeys:
         return key
 
     def _store(self, content: bytes) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        RealDisk().make_directory(str(self._path.parent))
         draft = self._path.with_name(self._path.name + ".draft")
         with contextlib.suppress(FileNotFoundError):
             self._wipe(draft)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, KEY_MODE)
         try:
+            settle(descriptor, KEY_MODE, self._path.parent)
             os.write(descriptor, content)
             os.fsync(descriptor)
         finally:

@@ -53,7 +53,7 @@ def card(tmp_path: Path) -> Path:
     outbox.acknowledge("door", 1, 4)
     outbox.save_soon()
     outbox.step(NOW.later(10**9))
-    os.close(outbox._lock)  # type: ignore[arg-type]  # the power went: nothing is closed in order
+    DISK.close(outbox._lock)  # type: ignore[arg-type]  # the power went: nothing is closed in order
     outbox._lock = None
     (root / "etc/gateway").mkdir(parents=True)
     (root / "etc/gateway/gateway.toml").write_text('[site]\nstore = "0042"\n')

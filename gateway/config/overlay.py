@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateway.owner import FILE_MODE, settle
+
 BYTES_MAX = 256 * 1024
 
 
@@ -83,8 +85,10 @@ def write_ordered(outbox_directory: Path | str, ordered: Ordered) -> None:
             path.unlink()
     else:
         fresh = path.with_name(f"{path.name}.new")
-        with fresh.open("wb") as file:
-            os.fchmod(file.fileno(), 0o640)
+        with suppress(FileNotFoundError):
+            fresh.unlink()
+        with fresh.open("xb") as file:
+            settle(file.fileno(), FILE_MODE, path.parent)
             file.write(json.dumps(dataclasses.asdict(ordered), ensure_ascii=False, indent=1).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())

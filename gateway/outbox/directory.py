@@ -12,7 +12,6 @@ from gateway.errors import OutboxUnusable
 from gateway.model import STREAMS, Stream
 from gateway.outbox.stream import BLOCK_BYTES, StreamLog
 
-LOCK_NAME = "lock"
 BALLAST_NAME = "ballast"
 # A disk that takes no writes can still be drained, without a lock where there is none yet.
 _TAKES_NO_WRITES = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOENT)
@@ -26,7 +25,7 @@ def take_directory(disk: Disk, directory: str) -> int | None:
     with contextlib.suppress(OSError):
         disk.make_directory(directory)
     try:
-        return disk.lock(os.path.join(directory, LOCK_NAME))
+        return disk.lock(directory)
     except BlockingIOError:
         raise OutboxUnusable(
             f"another gateway is running on the outbox {directory}", "stop it first: systemctl stop gateway"

@@ -341,13 +341,13 @@ class ModelDisk:
             for act in self._names_waiting.pop(path, ()):
                 self._apply_name(path, act)
 
-    def lock(self, path: str) -> int:
-        if path in self._locks.values():
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
-        if _directory_of(path) not in self._directories:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    def lock(self, directory: str) -> int:
+        if directory in self._locks.values():
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), directory)
+        if directory not in self._directories:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
         self._next_fd += 1
-        self._locks[self._next_fd] = path
+        self._locks[self._next_fd] = directory
         return self._next_fd
 
     def space(self, path: str) -> Space:
