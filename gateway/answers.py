@@ -19,6 +19,7 @@ from gateway.config import Configuration
 from gateway.engine import Engine, Question, Say
 from gateway.model import NS_PER_MS, CommandReceived, Instant
 from gateway.recordings.tap import Tap
+from gateway.redaction import Redactor
 from gateway.remote import RemoteConfiguration
 from gateway.sensors import Driver
 from gateway.status import status_of
@@ -45,6 +46,7 @@ class Answers:
     stop: Callable[[str], None]
     scales: Scales
     remote: RemoteConfiguration
+    redact: Redactor = field(default_factory=Redactor)
     _rate: TokenBucket = field(default_factory=lambda: TokenBucket(COMMANDS_PER_S_MAX))
     _examining: threading.Lock = field(default_factory=threading.Lock)
 
@@ -86,7 +88,8 @@ class Answers:
         status = status_of(self.engine, self.configuration, now)
         for sensor, driver in self.drivers.items():
             status["sensors"][sensor]["driver"] = dict(driver.counters())
-        return status
+        redacted: dict[str, Any] = self.redact.document(status)
+        return redacted
 
     def count_spoiled(self) -> None:
         """Take over from the drivers how many readings they threw away."""

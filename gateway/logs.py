@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 
 PRIORITIES = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
 """syslog(3); journald reads them from `<n>` in front of a line (sd-daemon(3))."""
@@ -20,14 +21,27 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(f"<{priority}>{line}" for line in lines)
 
 
-def begin_logging(level: str = "INFO") -> None:
-    """Send log lines from `level` on to standard error, formed for journald where it listens."""
+class Redacted(logging.Formatter):
+    """Forms a record as another formatter does, and takes out what nobody may read."""
+
+    def __init__(self, inner: logging.Formatter, redact: Callable[[str], str]) -> None:
+        super().__init__()
+        self._inner, self._redact = inner, redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redact(self._inner.format(record))
+
+
+def begin_logging(level: str = "INFO", redact: Callable[[str], str] = str) -> None:
+    """Send log lines from `level` on to standard error, formed for journald where it listens, each through `redact`."""
     to_journal = bool(os.environ.get("JOURNAL_STREAM"))
     stream = logging.StreamHandler(sys.stderr)
-    if to_journal:
-        stream.setFormatter(JournalFormatter("%(name)s: %(message)s"))
-    else:
-        stream.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    form = (
+        JournalFormatter("%(name)s: %(message)s")
+        if to_journal
+        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    )
+    stream.setFormatter(Redacted(form, redact))
     logging.basicConfig(level=level, handlers=[stream], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -29,6 +29,7 @@ from gateway.engine import Due, Engine
 from gateway.errors import EXIT_GOOD, ConfigurationError
 from gateway.facts import ConfigChanged
 from gateway.health import look
+from gateway.known_secrets import redactor_of
 from gateway.model import NS_PER_S, STREAMS, DriverFailed, Event, Instant
 from gateway.mqtt import PahoLink
 from gateway.network import NetworkWatch
@@ -38,6 +39,7 @@ from gateway.process import Notify, Readiness, Signals, Watchdog
 from gateway.recordings.player import Player
 from gateway.recordings.recording import Recording
 from gateway.recordings.tap import Tap
+from gateway.redaction import Redactor
 from gateway.remote import RemoteConfiguration
 from gateway.scheduler import Scheduler
 from gateway.sensors import Driver
@@ -153,7 +155,14 @@ class Service:
             self.engine = engine = assemble(self.configuration, self.world, self._pseudonyms.identify, self.player)
             tap = Tap(kinds_of(self.configuration))
             self.answers = Answers(
-                engine, self.configuration, tap, self._drivers, self.stop, self._scales, self._remote
+                engine,
+                self.configuration,
+                tap,
+                self._drivers,
+                self.stop,
+                self._scales,
+                self._remote,
+                redactor_of(self.configuration),
             )
             scheduler = Scheduler(engine.offer, self.configuration.site.zone)
             self._wire(scheduler)
@@ -228,7 +237,7 @@ class Service:
                 self._drivers[settings.id] = kind.driver(settings, self.world.clock)
             except Exception as error:  # the supervisor of drivers: one that cannot be made is that sensor's fault
                 log.exception("a driver cannot be made sensor=%s", settings.id)
-                detail = f"its driver cannot be made ({type(error).__name__}: {error})"
+                detail = Redactor()(f"its driver cannot be made ({type(error).__name__}: {error})")
                 self.engine.offer(DriverFailed(settings.id, self.engine.clock.now(), "driver_missing", detail))
 
     # Running.

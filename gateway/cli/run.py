@@ -46,9 +46,10 @@ def run(
     configuration = load(config)
     from gateway import service
     from gateway.config import load_with
+    from gateway.known_secrets import redactor_of
     from gateway.logs import begin_logging
 
-    begin_logging(log_level)
+    begin_logging(log_level, redactor_of(configuration))
     status = service.run(
         configuration,
         simulated=simulated,

@@ -20,17 +20,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway import __version__
+from gateway.acting import acting_as_owner_of
 from gateway.cli.verb import Verb, configured, load, printing, say_json
 from gateway.errors import EXIT_GOOD, GatewayError
+from gateway.redaction import Redactor
+from gateway.safe_files import opened
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
 
 LOG_LINES = 5000
 LOG_WITHIN_S = 15.0
-ADDRESS = re.compile(r"\b(?:[0-9A-Fa-f]{2}[:_-]){5}[0-9A-Fa-f]{2}\b")
-SECRET = re.compile(r"(?i)\b(pass(?:word|wd)?|secret|token|bindkey|key)(\s*[=:]\s*)(?!/)[^\s,;]+")
-URL_USER = re.compile(r"//[^/\s@]+@")
+BUNDLE_MODE = 0o640
 
 
 @click.command("support-bundle", cls=Verb, example="gateway support-bundle --output bundle.tar.gz")
@@ -50,15 +51,11 @@ def support_bundle(config: tuple[Path, ...], as_json: bool, output: Path | None)
     stamp = re.sub(r"[^0-9]", "", rfc3339(now.wall_ns))[:14]
     name = f"gateway-{configuration.site.store}-{configuration.site.gateway}-{stamp}"
     path = output or Path(f"{name}.tar.gz")
-    redact = redactor(configuration)
-    contents = {file: redact(text) for file, text in collected(configuration).items()}
+    contents = redacted(collected(configuration), redactor(configuration))
+    raw = packed(name, contents, now.wall_ns // 10**9)
     try:
-        with tarfile.open(path, "w:gz") as archive:
-            for file, text in contents.items():
-                entry = tarfile.TarInfo(f"{name}/{file}")
-                raw = text.encode()
-                entry.size, entry.mtime, entry.mode = len(raw), now.wall_ns // 10**9, 0o640
-                archive.addfile(entry, io.BytesIO(raw))
+        with opened(path.parent) as folder:
+            folder.write(path.name, raw, BUNDLE_MODE)
     except OSError as error:
         raise GatewayError(f"{path} cannot be written: {error.strerror}", "name another with --output") from None
     if as_json:
@@ -68,42 +65,51 @@ def support_bundle(config: tuple[Path, ...], as_json: bool, output: Path | None)
     return EXIT_GOOD
 
 
-def redactor(configuration: Configuration) -> Callable[[str], str]:
+def packed(name: str, contents: dict[str, str], made_s: int) -> bytes:
+    """Return the archive of these files, in a folder of this name."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w:gz") as archive:
+        for file, text in contents.items():
+            entry = tarfile.TarInfo(f"{name}/{file}")
+            raw = text.encode(errors="replace")
+            entry.size, entry.mtime, entry.mode = len(raw), made_s, 0o640
+            archive.addfile(entry, io.BytesIO(raw))
+    return written.getvalue()
+
+
+def redactor(configuration: Configuration) -> Redactor:
     """Return what takes secrets and radio addresses out of a text, but addresses that a rule names."""
-    named = {
-        rule.address.lower()
-        for _, settings in configuration.sensors
-        for rule in getattr(settings, "tags", ())
-        if rule.address is not None
+    from gateway.known_secrets import redactor_of
+
+    return redactor_of(configuration)
+
+
+def redacted(contents: dict[str, Any], redact: Redactor) -> dict[str, str]:
+    """Return the files' texts without secrets and addresses; an address met in one of them is found in all."""
+    redact.learn("\n".join(inner if isinstance(inner, str) else _json(inner) for inner in contents.values()))
+    return {
+        file: redact(inner) if isinstance(inner, str) else _json(redact.document(inner))
+        for file, inner in contents.items()
     }
 
-    def masked(found: re.Match[str]) -> str:
-        address = re.sub("[_-]", ":", found[0].lower())
-        return found[0] if address in named else "[address]"
 
-    def redact(text: str) -> str:
-        text = URL_USER.sub("//[user]@", SECRET.sub(r"\1\2[secret]", text))
-        return ADDRESS.sub(masked, text)
-
-    return redact
-
-
-def collected(configuration: Configuration) -> dict[str, str]:
-    """Return the archive's files before redaction."""
+def collected(configuration: Configuration) -> dict[str, Any]:
+    """Return the archive's files before redaction: texts, and what becomes JSON."""
     from gateway.cli.config import in_force
     from gateway.cli.outbox import outbox_at_rest
     from gateway.control import ask
     from gateway.doctor import examine
 
     def outbox() -> Any:
-        found, streams = outbox_at_rest(configuration)
+        with acting_as_owner_of(configuration.outbox.directory):
+            found, streams = outbox_at_rest(configuration)
         return {**found, "streams": streams}
 
     return {
-        "machine.json": _json(_machine),
-        "doctor.json": _json(lambda: examine(configuration)),
-        "status.json": _json(lambda: ask(configuration, "status")),
-        "outbox.json": _json(outbox),
+        "machine.json": _had(_machine),
+        "doctor.json": _had(lambda: examine(configuration)),
+        "status.json": _had(lambda: ask(configuration, "status")),
+        "outbox.json": _had(outbox),
         "configuration.txt": "".join(
             f"{key} = {value}    # {origin}\n" for key, value, origin in in_force(configuration)
         ),
@@ -111,12 +117,15 @@ def collected(configuration: Configuration) -> dict[str, str]:
     }
 
 
-def _json(look: Callable[[], Any]) -> str:
+def _had(look: Callable[[], Any]) -> Any:
     try:
-        found = look()
+        return json.loads(json.dumps(look(), default=str))
     except GatewayError as error:
-        found = {"error": str(error), "advice": error.advice}
-    return json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n"
+        return {"error": str(error), "advice": error.advice}
+
+
+def _json(found: Any) -> str:
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
 def _machine() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from gateway.clock import Clock
 from gateway.model import DriverFailed, DriverRecovered, Reading
+from gateway.redaction import Redactor
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class SupervisedThread:
     def fail(self, reason: str, detail: str) -> None:
         """Tell a failure (the same one again is told once by the engine)."""
         self._failed = True
+        detail = Redactor()(detail)  # it leaves the store: the words of BlueZ name whom it heard
         self.emit(DriverFailed(self.sensor, self.clock.now(), reason, detail))
         self._settled = True
 
