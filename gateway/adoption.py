@@ -256,6 +256,8 @@ def _mark(outbox: Folder, configuration: Configuration) -> bool:
     except OSError:
         return False
     outbox.remove("privacy.key")
+    with suppress(OSError):
+        os.fsync(outbox.fd)  # else a power cut brings the key back
     return True
 
 

@@ -35,7 +35,7 @@ BUGS: tuple[Bug, ...] = (
         "        try:\n            os.fdatasync(fd)\n        except OSError:\n            os.fdatasync(fd)\n",
         DISK,
     ),
-    Bug("disk", "files for everybody", "gateway/disk.py", "FILE_MODE = 0o640", "FILE_MODE = 0o644", DISK),
+    Bug("disk", "files for everybody", "gateway/owner.py", "FILE_MODE = 0o640", "FILE_MODE = 0o644", DISK),
     Bug("disk", "only a part is written", "gateway/disk.py", "        while rest:\n", "        if rest:\n", DISK),
     Bug("disk", "a cache is not dropped", "gateway/disk.py", "POSIX_FADV_DONTNEED", "POSIX_FADV_NORMAL", DISK),
     Bug("disk", "a file is made over another", "gateway/disk.py", "os.O_CREAT | os.O_EXCL", "os.O_CREAT", DISK),

@@ -19,6 +19,9 @@ from typing import Any
 
 import pytest
 
+Inode = tuple[int, int]
+Names = dict[Inode, dict[str, Inode]]
+"""Of each folder, whatever it is called: what lies in it."""
 Tree = dict[str, bytes]
 """Files by their path below the folder."""
 
@@ -32,6 +35,12 @@ class Call:
     rest: tuple[Any, ...] = ()
 
 
+def inode_of(path: Path | str | int) -> Inode:
+    """Return which file or folder it is, whatever its name."""
+    about = os.stat(path)
+    return about.st_dev, about.st_ino
+
+
 class Calls:
     """Records while entered. `fail(call)` may return an errno that the call is to end with, instead of being made."""
 
@@ -43,15 +52,15 @@ class Calls:
         self._patch = patch
         self._real = {name: getattr(os, name) for name in (*WATCHED, "dup", "pread", "listdir", "scandir")}
         self._open = io.open
-        self._held: dict[tuple[int, int], int] = {}  # a descriptor of each file, so that no inode number comes twice
-        self._safe: dict[tuple[int, int], bytes] = {}
-        self._spoiled: dict[tuple[int, int], bytes] = {}
-        self._names: dict[str, dict[str, tuple[int, int]]] = {}
+        self._held: dict[Inode, int] = {}  # a descriptor of each file, so that no inode number comes twice
+        self._safe: dict[Inode, bytes] = {}
+        self._spoiled: dict[Inode, bytes] = {}
+        self._names: Names = {}
         self._asks = 0
 
     def __enter__(self) -> Calls:
         for where, _, _ in os.walk(self.folder):
-            self._names[self._below(where)] = self._listed(where, trusted=True)
+            self._names[inode_of(where)] = self._listed(where, trusted=True)
         for name in WATCHED:
             self._patch.setattr(os, name, self._caught(name))
         self._patch.setattr(io, "open", self._opened)
@@ -75,7 +84,7 @@ class Calls:
     def cuts(self) -> Iterator[Tree]:
         """Yield what a power cut now could leave: the names as last synced, and as they are."""
         yield self._tree(self._names)
-        yield self._tree({self._below(where): self._listed(where) for where, _, _ in self._walk()})
+        yield self._tree({inode_of(where): self._listed(where) for where, _, _ in self._walk()})
 
     def safe(self) -> Tree:
         """Return what survives a power cut now in any case."""
@@ -90,17 +99,17 @@ class Calls:
                     found[self._below(os.path.join(where, name))] = file.read()
         return found
 
-    def _tree(self, names: dict[str, dict[str, tuple[int, int]]]) -> Tree:
+    def _tree(self, names: Names) -> Tree:
         found: Tree = {}
-        reached = [""]
+        reached = [("", inode_of(self.folder))]
         while reached:
-            folder = reached.pop()
+            where, folder = reached.pop()
             for name, inode in names.get(folder, {}).items():
-                path = os.path.join(folder, name)
+                path = os.path.join(where, name)
                 if inode in self._safe:
                     found[path] = self._safe[inode]
                 else:
-                    reached.append(path)
+                    reached.append((path, inode))
         return found
 
     def _walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -119,7 +128,7 @@ class Calls:
     def _is_ours(self, path: str) -> bool:
         return path == str(self.folder) or os.path.realpath(path).startswith(f"{self.folder}{os.sep}")
 
-    def _listed(self, where: str, trusted: bool = False) -> dict[str, tuple[int, int]]:
+    def _listed(self, where: str, trusted: bool = False) -> dict[str, Inode]:
         found = {}
         for name in self._real["listdir"](where):
             path = os.path.join(where, name)
@@ -130,8 +139,7 @@ class Calls:
         return found
 
     def _know(self, path: str, trusted: bool) -> None:
-        about = os.stat(path)
-        inode = (about.st_dev, about.st_ino)
+        inode = inode_of(path)
         if inode not in self._held:
             self._held[inode] = self._real["open"](path, os.O_RDONLY)
             self._safe[inode] = self._content(self._held[inode]) if trusted else b""
@@ -196,11 +204,10 @@ class Calls:
             self._asks -= 1
 
     def _synced(self, descriptor: int, path: str) -> None:
-        about = os.fstat(descriptor)
+        inode = inode_of(descriptor)
         if os.path.isdir(path):
-            self._names[self._below(path)] = self._listed(path)
+            self._names[inode] = self._listed(path)
             return
-        inode = (about.st_dev, about.st_ino)
         if inode not in self._held:
             return
         content = self._content(self._held[inode])
@@ -218,8 +225,7 @@ class Calls:
 
     def _failed(self, made: Call, arguments: tuple[Any, ...]) -> None:
         if made.name in ("fsync", "fdatasync"):
-            about = os.fstat(arguments[0])
-            inode = (about.st_dev, about.st_ino)
+            inode = inode_of(arguments[0])
             if inode in self._held:
                 self._spoiled[inode] = self._content(self._held[inode])
 

@@ -72,9 +72,9 @@ def test_a_file_is_made_once_and_never_over_another(tmp_path: Path, calls: Calls
         DISK.close(fd)
     with pytest.raises(FileNotFoundError):
         DISK.open(str(tmp_path / "absent"))
-    for descriptor in (DISK.open(path), DISK.open_reading(path), DISK.lock(str(tmp_path / "lock"))):
+    for descriptor in (DISK.open(path), DISK.open_reading(path), DISK.lock(str(tmp_path))):
         assert fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC, "a child must not inherit it"
-        os.close(descriptor)
+        DISK.close(descriptor)
 
 
 def test_reading_opens_for_reading_alone(tmp_path: Path) -> None:
@@ -132,11 +132,12 @@ def test_a_sync_that_failed_is_told(tmp_path: Path, calls: Calls, act: str) -> N
 
 
 def test_one_lock_and_no_waiting_for_it(tmp_path: Path) -> None:
-    first_one = DISK.lock(str(tmp_path / "lock"))
+    disk, other = RealDisk(), RealDisk()
+    fd = disk.lock(str(tmp_path))
     with pytest.raises(BlockingIOError):
-        DISK.lock(str(tmp_path / "lock"))
-    os.close(first_one)
-    os.close(DISK.lock(str(tmp_path / "lock")))
+        other.lock(str(tmp_path))
+    disk.close(fd)
+    other.close(other.lock(str(tmp_path)))
 
 
 def test_room_is_what_an_ordinary_user_may_write(tmp_path: Path) -> None:
@@ -230,12 +231,15 @@ class Claims:
         self.directory = folder / "outbox"
         self.settings = OutboxSettings(**{"bytes_max": 1 << 20, "keep_acknowledged": 0.0, **changed})
         self.now = Instant(NOW.boot_ns, NOW.wall_ns)
+        self.disk = RealDisk()
         self.said: dict[Any, int] = {}
         self.settled: set[tuple[Any, int]] = set()
         self.outbox = self.open()
 
     def open(self) -> Outbox:
-        self.outbox = Outbox.open(str(self.directory), self.settings, DISK, InlineWriter(DISK), self.now, describe_loss)
+        self.outbox = Outbox.open(
+            str(self.directory), self.settings, self.disk, InlineWriter(self.disk), self.now, describe_loss
+        )
         return self.outbox
 
     def note(self) -> None:
