@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import socket
 import struct
+from http import HTTPStatus
 
 from gateway.mqtt.reasons import Cause
 from gateway.uplink.settings import Proxy
 
 ANSWER_BYTES_MAX = 8 * 1024
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 _ADVICE = "check broker.proxy, or ask who runs the proxy"
 _LOGIN = Cause("proxy.login", "the proxy wants another user or password", "check proxy_username, proxy_password_file")
@@ -69,8 +71,8 @@ def _connect(sock: socket.socket, username: str | None, password: str | None, ho
     if code == 407:
         raise ProxyRefused(_LOGIN)
     if not 200 <= code < 300:
-        said = words[2].decode("latin-1")[:80] if len(words) > 2 else ""
-        raise ProxyRefused(Cause("proxy.refused", f"the proxy refuses the way to {place}: {code} {said}", _ADVICE))
+        said = f"{code} {PHRASES.get(code, '')}".rstrip()  # never its own words: they may be what we sent
+        raise ProxyRefused(Cause("proxy.refused", f"the proxy refuses the way to {place}: {said}", _ADVICE))
 
 
 def _socks5(sock: socket.socket, username: str | None, password: str | None, host: str, port: int) -> None:
