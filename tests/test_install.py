@@ -10,9 +10,11 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,8 @@ from pathlib import Path
 import pytest
 
 from scripts.installer.installing import to_go_back_to
-from scripts.installer.place import CAME_UP, STAMP, SUMS, Failed, Place, digest, files_of, verify
+from scripts.installer.place import BILL, CAME_UP, OWN_FILES, STAMP, Place
+from scripts.installer.trust import SUMS, Failed, digest, files_of, verify
 from tests.uplink.brokers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,15 +64,21 @@ class Pi:
             f'[outbox]\ndirectory = "{self.place.state}/outbox"\n[[door]]\nid = "entrance"\nbeam_pin = 17\n'
         )
 
-    def run(self, script: Path, *arguments: str, systemd: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, script: Path, *arguments: str, systemd: bool = True, umask: int = 0o022
+    ) -> subprocess.CompletedProcess[str]:
         asks = ["--systemctl", str(self.systemctl)] if systemd else []
         environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_INDEX_URL": "http://127.0.0.1:9/"}
         command = [sys.executable, str(script), "--root", str(self.root), *asks, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=280, check=False, umask=umask
+        )
 
-    def install(self, folder: Path, *arguments: str, systemd: bool = True) -> subprocess.CompletedProcess[str]:
+    def install(
+        self, folder: Path, *arguments: str, systemd: bool = True, umask: int = 0o022
+    ) -> subprocess.CompletedProcess[str]:
         more = ["--python", PYTHON, "--within", "15", "--steady", "2", *arguments]
-        return self.run(folder / "install", *more, systemd=systemd)
+        return self.run(folder / "install", *more, systemd=systemd, umask=umask)
 
     def gateway(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(self.place.current / "bin/gateway"), *words, "--config", str(self.place.configuration)]
@@ -190,7 +199,11 @@ def test_uninstalling_keeps_what_was_recorded_unless_told_otherwise(pi: Pi) -> N
     assert not pi.place.opt.exists()
     assert not unit.exists()
     assert "disable --now gateway.service" in (pi.root / "asked").read_text()
+    (pi.root / "precious").mkdir()
+    (pi.root / "precious/file").touch()
+    (pi.place.state / "outbox/planted").symlink_to(pi.root / "precious")
     pi.run(SCRIPTS / "uninstall", "--purge")
+    assert (pi.root / "precious/file").exists(), "a link that the service's user planted is removed, not followed"
     assert not pi.place.state.exists()
     assert not pi.place.configuration.exists()
 
@@ -229,6 +242,58 @@ def make_bundle(folder: Path, source: Path, wheels_from: Path | None = None) -> 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("bundle"), ROOT)
+
+
+def installed(release: Path) -> set[tuple[str, str]]:
+    """Return names and versions of what a release consists of, as its own Python sees it."""
+    code = (
+        "import importlib.metadata, sys\n"
+        "for one in importlib.metadata.distributions(path=[p for p in sys.path if p.startswith(sys.prefix)]):\n"
+        "    print(one.metadata['Name'].lower().replace('_', '-').replace('.', '-'), one.version)"
+    )
+    said = subprocess.run([release / "bin/python", "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    return {(line.split()[0], line.split()[1]) for line in said.splitlines()}
+
+
+def described(bill: Path) -> set[tuple[str, str]]:
+    """Return names and versions of an SBOM's components, without the distribution's packages."""
+    found = json.loads(bill.read_text())
+    assert (found["bomFormat"], found["specVersion"] >= "1.5") == ("CycloneDX", True)
+    components = [one for one in found["components"] if not one["purl"].startswith("pkg:deb/")]
+    return {(one["name"].lower().replace("_", "-").replace(".", "-"), one["version"]) for one in components}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("umask", [0o077, 0o027], ids=oct)
+def test_a_release_is_what_its_bill_of_materials_says_and_others_can_run_it(
+    pi: Pi, bundle: Path, tmp_path: Path, umask: int
+) -> None:
+    done = pi.install(bundle, umask=umask)
+    assert done.returncode == 0, done.stderr
+    release = pi.place.current.resolve()
+    assert installed(release) == described(release / BILL) == described(bundle / BILL)
+    assert ("store-gateway", "0.1.0") in installed(release)
+    locks = {canonical for canonical, _ in installed(release)} - {"store-gateway"}
+    locked = {line.split("==")[0] for line in (ROOT / "locks/gateway.txt").read_text().splitlines() if "==" in line}
+    assert locks <= locked, "nothing is installed that is not locked"
+    closed = [path for path in release.rglob("*") if not path.is_symlink() and not path.stat().st_mode & 0o004]
+    assert closed == []
+    writable = [path for path in release.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o022]
+    assert writable == []
+    own = [pi.root / to for to in OWN_FILES.values()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in own} == {0o644}
+    assert stat.S_IMODE(pi.place.configuration.stat().st_mode) == 0o640
+    assert (pi.place.upgrade).resolve() == release / "scripts/upgrade"
+    if os.geteuid() == 0:
+        with tempfile.TemporaryDirectory() as reachable:  # pytest's own folders are root's alone
+            Path(reachable).chmod(0o755)
+            moved = Path(reachable) / "pi"
+            shutil.copytree(pi.root, moved, symlinks=True)
+            program = moved / release.relative_to(pi.root) / "bin/python"
+            words: list[str | Path] = [program, "-c", "import gateway; print(gateway.__version__)"]
+            done = subprocess.run(words, capture_output=True, text=True, cwd="/", user=65534, group=65534, check=False)
+            assert (done.stdout.strip(), done.stderr) == ("0.1.0", "")
 
 
 @pytest.mark.slow

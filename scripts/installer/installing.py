@@ -8,37 +8,36 @@ built anew by the next run.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
 import shutil
 import sys
 import tempfile
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .bundling import copy_installer, pip_of
 from .place import (
+    BILL,
     CAME_UP,
     HARDWARE_WATCHDOG,
     HERE,
     KERNEL_CLOCK,
     OTHER_TIME_SERVICES,
     OWN_FILES,
+    SERVICE_USER,
     STAMP,
-    Failed,
     Place,
+    closed_to_others,
     comes_up,
-    digest,
-    files_of,
-    manifest_of,
+    open_modes,
     say,
     state_of,
-    this_python,
-    verify,
 )
+from .source import Source, trust_from_now_on
+from .trust import Failed
 
 COMES_UP_WITHIN_S = 60.0
 STEADY_S = 5.0
@@ -49,55 +48,6 @@ LGPIO_PACKAGES = ("python3-lgpio",)
 """From Python 3.13 on PyPI has no wheel of lgpio; Raspberry Pi OS has the package."""
 
 
-class Source:
-    """What is installed: the source tree, or an unpacked bundle."""
-
-    def __init__(self, place: Place, folder: Path, python: str) -> None:
-        self.place, self.python = place, python
-        self.manifest = manifest_of(folder)
-        self.folder = folder if self.manifest is not None else folder.parent
-        self.python_version, self.machine = this_python(python)
-        self.system_packages = tuple(map(int, self.python_version.split("."))) >= (3, 13)
-
-    def check(self) -> None:
-        """Verify a bundle, and that it is for this machine; raises Failed before anything is touched."""
-        if self.manifest is None:
-            self.version = str(tomllib.loads((self.folder / "pyproject.toml").read_text())["project"]["version"])
-            return
-        count = verify(self.folder)
-        say(f"The bundle is whole: {count} files as they were made.")
-        self.version = str(self.manifest["version"])
-        wanted, here = (self.manifest["python"], self.manifest["machine"]), (self.python_version, self.machine)
-        if wanted != here:
-            raise Failed(
-                f"This bundle is for Python {wanted[0]} on {wanted[1]}; here is {here[0]} on {here[1]}. "
-                "Nothing was done. Make one on a machine like this: scripts/bundle"
-            )
-
-    def fingerprint(self) -> str:
-        """Return a hash of all that decides what a release holds: equal ones need not be built again."""
-        parts = [self.python_version, self.machine]
-        if self.manifest is not None:
-            parts += [f"{path.name} {digest(path)}" for path in files_of(self.folder / "wheels")]
-        else:
-            tree = [self.folder / "pyproject.toml", *sorted((self.folder / "gateway").rglob("*"))]
-            tree = [path for path in tree if path.is_file() and "__pycache__" not in path.parts]
-            parts += [f"{path.relative_to(self.folder)} {digest(path)}" for path in tree]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-    def pip(self, release: Path, scratch: Path) -> list[str | Path]:
-        """Return the command that installs into a release; pip builds in a copy of the source tree, in `scratch`."""
-        if self.manifest is None:
-            traces = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
-            shutil.copytree(self.folder, scratch / "source", ignore=traces)
-            source = f"{scratch / 'source'}[pi,bthome]"
-            return [release / "bin/python", "-m", "pip", "install", "--quiet", "--no-compile", source]
-        wheels = self.folder / "wheels"
-        command: list[str | Path] = [release / "bin/python", next(wheels.glob("pip-*.whl")) / "pip", "install"]
-        command += ["--quiet", "--no-compile", "--no-index", "--only-binary", ":all:", "--find-links", wheels]
-        return [*command, f"store-gateway[{self.manifest['extras']}]=={self.version}"]
-
-
 def main(arguments: Sequence[str]) -> int:
     """Install or upgrade."""
     options = parsed(arguments)
@@ -106,19 +56,23 @@ def main(arguments: Sequence[str]) -> int:
         raise Failed("Installing needs root: sudo " + " ".join(["scripts/install", *arguments]))
     if platform.system() != "Linux":
         raise Failed("The gateway runs on Linux.")
-    source = Source(place, HERE, options.python)
+    source = Source(place, HERE, options.python, options.release_key and options.release_key.resolve())
     source.check()
     packages(place, source)
     before = place.release()
     release = build(place, source)
     judge_configuration(place, release)
+    usable(place, release)
     own_files(place, source.folder / "systemd", options.hardware_watchdog)
+    usable(place, release)
     first = configuration(place, release)
+    trust_from_now_on(place, source)
     say(f"Switching {place.shown(place.current)} to {release.name}.")
     place.link(place.current, Path("releases") / release.name)
     place.link(
         place.command, place.opt / "current/bin/gateway" if place.is_this_machine else place.current / "bin/gateway"
     )
+    place.link(place.upgrade, place.current / "scripts/upgrade")
     before = to_go_back_to(place, release, before)
     status = start(place, release, before, first, source.version, options.within, options.steady)
     prune(place)
@@ -133,6 +87,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, default=Path("/"), help="a folder that stands for the machine")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument("--python", default="/usr/bin/python3", help="the Python to use (default: %(default)s)")
+    parser.add_argument("--release-key", type=Path, metavar="FILE", help="public key that must have signed this bundle")
     parser.add_argument("--hardware-watchdog", action="store_true", help="restart the Pi when its kernel hangs")
     parser.add_argument("--systemctl", default="", metavar="COMMAND", help="what to ask instead of this systemd")
     parser.add_argument("--within", type=float, default=COMES_UP_WITHIN_S, help="seconds a new release has to answer")
@@ -196,24 +151,27 @@ def build(place: Place, source: Source) -> Path:
     if place.dry_run:
         return release
     shutil.rmtree(release, ignore_errors=True)
-    release.parent.mkdir(parents=True, exist_ok=True)
-    environment: list[str | Path] = [source.python, "-m", "venv"]
+    place.folder(release.parent)
+    environment: list[str | Path] = [source.python, "-I", "-m", "venv", "--without-pip"]
     environment += ["--system-site-packages"] if source.system_packages else []
-    environment += ["--without-pip"] if source.manifest is not None else []
     try:
-        place.run(*environment, release)
         with tempfile.TemporaryDirectory() as scratch:
-            place.run(*source.pip(release, Path(scratch)))
+            bundle = source.unpacked(Path(scratch))
+            place.run(*environment, release)
+            place.run(*pip_of(bundle, release / "bin/python"))
+            shutil.copy2(bundle / BILL, release / BILL)
+            copy_installer(bundle, release / "scripts")
         said = place.run(release / "bin/gateway", "--version").stdout.split()[-1]
         if said != source.version:
             raise Failed(f"What was built says that it is version {said}, not {source.version}.")
         # Not by pip, which uses one core of a Pi's four. A file that cannot be compiled is of no concern here.
-        place.run(release / "bin/python", "-m", "compileall", "-q", "-j", "0", release / "lib", check=False)
+        place.run(release / "bin/python", "-I", "-m", "compileall", "-q", "-j", "0", release / "lib", check=False)
     except Failed as failed:
         shutil.rmtree(release, ignore_errors=True)
         raise Failed(f"The release could not be built; what is installed was not touched.\n{failed}") from None
     shutil.copytree(source.folder / "systemd", release / "systemd")
     stamp = {"version": source.version, "fingerprint": fingerprint}
+    open_modes(release)
     (release / STAMP).write_text(json.dumps(stamp) + "\n")
     os.sync()
     return release
@@ -222,6 +180,26 @@ def build(place: Place, source: Source) -> Path:
 def stamp_of(release: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((release / STAMP).read_text())
     return found
+
+
+def usable(place: Place, release: Path) -> None:
+    """Let the service's user run the release, where that user is here already; raises Failed, before the switch."""
+    if place.dry_run:
+        return
+    program = release / "bin/gateway"
+    closed = closed_to_others(program, place.root)
+    if closed is not None:
+        found = f"The service's user may not use {place.shown(closed)}; nothing was switched."
+        raise Failed(f"{found} Open it: sudo chmod o+rx {place.shown(closed)}")
+    if not place.is_this_machine or shutil.which("runuser") is None:
+        say("Not tried as the service's user, who is not here: the modes let everybody run it.")
+        return
+    if place.run("id", SERVICE_USER, check=False).returncode:
+        return  # made by own_files, and asked again
+    done = place.run("runuser", "-u", SERVICE_USER, "--", program, "--version", check=False)
+    if done.returncode:
+        found = f"The service's user cannot run {place.shown(program)}; nothing was switched."
+        raise Failed(f"{found}\n{(done.stderr or done.stdout).strip()}")
 
 
 def judge_configuration(place: Place, release: Path) -> None:

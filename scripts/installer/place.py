@@ -7,7 +7,6 @@ other than `/` nothing outside it is touched: no packages, no user, and no syste
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shlex
@@ -16,11 +15,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .trust import PUBLIC_KEY, SUMS, Failed, digest, files_of, verify
+
+__all__ = ["SUMS", "Failed", "Place", "digest", "files_of", "verify"]
 
 HERE = Path(__file__).resolve().parent.parent
 """Where the scripts lie: `scripts/` of the source tree, or the top of a bundle."""
@@ -31,8 +34,12 @@ STAMP = "installed.json"
 """Written last into a release: one without it was never finished."""
 CAME_UP = "came-up"
 """Written into a release when its daemon has answered after the switch."""
-SUMS = "SHA256SUMS"
 MANIFEST = "bundle.json"
+BILL = "sbom.cdx.json"
+"""What a release consists of (CycloneDX), in each bundle and in each release."""
+FOLDER_MODE, FILE_MODE, PROGRAM_MODE = 0o755, 0o644, 0o755
+UMASK = 0o022
+SERVICE_USER = "gateway"
 
 OWN_FILES = {
     "gateway.service": "etc/systemd/system/gateway.service",
@@ -43,10 +50,6 @@ OWN_FILES = {
 KERNEL_CLOCK = "etc/systemd/system/gateway.service.d/kernel-clock.conf"
 HARDWARE_WATCHDOG = "etc/systemd/system.conf.d/gateway-watchdog.conf"
 OTHER_TIME_SERVICES = ("usr/sbin/chronyd", "usr/sbin/ntpd")
-
-
-class Failed(Exception):
-    """It cannot be done; the message says why and what to do."""
 
 
 def say(words: str) -> None:
@@ -93,6 +96,16 @@ class Place:
         """Outbox, calibrations, keys."""
         return self.root / "var/lib/gateway"
 
+    @property
+    def upgrade(self) -> Path:
+        """The command that takes signed archives."""
+        return self.root / "usr/local/sbin/gateway-upgrade"
+
+    @property
+    def release_key(self) -> Path:
+        """The public keys that may sign a bundle for this device."""
+        return self.root / "etc/gateway" / PUBLIC_KEY
+
     def release(self) -> Path | None:
         """Return the release that `current` names, None where nothing is installed."""
         found = self.releases / os.readlink(self.current).rpartition("/")[2] if self.current.is_symlink() else None
@@ -102,11 +115,19 @@ class Place:
         """Write a path as it is on the machine."""
         return str(path) if self.is_this_machine else f"{self.root.name}:/{path.relative_to(self.root)}"
 
-    def run(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a program quietly; raises Failed with its last words. Not for a dry run."""
+    def run(
+        self, *command: str | Path, check: bool = True, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program quietly; raises Failed with its last words. Not for a dry run.
+
+        From `/` and without Python's variables: whoever owns the current folder has no part in what root runs.
+        """
         words = [str(word) for word in command]
+        given = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         try:
-            done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+            done = subprocess.run(
+                words, capture_output=True, text=True, errors="replace", check=False, cwd=cwd or "/", env=given
+            )
         except OSError as error:
             raise Failed(f"{words[0]} cannot be run: {error.strerror}.") from None
         if check and done.returncode:
@@ -134,18 +155,29 @@ class Place:
             return False
         say(f"{'Changing' if path.exists() else 'Writing'} {self.shown(path)}.")
         if not self.dry_run:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f".{path.name}.new")
-            fresh.write_bytes(content)
-            fresh.chmod(mode)
-            os.replace(fresh, path)
+            from gateway.safe_files import opened  # the entry script has seen to it that this is the bundle's own
+
+            self.folder(path.parent)
+            with opened(path.parent) as folder:
+                folder.write(path.name, content, mode)
         return True
+
+    def folder(self, path: Path) -> None:
+        """Make a folder and what leads to it, open to all whatever the umask; those of ours are made so again."""
+        for there in reversed((path, *path.parents)):
+            if not there.is_relative_to(self.root) or there == self.root:
+                continue
+            with suppress(FileExistsError):
+                there.mkdir(mode=FOLDER_MODE)
+                there.chmod(FOLDER_MODE)
+            if there.is_relative_to(self.opt) and not there.is_symlink():
+                there.chmod(FOLDER_MODE)
 
     def link(self, path: Path, to: str | Path) -> None:
         """Point a link elsewhere in one step: at each moment it leads to the old place or the new one."""
         if self.dry_run:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.folder(path.parent)
         fresh = path.with_name(f".{path.name}.new")
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(to)
@@ -202,38 +234,6 @@ def comes_up(release: Path, configuration: Path, version: str, within_s: float, 
     return "" if len(epochs) == 1 else f"it restarted by itself within {steady_s:g} s"
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def files_of(folder: Path) -> Iterator[Path]:
-    """Yield every file of a bundle but the list of their sums, in order."""
-    yield from sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
-
-
-def verify(folder: Path) -> int:
-    """Check every file of a bundle by its sum, and that there is none more or less; returns how many. Raises Failed."""
-    try:
-        lines = (folder / SUMS).read_text().splitlines()
-    except OSError as error:
-        raise Failed(
-            f"This bundle has no list of sums ({folder / SUMS}: {error.strerror}). Nothing was done."
-        ) from None
-    wanted = {name: sum_ for sum_, _, name in (line.partition("  ") for line in lines)}
-    there = {path.relative_to(folder).as_posix(): path for path in files_of(folder) if "__pycache__" not in path.parts}
-    wrong = [f"{name} is missing" for name in sorted(wanted.keys() - there.keys())]
-    wrong += [f"{name} is not in the list" for name in sorted(there.keys() - wanted.keys())]
-    wrong += [
-        f"{name} is damaged" for name in sorted(wanted.keys() & there.keys()) if digest(there[name]) != wanted[name]
-    ]
-    if wrong:
-        shown = "\n  ".join(wrong[:5])
-        raise Failed(f"This bundle is not as it was made; nothing was done:\n  {shown}\nCopy it again.")
-    return len(there)
-
-
 def manifest_of(folder: Path) -> dict[str, Any] | None:
     """Return what a bundle is for (`version`, `python`, `machine`); None in the source tree."""
     path = folder / MANIFEST
@@ -241,11 +241,16 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
     return found
 
 
+def absolute(python: str) -> str:
+    """Return a program's name as it is found from any folder; links of a virtual environment stay."""
+    return os.path.abspath(python) if "/" in python else python
+
+
 def this_python(python: str) -> tuple[str, str]:
     """Return the version ("3.11") and machine ("aarch64", "armv7l") of an interpreter; raises Failed if too old."""
     code = "import sys, sysconfig; print('%d.%d' % sys.version_info[:2], sysconfig.get_platform().split('-', 1)[1])"
     try:
-        said = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        said = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True).stdout.split()
     except (OSError, subprocess.CalledProcessError):
         raise Failed(f"{python} does not run; name a Python with --python.") from None
     if tuple(map(int, said[0].split("."))) < PYTHON_LEAST:
@@ -253,8 +258,27 @@ def this_python(python: str) -> tuple[str, str]:
     return said[0], said[1]
 
 
+def open_modes(folder: Path) -> None:
+    """Let everybody read a release, and run its programs; only its owner may write. Links are left alone."""
+    folder.chmod(FOLDER_MODE)
+    for place, folders, names in os.walk(folder):
+        for path in (Path(place, name) for name in folders):
+            if not path.is_symlink():
+                path.chmod(FOLDER_MODE)
+        for path in (Path(place, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(PROGRAM_MODE if path.stat().st_mode & 0o111 else FILE_MODE)
+
+
+def closed_to_others(path: Path, root: Path) -> Path | None:
+    """Return the first folder or file on the way from `root` to a program that not everybody may pass, or None."""
+    way = [there for there in reversed((path, *path.parents)) if there.is_relative_to(root) and there != root]
+    return next((there for there in way if not there.stat().st_mode & 0o001), None)
+
+
 def ended(main: Sequence[str], function: Any) -> int:
     """Run a script's `function(arguments)`; what fails is said in words. Returns the exit status."""
+    os.umask(UMASK)  # the service's user must read and run what root's own umask would close
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost ssh must not leave an upgrade half-way
     try:
         return int(function(main))

@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     if drop_ins.is_dir() and not any(drop_ins.iterdir()):
         place.remove(drop_ins)
     place.remove(place.command)
+    place.remove(place.upgrade)
     place.remove(place.opt)
     place.ask_systemd("daemon-reload")
     if options.purge:

@@ -242,9 +242,9 @@ def wheels(target: Target) -> Artefact:
             made = next((pi.upper / "root/unpacked").iterdir())
             shutil.move(made, path)
 
-    text = (ROOT / "pyproject.toml").read_text()
-    wanted = text[text.index("dependencies = [") : text.index("[project.scripts]")]
-    return Artefact(f"arm-{target}-wheels", key_of(wanted, debian(target).key), "", build, f"the wheels for {target}")
+    return Artefact(
+        f"arm-{target}-wheels", key_of(ROOT / "locks", debian(target).key), "", build, f"the wheels for {target}"
+    )
 
 
 def bundle(pi: Emulated, options: str) -> str:

@@ -21,7 +21,16 @@ from tests.lab.system import module, write_image
 
 PYTHON = "/usr/bin/python3"
 TOOLS_SIZE = "160M"
-PRODUCT = ("gateway", "scripts/installer", "scripts/install", "scripts/uninstall", "systemd", "pyproject.toml")
+PRODUCT = (
+    "gateway",
+    "scripts/installer",
+    "scripts/install",
+    "scripts/uninstall",
+    "scripts/upgrade",
+    "systemd",
+    "locks",
+    "pyproject.toml",
+)
 KEPT = "LAB_KEPT"
 """This variable names the key of a disk of tools to go on with, however the product has changed since."""
 NOT_COPIED = (".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
@@ -86,9 +95,7 @@ def dependencies() -> Artefact:
                 packed.extractall(scratch, filter="data")
             shutil.move(next(one for one in Path(scratch).iterdir() if one.is_dir()), path)
 
-    text = (ROOT / "pyproject.toml").read_text()
-    wanted = text[text.index("dependencies = [") : text.index("[project.scripts]")]
-    return Artefact("wheels", key_of(wanted), "", build, "the wheels of the dependencies")
+    return Artefact("wheels", key_of(ROOT / "locks"), "", build, "the wheels of the dependencies")
 
 
 def tools(root: Path) -> Artefact:
