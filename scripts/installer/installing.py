@@ -62,9 +62,10 @@ def main(arguments: Sequence[str]) -> int:
     before = place.release()
     release = build(place, source)
     judge_configuration(place, release)
-    usable(place, release)
+    tried = usable(place, release)
     own_files(place, source.folder / "systemd", options.hardware_watchdog)
-    usable(place, release)
+    if not tried and not usable(place, release) and not place.dry_run:
+        say("Not tried as the service's user, who is not here: the modes let everybody run it.")
     first = configuration(place, release)
     trust_from_now_on(place, source)
     say(f"Switching {place.shown(place.current)} to {release.name}.")
@@ -182,24 +183,24 @@ def stamp_of(release: Path) -> dict[str, Any]:
     return found
 
 
-def usable(place: Place, release: Path) -> None:
-    """Let the service's user run the release, where that user is here already; raises Failed, before the switch."""
+def usable(place: Place, release: Path) -> bool:
+    """Let the service's user run the release; False where that user is not here. Raises Failed, before the switch."""
     if place.dry_run:
-        return
+        return False
     program = release / "bin/gateway"
     closed = closed_to_others(program, place.root)
     if closed is not None:
         found = f"The service's user may not use {place.shown(closed)}; nothing was switched."
         raise Failed(f"{found} Open it: sudo chmod o+rx {place.shown(closed)}")
     if not place.is_this_machine or shutil.which("runuser") is None:
-        say("Not tried as the service's user, who is not here: the modes let everybody run it.")
-        return
+        return False
     if place.run("id", SERVICE_USER, check=False).returncode:
-        return  # made by own_files, and asked again
+        return False  # own_files makes it
     done = place.run("runuser", "-u", SERVICE_USER, "--", program, "--version", check=False)
     if done.returncode:
         found = f"The service's user cannot run {place.shown(program)}; nothing was switched."
         raise Failed(f"{found}\n{(done.stderr or done.stdout).strip()}")
+    return True
 
 
 def judge_configuration(place: Place, release: Path) -> None:

@@ -184,8 +184,8 @@ def test_the_unit_and_its_folders_keep_strangers_out() -> None:
 
 def test_a_bundle_that_is_not_as_it_was_made_is_not_installed(tmp_path: Path) -> None:
     """The installer itself refuses it, not only the function that looks."""
-    from scripts.installer.installing import Source
     from scripts.installer.place import MANIFEST, SUMS, Failed, Place, digest, files_of
+    from scripts.installer.source import Source
 
     folder = tmp_path / "bundle"
     (folder / "wheels").mkdir(parents=True)
