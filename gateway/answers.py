@@ -148,10 +148,11 @@ class Answers:
     def _examine(self, command: CommandReceived) -> None:
         """Run the doctor in its own thread and hand its answer to the engine."""
         try:
-            answer = {"ok": True, "result": examination(self.configuration)}
+            answer = {"ok": True, "result": self.redact.document(examination(self.configuration))}
         except Exception as error:  # the supervisor of the doctor: its failure is an answer too
             log.exception("the doctor failed")
-            answer = CommandRefused("failed", f"the doctor stopped on {type(error).__name__}: {error}").answer()
+            stopped = self.redact(f"the doctor stopped on {type(error).__name__}: {error}")
+            answer = CommandRefused("failed", stopped).answer()
         finally:
             self._examining.release()
         self.engine.offer(Say(self._topic(command), orjson.dumps(answer, default=str), command.correlation))

@@ -7,12 +7,14 @@ could be missing. Needs root. The system of a Pi is the largest Linux partition 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gateway.bounded import open_regular
 from gateway.errors import GatewayError
 
 SECTOR_BYTES = 512
@@ -42,9 +44,9 @@ def mounted(image: Path) -> Iterator[Path]:
 def system_in(image: Path) -> tuple[int, int]:
     """Return where the system's file system begins in the image, and its length, in bytes. Raises ImageUnusable."""
     try:
-        with image.open("rb") as file:
+        with open(open_regular(image), "rb") as file:
             head = file.read(2048)
-            total = image.stat().st_size
+            total = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise ImageUnusable(f"{image} cannot be read: {error.strerror}") from None
     if head[EXT_MAGIC_AT : EXT_MAGIC_AT + 2] == EXT_MAGIC:

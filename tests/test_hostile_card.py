@@ -15,11 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from gateway import card as cards
 from gateway.acting import acting_as_owner_of, owner_of
 from gateway.adoption import adopt
 from gateway.card import MARK, AdoptionRefused
+from gateway.card_image import ImageUnusable, system_in
+from gateway.cli import gateway
 from gateway.config import Configuration, loads
 from gateway.disk import RealDisk
 from gateway.safe_files import opened, shown
@@ -150,6 +153,33 @@ def test_a_calibration_that_is_none_is_passed_over(
     assert done.calibrations == ("aisle-3",)
     assert any("aisle-4" in told for told in done.damages)
     assert SECRET not in taken(place)
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_nothing_but_a_regular_file_is_opened_or_read(tmp_path: Path, secret: Path, trick: Trick) -> None:
+    """The descriptor itself is looked at: what a name was a moment before does not count."""
+    trick(tmp_path / "planted", secret)
+    with opened(tmp_path) as folder:
+        with pytest.raises(OSError, match=r"planted|larger") as refused:
+            folder.read("planted", 1 << 20)
+        assert refused.value.errno != errno.EBADF
+        if trick is not huge:
+            with pytest.raises(OSError, match="planted"):
+                folder.open("planted")
+
+
+def test_an_export_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text('[site]\nstore = "0042"\n')
+    os.mkfifo(tmp_path / "export")
+    (tmp_path / "deep").write_text('{"a":' * 50_000 + "\n")
+    for name in ("export", "deep", "absent"):
+        words = ["outbox", "import", "--dry-run", "--config", str(config), str(tmp_path / name)]
+        done = CliRunner().invoke(gateway, words)
+        assert done.exit_code == 1
+        assert name in done.stderr
+    with pytest.raises(ImageUnusable, match="cannot be read"):
+        system_in(tmp_path / "export")
 
 
 @pytest.mark.parametrize("folder", ["var", "var/lib/gateway", "var/lib/gateway/outbox", "var/lib/gateway/calibration"])

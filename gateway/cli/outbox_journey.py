@@ -8,7 +8,6 @@ events. The file is the store meanwhile; an import that was cut short is run aga
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import cast
 
 import click
 
+from gateway.bounded import json_object, open_regular
 from gateway.cli.outbox_care import progress_bar
 from gateway.cli.verb import Verb, configured, load, say_json
 from gateway.errors import EXIT_GOOD, ConfigurationError, GatewayError
@@ -127,7 +127,7 @@ def import_(file: Path, config: tuple[Path, ...], here: bool, dry_run: bool, yes
 def _envelopes(file: Path) -> Iterator[tuple[str, bytes]]:
     """Yield source and bytes of each event, checked; raises NoExport with the line's number."""
     try:
-        with file.open("rb") as lines:
+        with open(open_regular(file), "rb") as lines:
             number = 0
             while line := lines.readline(LINE_BYTES_MAX + 1):
                 number += 1
@@ -141,7 +141,7 @@ def _envelopes(file: Path) -> Iterator[tuple[str, bytes]]:
 def _checked(line: bytes, where: str) -> str:
     advice = "give the file that `gateway outbox export` wrote"
     try:
-        event = json.loads(line)
+        event = json_object(line)
         place = (event["outbox"], str(event["epoch"]), event["stream"], event["sequence"])
         source = str(event["source"])
         is_whole = event["specversion"] == "1.0" and event["id"] == "-".join(place) and event["stream"] in STREAMS
