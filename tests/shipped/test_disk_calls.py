@@ -348,6 +348,33 @@ def test_a_file_that_cannot_be_opened_for_a_moment_is_not_damaged(tmp_path: Path
     assert sorted(path.name for path in tmp_path.rglob("*.json*")) == before
 
 
+def test_what_is_not_durable_cannot_be_acknowledged(tmp_path: Path) -> None:
+    claims = Claims(tmp_path)
+    claims.record("door", 2)
+    for _ in range(3):
+        claims.outbox.append("door", event(1), claims.now)
+    claims.outbox.acknowledge("door", 1, 5)
+    claims.outbox.commit(claims.now)
+    found = claims.outbox.positions("door")
+    assert (found.recorded_through, found.acknowledged_through, found.backlog) == (5, 2, 3)
+    claims.outbox.close(claims.now)
+
+
+def test_a_flood_of_the_worthiest_leaves_each_stream_its_floor(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, bytes_max=512 << 10)
+    for stream, count in (("beacon", 1500), ("shelf", 1500), ("door", 12_000)):
+        for _ in range(count // 100):
+            claims.record(stream, 100)
+    lost = {stream: claims.outbox.positions(stream) for stream in STREAMS}
+    kept = {
+        stream: sum(path.stat().st_size for path in (tmp_path / "outbox" / stream).glob("*.json"))
+        for stream in ("beacon", "shelf", "door")
+    }
+    assert lost["beacon"].backlog < 1500, "something had to leave"
+    assert all(size >= (512 << 10) // 16 - 8192 for size in kept.values()), kept
+    claims.outbox.close(claims.now)
+
+
 def test_a_repair_keeps_the_original_before_it_writes_anew(tmp_path: Path, calls: Calls) -> None:
     claims = Claims(tmp_path)
     claims.record("door", 9)

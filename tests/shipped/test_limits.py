@@ -34,7 +34,17 @@ from gateway.uplink import BrokerSettings, Pace, backoff, lanes, policy, presenc
 from gateway.uplink.backoff import Backoff
 from gateway.uplink.settings import Endpoint
 from tests.uplink.memory_outbox import MemoryOutbox
-from tests.uplink.scripted_broker import CONNECT, PUBLISH, SUBSCRIBE, Answer, Packet, connack, polite, scripted
+from tests.uplink.scripted_broker import (
+    CONNECT,
+    PUBLISH,
+    SUBSCRIBE,
+    Answer,
+    Packet,
+    connack,
+    polite,
+    receive_maximum,
+    scripted,
+)
 from tests.uplink.shop import BRISK, Shop
 from tests.uplink.test_proxy import http, proxy, socks5
 
@@ -265,6 +275,25 @@ def test_nothing_below_tls_1_2(tmp_path: Path) -> None:
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+@pytest.mark.parametrize(("told", "limit"), [(1, 1), (3, 3), (None, 100)])
+def test_never_more_is_under_way_than_the_broker_takes(told: int | None, limit: int) -> None:
+    """The broker keeps its acknowledgements to itself; one that answers at once would see nothing."""
+
+    def script(packet: Packet) -> Answer:
+        if packet.kind == CONNECT:
+            return connack(5, 0, b"" if told is None else receive_maximum(told))
+        return None if packet.kind == PUBLISH else polite(packet)
+
+    with scripted(script) as broker:
+        shop = Shop(BrokerSettings(url=broker.url, inflight_bytes_max=1 << 20), pace=BRISK)
+        shop.until(lambda: shop.uplink.status().up)
+        shop.passed(150)
+        shop.until(lambda: len(broker.of(PUBLISH)) >= limit)
+        for _ in range(5):
+            shop.step()
+        assert len(broker.of(PUBLISH)) == limit
 
 
 # Back-off, batches.
