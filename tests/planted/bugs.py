@@ -37,6 +37,7 @@ INBOUND = ("tests/shipped/test_steps.py",)
 CONTROL = ("tests/cli/test_control.py",)
 REDACTION = ("tests/cli/test_redaction.py", "tests/cli/test_support_bundle.py")
 CONSUMER = ("tests/test_consumer.py",)
+INSTALLER = ("tests/test_install.py", "tests/test_trust.py")
 
 BUGS: tuple[Bug, ...] = (
     Bug("disk", "a sync does not sync", "gateway/disk.py", "        os.fdatasync(fd)\n", "", DISK),
@@ -512,9 +513,9 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "installer",
         "a bundle is not verified",
-        "scripts/installer/installing.py",
-        "        count = verify(self.folder)\n",
-        "        count = 0\n",
+        "scripts/installer/source.py",
+        "            count = verify(self.folder)\n",
+        "            count = 0\n",
         MODES,
     ),
     Bug(
@@ -525,7 +526,30 @@ BUGS: tuple[Bug, ...] = (
         "place.write(path, example, 0o644)",
         MODES,
     ),
-    Bug("installer", "units by the umask", "scripts/installer/place.py", "            fresh.chmod(mode)\n", "", MODES),
+    Bug(
+        "installer",
+        "what is installed has the umask's mode",
+        "gateway/safe_files.py",
+        "            os.fchmod(fd, mode)\n",
+        "",
+        MODES,
+    ),
+    Bug(
+        "installer",
+        "the device's own key is not asked",
+        "scripts/installer/source.py",
+        "            check_signature(self.folder, on_device)\n",
+        "            pass\n",
+        INSTALLER,
+    ),
+    Bug(
+        "installer",
+        "a sum that differs is no damage",
+        "scripts/installer/trust.py",
+        "            if digest(there[name]) != wanted[name]:\n",
+        "            if digest(there[name]) == SUMS:\n",
+        MODES,
+    ),
     Bug(
         "support",
         "nothing is redacted",

@@ -152,6 +152,9 @@ def test_what_the_installer_writes_has_its_mode(tmp_path: Path, umask: int) -> N
     assert modes, "units and rules"
     assert set(OWN_FILES.values()) <= modes.keys()
     assert set(modes.values()) == {0o644}
+    folders = {path for path in place.root.rglob("*") if path.is_dir() and release not in path.parents} - {release}
+    for path in folders - {place.releases, place.opt, place.opt.parent}:
+        assert path.stat().st_mode & 0o777 in (0o755, 0o750), f"{path} has {path.stat().st_mode & 0o777:04o}"
     assert not configuration(place, release), "one that is there is left alone"
 
 
@@ -168,6 +171,8 @@ def test_the_unit_and_its_folders_keep_strangers_out() -> None:
         "ProtectSystem=strict",
         "WatchdogSec=30",
         "RestartPreventExitStatus=78",
+        "LimitCORE=0",
+        "MemorySwapMax=0",
     ):
         assert line in unit, line
     folders = {
