@@ -21,6 +21,7 @@ from gateway.redaction import Redactor
 
 BYTES_MAX = 64 * 1024
 PUBLIC = ("ca_file", "cert_file")
+CREDENTIALS, SECRETS = Path("/run/credentials/gateway.service"), Path("/etc/gateway/secrets")
 NOT_SECRET = re.compile("user.*|.*_file")
 SECRET_FIELD = re.compile("(?i).*(password|passphrase|secret|token|bindkey|irk|psk)|key")
 ARMOUR_LEAST = 16
@@ -45,13 +46,20 @@ def known_secrets(configuration: Configuration) -> set[bytes]:
     for name, value in _fields(configuration):
         if name.endswith("_file") and name not in PUBLIC:
             with suppress(OSError):
-                found.update(_written(read_bounded(Path(value).expanduser(), BYTES_MAX)))
+                found.update(_written(read_bounded(_readable(Path(value).expanduser()), BYTES_MAX)))
         elif SECRET_FIELD.fullmatch(name) and not NOT_SECRET.fullmatch(name):
             found.update(_written(value.encode()))
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         day = json.loads(read_bounded(Path(configuration.outbox.directory) / "privacy.key", BYTES_MAX, follow=False))
         found.update(_written(str(day["key"]).encode()))
     return found
+
+
+def _readable(path: Path) -> Path:
+    """Return where a secret lies for who is not the service: what the unit hands over, only the service sees."""
+    if path.exists() or path.parent != CREDENTIALS:
+        return path
+    return SECRETS / path.name.removeprefix("secrets_")
 
 
 def _fields(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -53,6 +53,10 @@ RUN = re.compile(rf"(?P<uuid>{UUID})|(?:0[xX])?(?<![0-9A-Fa-f])(?P<hex>[0-9A-Fa-
 DIGITS_MAX = 23
 """A run of decimal digits up to here is a number: times in nanoseconds and sequence numbers have 19 and 16."""
 
+OF_DEVICE = re.compile(r"(?i)(?:[\"'/]|(?:mac|addr|address|bdaddr|dev|device|tag|peer|beacon|heard|from)[\s=:_]*)$")
+NEAR = 12
+"""Characters before twelve decimal digits in which a word tells that they are an address; else they are a number."""
+
 
 class Redactor:
     """Takes out `secrets`, and addresses but those `named` (`aa:bb:cc:dd:ee:ff`, any case)."""
@@ -116,8 +120,13 @@ class Redactor:
 
     def _run(self, found: re.Match[str]) -> str:
         digits = found["hex"]
-        if digits is None or digits.lower() in self._named or (digits.isdecimal() and len(digits) <= DIGITS_MAX):
+        if digits is None or digits.lower() in self._named:
             return found[0]
+        if digits.isdecimal() and len(digits) <= DIGITS_MAX:
+            is_address = digits[0] == "0" or OF_DEVICE.search(
+                found.string[max(0, found.start() - NEAR) : found.start()]
+            )
+            return ADDRESS if len(digits) == 2 * ADDRESS_BYTES and is_address else found[0]
         return ADDRESS if len(digits) == 2 * ADDRESS_BYTES else HEX
 
 

@@ -11,17 +11,22 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
 
+from gateway.answers import Answers
 from gateway.cli import gateway
+from gateway.clock import SystemClock
 from gateway.config import loads
 from gateway.known_secrets import known_secrets
 from gateway.logs import Redacted
+from gateway.model import CommandReceived
 from gateway.redaction import Redactor
+from gateway.sensors.drivers import SupervisedThread
 
 PASSWORD = 'Kanarie/ "q+7é'
 PROXY_PASSWORD = "zw3iter-Kanarie"
@@ -115,6 +120,20 @@ def test_no_notation_passes(what: str) -> None:
 def test_an_address_that_nobody_knows_is_known_by_its_form(form: str) -> None:
     for text in frames(form):
         assert form not in Redactor()(text)
+
+
+@pytest.mark.parametrize(
+    "form", ["001122334455", "addr=112233445566", '"112233445566"', "dev_112233445566", "11:22:33:44:55:66"]
+)
+def test_an_address_without_a_letter(form: str) -> None:
+    assert "1122" not in Redactor()(f"heard {form}.")
+
+
+def test_a_credential_is_read_where_root_put_it(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.known_secrets.SECRETS", store)
+    handed = "/run/credentials/gateway.service/secrets_password"
+    text = (store / "gateway.toml").read_text().replace(f"{store}/password", handed)
+    assert PASSWORD.encode() in known_secrets(loads(text))
 
 
 @pytest.mark.parametrize(
@@ -278,3 +297,27 @@ def test_the_daemon_logs_and_answers_without_them(store: Path) -> None:
     assert "the end" in done.stderr
     known = [form for form in CANARIES if "0201061a" not in form]
     assert not [form for form in known if form in done.stderr and form not in FORMS["stranger"]]
+
+
+def test_what_a_driver_says_names_no_device() -> None:
+    """It becomes an event and leaves the store."""
+    heard: list[Any] = []
+    thread = SupervisedThread("ble", lambda thread: None, SystemClock())
+    thread.emit = heard.append
+    thread.fail("radio", "BleakError: /org/bluez/hci0/dev_DE_AD_BE_EF_0A_01 not found")
+    assert heard[0].detail == "BleakError: /org/bluez/hci0/dev_[address] not found"
+
+
+def test_status_and_the_doctor_s_answer_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"link": {"reason": "hunter2 at DE-AD-BE-EF-0A-01"}, "sensors": {}, "free_bytes": 125829120000}
+    monkeypatch.setattr("gateway.answers.status_of", lambda *given: found)
+    monkeypatch.setattr("gateway.answers.examination", lambda configuration: found)
+    said: list[Any] = []
+    engine: Any = SimpleNamespace(offer=said.append)
+    none: Any = SimpleNamespace(acquire=None, release=lambda: None)
+    configuration = loads('[site]\nstore = "0042"\n')
+    answers = Answers(engine, configuration, none, {}, none, none, none, Redactor([b"hunter2"]), _examining=none)
+    redacted = {"link": {"reason": "[secret] at [address]"}, "sensors": {}, "free_bytes": 125829120000}
+    assert answers.status(SystemClock().now()) == redacted
+    answers._examine(CommandReceived(1, "doctor", b""))
+    assert json.loads(said[0].payload) == {"ok": True, "result": redacted}
