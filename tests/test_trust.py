@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from scripts.installer.bundling import OURS, SCRIPTS
-from scripts.installer.place import Place, closed_to_others, open_modes
+from scripts.installer.place import STAMP, Place, closed_to_others, open_modes
 from scripts.installer.trust import (
     PUBLIC_KEY,
     SIGNATURE,
@@ -272,17 +272,9 @@ def packed(bundle: Path, *more: tuple[tarfile.TarInfo, bytes]) -> Path:
     return path
 
 
-def upgrade(archive: Path, root: Path) -> subprocess.CompletedProcess[str]:
-    command = [
-        PYTHON,
-        str(ROOT / "scripts/upgrade"),
-        str(archive),
-        "--root",
-        str(root),
-        "--dry-run",
-        "--python",
-        PYTHON,
-    ]
+def upgrade(archive: Path, root: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [PYTHON, str(ROOT / "scripts/upgrade"), str(archive), "--root", str(root), "--dry-run"]
+    command += ["--python", PYTHON, *more]
     return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
 
 
@@ -293,6 +285,18 @@ def test_an_archive_is_checked_by_the_device_and_then_run(bundle: Path, tmp_path
     assert "signed by a release key of this device, and whole" in done.stdout
     assert "Building release 0.1.0" in done.stdout
     assert list((root / "opt/gateway").iterdir()) == [], "nothing is left over"
+
+
+def test_an_older_archive_is_taken_on_purpose_only(bundle: Path, tmp_path: Path, keys: Path) -> None:
+    root = device(tmp_path / "pi", keys, "maker")
+    place = Place(root)
+    place.folder(place.releases / "0.10.0")
+    (place.releases / "0.10.0" / STAMP).write_text(json.dumps({"version": "0.10.0"}))
+    place.link(place.current, "releases/0.10.0")
+    done = upgrade(packed(bundle), root)
+    assert done.returncode == 1
+    assert "0.10.0 is installed" in done.stderr
+    assert upgrade(packed(bundle), root, "--older").returncode == 0
 
 
 def test_nothing_of_a_foreign_archive_runs(bundle: Path, tmp_path: Path, keys: Path) -> None:

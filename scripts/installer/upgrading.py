@@ -8,7 +8,9 @@ neither a plain file nor a folder is refused.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from .place import FILE_MODE, PROGRAM_MODE, Place, say
+from .place import FILE_MODE, PROGRAM_MODE, STAMP, Place, manifest_of, say
 from .trust import Failed, check_signature, verify
 
 FILES_MAX = 2_000
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="gateway-upgrade", description="Install a signed archive of the gateway.")
     parser.add_argument("archive", type=Path, help="what scripts/bundle --sign made")
     parser.add_argument("--root", type=Path, default=Path("/"), help="a folder that stands for the machine")
+    parser.add_argument("--older", action="store_true", help="also an older version than the one that is installed")
     options, rest = parser.parse_known_args(arguments)
     place = Place(options.root.resolve())
     if place.is_this_machine and os.geteuid() != 0:
@@ -45,11 +48,27 @@ def main(arguments: Sequence[str]) -> int:
         folder = unpack(options.archive, private)
         verify(folder)
         check_signature(folder, place.release_key)
+        refuse_older(place, folder, options.older)
         say("The archive is signed by a release key of this device, and whole.")
         command: list[str | Path] = [sys.executable, "-I", "-B", folder / "install", "--root", place.root, *rest]
         return subprocess.run(command, check=False).returncode
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+def refuse_older(place: Place, folder: Path, wanted: bool) -> None:
+    """An old archive has a good signature too, and the faults that were mended since; raises Failed."""
+    here, found = place.release(), str((manifest_of(folder) or {}).get("version", ""))
+    version = str(json.loads((here / STAMP).read_text())["version"]) if here is not None else found
+    if numbers(found) < numbers(version) and not wanted:
+        raise Failed(
+            f"The archive has version {found}; {version} is installed. Nothing was done. To go back on purpose: --older"
+        )
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version, to compare."""
+    return tuple(int(part) for part in re.findall("[0-9]+", version))
 
 
 def unpack(archive: Path, into: Path) -> Path:
