@@ -35,7 +35,7 @@ ENGINE = ("tests/shipped/test_steps.py",)
 PRIVACY = ("tests/test_privacy.py",)
 INBOUND = ("tests/shipped/test_steps.py",)
 CONTROL = ("tests/cli/test_control.py",)
-REDACTION = ("tests/cli/test_redaction.py", "tests/cli/test_support_bundle.py")
+REDACTION = ("tests/shipped/test_bundle.py", "tests/cli/test_redaction.py", "tests/cli/test_support_bundle.py")
 CONSUMER = ("tests/test_consumer.py",)
 INSTALLER = ("tests/test_install.py", "tests/test_trust.py")
 
@@ -556,6 +556,22 @@ BUGS: tuple[Bug, ...] = (
         "gateway/redaction.py",
         '        """Return the text without them."""\n',
         '        """Return the text without them."""\n        return text\n',
+        REDACTION,
+    ),
+    Bug(
+        "support",
+        "the log alone is not redacted",
+        "gateway/cli/support_bundle.py",
+        "        file: redact(inner) if isinstance(inner, str)",
+        '        file: (inner if file == "log.txt" else redact(inner)) if isinstance(inner, str)',
+        REDACTION,
+    ),
+    Bug(
+        "support",
+        "documents are not redacted",
+        "gateway/cli/support_bundle.py",
+        "_json(redact.document(inner))",
+        "_json(inner)",
         REDACTION,
     ),
     Bug(

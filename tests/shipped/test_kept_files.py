@@ -124,6 +124,33 @@ def test_the_key_of_a_day_is_whole_and_the_one_before_is_overwritten(tmp_path: P
     assert json.loads(second)["day"] == "2026-11-02"
 
 
+def test_a_day_that_is_over_is_forgotten_in_memory_too(tmp_path: Path) -> None:
+    keys = DayKeys(tmp_path / "privacy.key")
+    first = keys.key_of(Period("2026-11-01"))
+    keys.destroy_others(Period("2026-11-01"))
+    assert keys.key_of(Period("2026-11-01")) == first
+    keys.destroy_others(Period("2026-11-02"))
+    assert keys._key == b""
+    assert keys.key_of(Period("2026-11-01")) != first, "nor can it be had again"
+
+
+def test_ordering_nothing_where_nothing_was_ordered(tmp_path: Path) -> None:
+    no_order(tmp_path, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_what_root_keeps_belongs_to_the_folders_owner(tmp_path: Path) -> None:
+    (tmp_path / "outbox").mkdir()
+    for path in (tmp_path, tmp_path / "outbox"):
+        os.chown(path, 12_345, 12_346)
+    order(tmp_path, 1)
+    key_of_a_day(tmp_path, 1)
+    for name in ("outbox.config.json", "outbox/privacy.key"):
+        found = (tmp_path / name).stat()
+        assert (found.st_uid, found.st_gid) == (12_345, 12_346), name
+
+
 # Taking over a card.
 
 
