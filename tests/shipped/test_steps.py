@@ -54,8 +54,13 @@ class Bench:
             self.said.append((topic, json.loads(payload), correlation))
             return True
 
+        def record(events: list[Event], now: Instant) -> None:
+            assert isinstance(now, Instant)
+            assert all(event.subject == "gateway" and event.at == now for event in events)
+            self.events.extend(events)
+
         return SimpleNamespace(
-            record=lambda events, now: self.events.extend(events),
+            record=record,
             uplink=SimpleNamespace(counters=self.counters, answer=answer),
         )
 
@@ -72,6 +77,9 @@ class Bench:
 
     def outcomes(self) -> list[tuple[str, str]]:
         return [(event.fact.by, event.fact.outcome) for event in self.events]  # type: ignore[attr-defined]
+
+    def shas(self) -> list[str]:
+        return [event.fact.config_sha256 for event in self.events]  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -114,6 +122,7 @@ def test_it_is_in_force_once_the_broker_has_acknowledged_an_event_under_it(bench
     bench.counters.acknowledged = 1
     remote.watch(bench.engine, NOW.later(19 * NS_PER_S))
     assert bench.outcomes() == [(BY, "applied")]
+    assert bench.shas() == [fresh.sha256]
     result = {"outcome": "applied", "config_sha256": fresh.sha256}
     assert bench.said == [(TOPIC, {"ok": True, "result": result}, b"\x07\xff")]
     assert read_ordered(bench.outbox) == Ordered(CHANGED)
@@ -138,6 +147,7 @@ def test_without_an_acknowledgement_in_time_what_was_comes_back(bench: Bench) ->
 
     again = bench.start(bench.of(before))
     assert bench.outcomes() == [(BY, "rolled_back")]
+    assert bench.shas() == [kept.verdict.sha256]
     assert read_ordered(bench.outbox) == Ordered(before), "told once"
     again.watch(bench.engine, NOW)
     assert bench.said == [], "nobody hears it before the link is up"
@@ -191,6 +201,7 @@ def test_what_is_local_is_refused_told_and_changes_nothing(bench: Bench, overlay
     with pytest.raises(CommandRefused) as refused:
         order(bench, remote, changed)
     assert (refused.value.code, bench.outcomes()) == ("invalid", [(BY, "rejected")])
+    assert word in str(refused.value), "the refusal names the key"
     assert (bench.reloads, read_ordered(bench.outbox)) == (0, Ordered())
 
 
@@ -207,6 +218,7 @@ def test_one_at_a_time_and_only_with_files(bench: Bench) -> None:
     with pytest.raises(CommandRefused) as refused:
         order(bench, remote, {})
     assert refused.value.code == "busy"
+    assert "still on trial" in str(refused.value)
     with pytest.raises(CommandRefused) as refused:
         order(bench, RemoteConfiguration(bench.configuration, None, bench.reload), CHANGED)
     assert refused.value.code == "failed"
@@ -220,6 +232,16 @@ def test_what_cannot_be_kept_is_not_taken_over(bench: Bench, caplog: pytest.LogC
     with pytest.raises(CommandRefused) as refused:
         order(bench, remote, CHANGED)
     assert (refused.value.code, bench.reloads) == ("failed", 0)
+    assert "cannot be kept" in str(refused.value)
+
+
+def test_a_verdict_that_cannot_be_kept_does_not_start_the_same_trial_again(bench: Bench) -> None:
+    remote = bench.start(on_trial(bench))
+    (bench.folder / "outbox.config.json").unlink()
+    (bench.folder / "outbox.config.json").mkdir()
+    (bench.folder / "outbox.config.json/inside").touch()
+    remote.watch(bench.engine, NOW.later(21 * NS_PER_S))
+    assert bench.reloads == 0
 
 
 def test_a_verdict_without_a_right_correlation_is_told_without_one(bench: Bench) -> None:
