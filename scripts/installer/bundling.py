@@ -137,12 +137,16 @@ def wheels(interpreter: str, source: Path, into: Path, ready: Path | None, scrat
 
 
 def pip_of(folder: Path, python: Path) -> list[str | Path]:
-    """Return the command that installs a bundle's gateway into an environment that has no pip, without an index."""
-    about = json.loads((folder / MANIFEST).read_text())
-    found = folder / "wheels"
-    command: list[str | Path] = [python, "-I", next(found.glob("pip-*.whl")) / "pip", "install"]
-    command += ["--quiet", "--no-compile", "--no-index", "--only-binary", ":all:", "--find-links", found]
-    return [*command, f"store-gateway[{about['extras']}]=={about['version']}"]
+    """Return the command that installs a bundle's wheels, all of them and nothing else, where there is no pip.
+
+    Neither an index nor the machine's settings of pip have a part, nor what the distribution has installed already.
+    """
+    found = sorted((folder / "wheels").glob("*.whl"))
+    (pip,) = (wheel for wheel in found if wheel.name.startswith("pip-"))
+    command: list[str | Path] = [python, "-I", pip / "pip", "install", "--isolated", "--quiet", "--no-compile"]
+    command += ["--no-index", "--no-deps", "--ignore-installed", "--find-links", folder / "wheels"]
+    # By name and not by file, of which a release would keep the path.
+    return [*command, *("==".join(wheel.name.split("-")[:2]) for wheel in found if wheel != pip)]
 
 
 def bill_of_materials(interpreter: str, tool: Path, folder: Path, scratch: Path) -> None:
