@@ -1,4 +1,4 @@
-"""The link's own bytes on a real socket: what stands in CONNECT, PUBLISH, DISCONNECT, and what is heard of a command."""
+"""The link's own bytes on a real socket: CONNECT, PUBLISH, DISCONNECT, and what is heard of a command."""
 
 from __future__ import annotations
 
