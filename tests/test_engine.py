@@ -1,0 +1,202 @@
+"""The engine's loop in one process, on the real disk and a clock of the test's own: every kind of item, every count."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.assembly import World, assemble
+from gateway.config import loads
+from gateway.disk import RealDisk
+from gateway.engine import ANCHORS_MAX, DRAIN_MAX, READINGS_MAX, WAIT_MAX_S, Due, Engine, Passing, Question, Say, Wake
+from gateway.facts import ConfigChanged
+from gateway.model import NS_PER_MS, NS_PER_S, CommandReceived, DriverFailed, Event, Instant, Order
+from gateway.outbox import InlineWriter
+
+BOOT_NS, WALL_NS = 50 * NS_PER_S, 1_795_000_000 * NS_PER_S
+
+
+class Hand:
+    """A clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.at = Instant(BOOT_NS, WALL_NS, "unsynced")
+        self.bootid = "aaaaaaaa"
+
+    def now(self) -> Instant:
+        return self.at
+
+    def pass_time(self, seconds: float, wall_s: float = 0.0, clock: Any = None) -> None:
+        boot_ns, step_ns = int(seconds * NS_PER_S), int(wall_s * NS_PER_S)
+        self.at = Instant(self.at.boot_ns + boot_ns, self.at.wall_ns + boot_ns + step_ns, clock or self.at.clock)
+
+
+class Silent:
+    """A link that goes nowhere."""
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+
+    def obey(self, order: Order) -> None:
+        self.orders.append(order)
+
+    def close(self) -> None: ...
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.clock, self.link, disk = Hand(), Silent(), RealDisk()
+        configuration = loads(
+            f'[site]\nstore = "1"\n[broker]\nurl = "mqtt://127.0.0.1:1"\n[outbox]\ndirectory = "{folder}/outbox"\n'
+            '[[door]]\nid = "entrance"\nbeam_pin = 4\n'
+        )
+        clock: Any = self.clock
+        world = World(clock, disk, lambda wake: InlineWriter(disk), lambda *rest: self.link, random.Random(1))
+        self.engine: Engine = assemble(configuration, world, lambda identity, now: None)
+        self.step(2)
+
+    def step(self, seconds: float = 0.0) -> None:
+        self.clock.pass_time(seconds)
+        self.engine.step()
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """Return the data of the recorded events of a type, in order."""
+        self.step(2)
+        entries = self.engine.outbox.read("gateway", 0, 1000, 1 << 20)
+        found = [json.loads(entry.payload) for entry in entries]
+        return [event["data"] for event in found if event["type"] == f"store.{kind}"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    found = Bench(tmp_path)
+    yield found
+    found.engine.outbox.close(found.clock.now())
+
+
+@pytest.mark.parametrize(("step_s", "told"), [(0.9, []), (1.0, []), (1.25, [1250]), (-5, [-5000]), (1e8, [10**11])])
+def test_a_step_of_the_wall_clock_of_more_than_a_second_is_an_event(
+    bench: Bench, step_s: float, told: list[int]
+) -> None:
+    stepped: list[int] = []
+    bench.engine.clock_stepped = lambda: stepped.append(1)
+    bench.clock.pass_time(1, step_s)
+    bench.step()
+    bench.step(1)
+    assert [data["by_ms"] for data in bench.told("gateway.clock_set")] == told
+    assert len(stepped) == len(told)
+
+
+def test_the_wall_clock_of_a_boot_is_remembered_once_and_used_once_durable(bench: Bench) -> None:
+    assert bench.engine.anchors == {}
+    bench.engine.outbox.memory["anchors"] = {f"{number:08}": number for number in range(ANCHORS_MAX)}
+    bench.clock.pass_time(1, clock="synced")
+    bench.step()
+    bench.step(1)
+    wanted = (bench.clock.at.wall_ns - bench.clock.at.boot_ns) // NS_PER_MS
+    assert bench.engine.anchors["aaaaaaaa"] == wanted
+    kept = bench.engine.outbox.memory["anchors"]
+    assert (len(kept), kept["aaaaaaaa"], "00000000" in kept) == (ANCHORS_MAX, wanted, False)
+    bench.clock.pass_time(1, 0.5)
+    bench.step()
+    assert bench.engine.outbox.memory["anchors"]["aaaaaaaa"] == wanted, "the first one counts"
+
+
+def test_what_was_never_recorded_is_told_in_full_and_every_ten_seconds_at_most(bench: Bench) -> None:
+    engine = bench.engine
+    for _ in range(READINGS_MAX + 7):
+        engine.offer(DriverFailed("entrance", bench.clock.now(), "driver_missing", "it is not there"))
+    for _ in range(READINGS_MAX // DRAIN_MAX):
+        bench.step()
+    assert engine.is_idle(), "what waits is taken two thousand at a time"
+    (told,) = bench.told("gateway.readings_discarded")
+    assert told == {"sensor": "entrance", "count": 7, "reason": "inbox_full"}
+    assert engine.counters["readings_discarded"] == 7
+    assert engine.interpretation.senses["entrance"].discarded == 7
+    engine._discard("entrance", "disk_full", 2)
+    engine._discard("entrance", "disk_full")
+    bench.step(5)
+    assert len(bench.told("gateway.readings_discarded")) == 1
+    bench.step(5)
+    assert bench.told("gateway.readings_discarded")[1:] == [{"sensor": "entrance", "count": 3, "reason": "disk_full"}]
+    assert engine.counters["readings_discarded"] == 10
+
+
+def test_one_step_takes_two_thousand_items(bench: Bench) -> None:
+    for _ in range(DRAIN_MAX + 1):
+        bench.engine.offer(Wake())
+    bench.step()
+    assert not bench.engine.is_idle()
+    bench.step()
+    assert bench.engine.is_idle()
+
+
+def test_a_source_that_can_wait_waits_from_a_quarter_on(bench: Bench) -> None:
+    for _ in range(READINGS_MAX // 4 - 1):
+        bench.engine.emit(Wake())
+    assert bench.engine.has_room()
+    bench.engine.emit(Wake())
+    assert not bench.engine.has_room()
+
+
+def test_questions_routines_commands_and_answers_reach_whom_they_are_for(bench: Bench) -> None:
+    engine, said, done = bench.engine, [], []  # type: ignore[var-annotated]
+    engine.offer(Question("status", {"a": 1}, said.append))
+    bench.step()
+    assert said == [{"error": "not answered here"}]
+    engine.answer = lambda verb, arguments, now: {"verb": verb, **arguments, "at": now.boot_ns}
+    engine.offer(Question("status", {"a": 1}, said.append))
+    bench.step()
+    assert said[1] == {"verb": "status", "a": 1, "at": bench.clock.now().boot_ns}
+    command = CommandReceived(1, "ping", b"{}")
+    engine.offer(command)
+    bench.step()
+    engine.command = lambda received, now: done.append((received, now))
+    engine.offer(command)
+    bench.step()
+    assert done == [(command, bench.clock.now())]
+    engine.routines["told"] = lambda now: [Event("gateway", now, ConfigChanged("0" * 64, "sighup", "applied"))]
+    engine.offer(Due("told"))
+    engine.offer(Due("unknown"))
+    engine.offer(Passing(bench.clock.now()))
+    bench.step()
+    assert [data["outcome"] for data in bench.told("gateway.config_changed")] == ["applied"]
+    before = engine.uplink.counters.answers_dropped
+    engine.offer(Say("topic", b"{}", b"7"))
+    bench.step()
+    assert engine.uplink.counters.answers_dropped == before + 1, "without a link it is dropped, and counted"
+
+
+def test_a_reading_reaches_its_interpreter_and_who_listens(bench: Bench) -> None:
+    heard: list[Any] = []
+    bench.engine.listeners.append(heard.append)
+    reading = DriverFailed("entrance", bench.clock.now(), "driver_missing", "it is not there")
+    assert bench.engine.offer(reading)
+    bench.step()
+    assert heard == [reading]
+    assert [data["reason"] for data in bench.told("sensor.failed")] == ["driver_missing"]
+
+
+def test_an_event_that_cannot_be_written_is_counted_and_stops_nothing(bench: Bench) -> None:
+    recorded = bench.engine.counters["events_recorded"]
+    odd: Any = ConfigChanged("0" * 64, float("nan"), "applied")  # type: ignore[arg-type]
+    good = ConfigChanged("1" * 64, "sighup", "applied")
+    now = bench.clock.now()
+    bench.engine.record([Event("gateway", now, odd), Event("gateway", now, good)], now)
+    assert bench.engine.counters["events_unwritable"] == 1
+    assert bench.engine.counters["events_recorded"] == recorded + 1
+
+
+def test_it_sleeps_a_second_at_most_and_not_past_what_is_due(bench: Bench) -> None:
+    now = bench.clock.now()
+    assert 0 <= bench.engine.due_in_s(now) <= WAIT_MAX_S == 1.0
+    bench.engine.record([Event("gateway", now, ConfigChanged("1" * 64, "sighup", "applied"))], now)
+    bench.engine.outbox.step(now)
+    wait_s = bench.engine.due_in_s(now)
+    bench.clock.pass_time(0.999)
+    assert bench.engine.due_in_s(bench.clock.now()) <= max(0.0, wait_s - 0.998)
