@@ -24,6 +24,7 @@ EQUAL: tuple[tuple[str, str], ...] = (
     (r"before = self\._period\n\+.*before = None", "what is destroyed is destroyed again, each minute: a stat more"),
     (r"fromtimestamp\(at\.wall_ns // NS_PER_S, UTC\)\.astimezone.*\n\+.*NS_PER_S, \)\.astimezone", "the same moment"),
     (r"recv\((4096|65_?536)\).*\n\+.*recv\((4097|65_?537)\)", "how much is read at once"),
+    (r'"Host": place.*\n\+.*"(host|HOST)": place', "a header's name has no case"),
     (r"raise ConnectionRefusedError\(\"no answer\"\)", "caught next door, where its words are not read"),
 )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway import control
 from gateway.config import Configuration, loads
 from gateway.control import ControlServer, ask
 from gateway.errors import NoDaemon, Unavailable
@@ -98,3 +99,19 @@ def test_a_socket_that_does_not_answer_as_the_daemon_does(here: Configuration, t
         threading.Thread(target=serve, daemon=True).start()
         with pytest.raises(Unavailable):
             ask(here, "status")
+
+
+def test_the_longest_path_that_a_socket_can_have_is_read_whole(here: Configuration, tmp_path: Path) -> None:
+    path = "/" + "x" * 99
+    (tmp_path / "outbox/control").write_bytes(path.encode() + b"\n")
+    assert control._noted(tmp_path / "outbox") == Path(path)
+    (tmp_path / "outbox/control").write_bytes(path.encode() + b"x\n")
+    with pytest.raises(FileNotFoundError):
+        control._noted(tmp_path / "outbox")
+
+
+def test_where_a_socket_may_be_best_first(here: Configuration, tmp_path: Path) -> None:
+    found = [path.parent for path in control.socket_paths(tmp_path / "outbox")]
+    own = f"gateway-{os.getuid()}"
+    assert found[0] == tmp_path / "absent"
+    assert Path("/tmp") / own in found, "also where the temporary folder's name is too long"

@@ -26,9 +26,9 @@ from gateway.model import (
     Order,
     Signal,
 )
-from gateway.mqtt import PahoLink, dial, reasons
+from gateway.mqtt import PahoLink, dial, proxy, reasons
 from gateway.uplink import BrokerSettings
-from gateway.uplink.settings import Endpoint
+from gateway.uplink.settings import Endpoint, Proxy
 from tests.uplink.brokers import Authority
 from tests.uplink.scripted_broker import connack
 
@@ -281,6 +281,47 @@ def test_the_own_certificate_goes_with_its_own_key(tmp_path: Path) -> None:
     context = dial.tls_context(settings, place)
     assert context.cert_store_stats()["x509_ca"] == 1, "no other authority than the configured one"
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert context.verify_flags & ssl.VERIFY_X509_TRUSTED_FIRST, "the other flags stay"
     wrong = BrokerSettings(url="mqtts://localhost", ca_file=authority.ca_file, cert_file=cert, key_file=other)
     with pytest.raises(dial.DialRefused):
         dial.tls_context(wrong, place)
+
+
+# The proxy's bytes.
+
+
+def test_a_socks_proxy_that_answers_a_byte_at_a_time_and_a_user_without_a_password() -> None:
+    near, far = socket.socketpair()
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        for wanted, answer in ((4, b"\x05\x02"), (7, b"\x01\x00"), (11, b"\x05\x00\x00\x01" + bytes(6))):
+            asked.append(exactly(far, wanted))
+            for at in range(len(answer)):
+                time.sleep(0.005)
+                far.sendall(answer[at : at + 1])
+
+    threading.Thread(target=serve, daemon=True).start()
+    near.settimeout(5)
+    proxy.tunnel(near, Proxy.parse("socks5://p:1", "shop"), None, "host", 258)
+    assert asked == [b"\x05\x02\x00\x02", b"\x01\x04shop\x00", b"\x05\x01\x00\x03\x04host\x01\x02"]
+    near.close()
+    far.close()
+
+
+@pytest.mark.parametrize(("code", "said"), [(403, "403 Forbidden"), (599, "599")])
+def test_a_refusal_is_said_by_its_code(code: int, said: str) -> None:
+    near, far = socket.socketpair()
+    far.sendall(f"HTTP/1.1 {code} of our own\r\n\r\n".encode())
+    with pytest.raises(proxy.ProxyRefused) as refused:
+        proxy.tunnel(near, Proxy.parse("http://p:1"), None, "host", 1)
+    assert refused.value.cause.detail == f"the proxy refuses the way to host:1: {said}"
+    near.close()
+    far.close()
+
+
+def test_a_tls_failure_without_a_name_of_its_own() -> None:
+    error = ssl.SSLError(1, "bad ecpoint")
+    error.reason = "BAD_ECPOINT"
+    cause = reasons.of_tls(error)
+    assert (cause.code, "BAD_ECPOINT" in cause.detail, bool(cause.advice)) == ("tls.failed", True, True)
