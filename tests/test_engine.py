@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,19 @@ import pytest
 from gateway.assembly import World, assemble
 from gateway.config import loads
 from gateway.disk import RealDisk
-from gateway.engine import ANCHORS_MAX, DRAIN_MAX, READINGS_MAX, WAIT_MAX_S, Due, Engine, Passing, Question, Say, Wake
+from gateway.engine import (
+    ANCHORS_MAX,
+    DRAIN_MAX,
+    READINGS_MAX,
+    WAIT_MAX_S,
+    Due,
+    Engine,
+    Passing,
+    Question,
+    Say,
+    Wake,
+    fold,
+)
 from gateway.facts import ConfigChanged
 from gateway.model import NS_PER_MS, NS_PER_S, CommandReceived, DriverFailed, Event, Instant, Order
 from gateway.outbox import InlineWriter
@@ -200,3 +213,77 @@ def test_it_sleeps_a_second_at_most_and_not_past_what_is_due(bench: Bench) -> No
     wait_s = bench.engine.due_in_s(now)
     bench.clock.pass_time(0.999)
     assert bench.engine.due_in_s(bench.clock.now()) <= max(0.0, wait_s - 0.998)
+
+
+def test_a_clock_step_is_told_to_the_sensors_with_both_times(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Instant, Instant]] = []
+
+    def clock_set(self: Any, before: Instant, after: Instant) -> tuple[Event, ...]:
+        told.append((before, after))
+        return ()
+
+    kind = type(bench.engine.interpretation)
+    monkeypatch.setattr(kind, "clock_set", clock_set)
+    bench.clock.pass_time(1, 60, clock="synced")
+    bench.step()
+    ((before, after),) = told
+    now = bench.clock.now()
+    assert after == now
+    assert before == Instant(now.boot_ns, now.wall_ns - 60 * NS_PER_S, "unsynced")
+
+
+class Recorded:
+    """A recording's time: only readings let it pass."""
+
+    def now(self, now: Instant) -> Instant | None:
+        return None
+
+    def stamp(self, at: Instant, now: Instant) -> Instant:
+        return now
+
+
+def test_in_a_recordings_time_the_last_reading_says_how_far_it_is(bench: Bench) -> None:
+    bench.engine.sensing = Recorded()
+    now = bench.clock.now()
+    assert bench.engine.sensed(now) == now
+    bench.engine.offer(Passing(Instant(7, 8)))
+    bench.step()
+    assert bench.engine.sensed(now) == Instant(7, now.wall_ns, now.clock)
+
+
+def test_what_is_known_of_a_sensor_is_replaced_only_where_it_changed() -> None:
+    memory: dict[str, Any] = {}
+    same, fresh = {"a": 1}, {"a": 2}
+    fold(memory, lambda *about: same, "door", "entrance", "kind", {})
+    assert memory == {"door": {"entrance": {"a": 1}}}
+    kept = memory["door"]
+    fold(memory, lambda subject, known, kind, data: known, "door", "entrance", "kind", {})
+    assert memory["door"] is kept
+    fold(memory, lambda *about: fresh, "door", "side", "kind", {})
+    assert memory == {"door": {"entrance": {"a": 1}, "side": {"a": 2}}}
+    assert kept == {"entrance": {"a": 1}}, "what the outbox holds is never changed where it stands"
+
+
+def test_an_answer_goes_out_as_it_was_worked_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr(type(bench.engine.uplink), "answer", lambda self, *about: said.append(about))
+    bench.engine.offer(Say("topic", b"payload", b"7"))
+    bench.step()
+    assert said == [("topic", b"payload", b"7")]
+
+
+def test_only_a_full_inbox_counts_against_a_sensor(bench: Bench) -> None:
+    bench.engine._discard("entrance", "disk_failed", 5)
+    bench.engine._discard("nobody", "inbox_full", 2)
+    bench.step(11)
+    assert bench.engine.interpretation.senses["entrance"].discarded == 0
+    assert bench.engine.counters["readings_discarded"] == 7
+
+
+def test_what_is_due_ends_the_sleep(bench: Bench) -> None:
+    now = bench.clock.now()
+    bench.engine.record([Event("gateway", now, ConfigChanged("1" * 64, "sighup", "applied"))], now)
+    bench.clock.pass_time(5)
+    began = time.monotonic()
+    bench.engine.step(wait_s=30.0)
+    assert time.monotonic() - began < 5, "something is due now"
