@@ -30,6 +30,9 @@ from gateway.uplink.window import TokenBucket
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN_S = 5.0
+TOPIC_BYTES_MAX = 256
+OWN_CHANNELS = ("state", "event", "backfill", "command")
+"""What the gateway itself says, or hears, below its prefix: no answer goes there because somebody asked for it."""
 COMMANDS_PER_S_MAX = 20.0
 SPOILED = ("_spoiled", "_settling", "_out_of_step", "_bad")
 """How the names of drivers' counters end that count readings thrown away."""
@@ -166,8 +169,24 @@ class Answers:
         self.engine.uplink.answer(self._topic(command), orjson.dumps(answer, default=str), command.correlation)
 
     def _topic(self, command: CommandReceived) -> str:
+        """Return where the answer goes: where it was asked for, if that is a topic for answers; else the usual one.
+
+        That is one below the gateway's own topics, but none on which it says other things, or below `response_prefix`.
+        """
         site, prefix = self.configuration.site, self.configuration.broker.topic_prefix
-        return command.response_topic or f"{prefix}/v1/{site.store}/{site.gateway}/command/{command.verb}/result"
+        own = f"{prefix}/v1/{site.store}/{site.gateway}/"
+        asked, usual = command.response_topic, f"{own}command/{command.verb}/result"
+        if asked is None or asked == usual:
+            return usual
+        if asked.isprintable() and not set(asked) & set("+#") and len(asked.encode()) <= TOPIC_BYTES_MAX:
+            below = asked.removeprefix(own).partition("/")[0]
+            if asked.startswith(own) and below not in ("", *OWN_CHANNELS):
+                return asked
+            elsewhere = self.configuration.commands.response_prefix
+            if elsewhere is not None and asked.startswith(elsewhere) and not asked.startswith(own):
+                return asked
+        log.warning("an answer does not go where it was asked for, but to the usual topic asked=%s", asked[:80])
+        return usual
 
 
 def examination(configuration: Configuration) -> dict[str, Any]:

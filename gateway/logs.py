@@ -6,13 +6,37 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 PRIORITIES = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
 """syslog(3); journald reads them from `<n>` in front of a line (sd-daemon(3))."""
 QUIET = ("apscheduler", "amqtt", "transitions", "asyncio")
 
 
-class JournalFormatter(logging.Formatter):
+LINE_CHARACTERS_MAX = 2000
+
+
+class Line(logging.Formatter):
+    """Makes one printable line of a message, whatever stands in it: line breaks and escape codes become `\\n`, `\\x1b`.
+
+    A traceback keeps its own lines, each made printable. No line is longer than `LINE_CHARACTERS_MAX`.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
+
+def printable(text: str) -> str:
+    """Return the text as one bounded line: what is not printable is written as Python writes it in a string."""
+    if len(text) > LINE_CHARACTERS_MAX:
+        text = f"{text[:LINE_CHARACTERS_MAX]} (and {len(text) - LINE_CHARACTERS_MAX} characters more)"
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+class JournalFormatter(Line):
     """Puts the priority in front; the journal knows the time itself."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -39,7 +63,7 @@ def begin_logging(level: str = "INFO", redact: Callable[[str], str] = str) -> No
     form = (
         JournalFormatter("%(name)s: %(message)s")
         if to_journal
-        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        else Line("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     stream.setFormatter(Redacted(form, redact))
     logging.basicConfig(level=level, handlers=[stream], force=True)

@@ -18,6 +18,7 @@ import orjson
 
 from gateway.commands import CommandRefused, overlay_of
 from gateway.config import Configuration, require_broker
+from gateway.config.cloud_keys import forbidden_keys
 from gateway.config.overlay import Ordered, Trial, Verdict, read_ordered, write_ordered
 from gateway.engine import Engine
 from gateway.errors import ConfigurationError
@@ -99,8 +100,8 @@ class RemoteConfiguration:
         overlay, within_s = overlay_of(arguments)
         try:
             fresh = self.overlaid(overlay)
+            self._refuse_what_is_local(self.overlaid({}), fresh)
             require_broker(fresh)
-            self._refuse_what_is_local(fresh)
         except (ConfigurationError, CommandRefused) as error:
             engine.record([Event("gateway", now, ConfigChanged(self.configuration.sha256, BY, "rejected"))], now)
             raise CommandRefused("invalid", str(error)) from None
@@ -118,17 +119,10 @@ class RemoteConfiguration:
         self.reload()
         return None
 
-    def _refuse_what_is_local(self, fresh: Configuration) -> None:
-        known = self.configuration
-        local = {
-            "site.store": (known.site.store, fresh.site.store),
-            "site.gateway": (known.site.gateway, fresh.site.gateway),
-            "outbox.directory": (known.outbox.directory, fresh.outbox.directory),
-            "commands": (known.commands, fresh.commands),
-        }
-        changed = [key for key, (ours, theirs) in local.items() if ours != theirs]
-        if changed:
-            raise CommandRefused("invalid", f"{', '.join(changed)} can be changed at the gateway only")
+    def _refuse_what_is_local(self, local: Configuration, fresh: Configuration) -> None:
+        if forbidden := forbidden_keys(local.document, fresh.document, self.configuration.commands.config_keys):
+            advice = "it would have to be in [commands] config_keys, and who, where and what may be ordered never can"
+            raise CommandRefused("invalid", f"{', '.join(forbidden)} can be changed at the gateway only: {advice}")
 
     def _roll_back(self, why: str) -> None:
         trial, self._trial = self._trial, None

@@ -17,6 +17,7 @@ from tests.daemon import Consumer, Shop, stop, wait_for
 from tests.uplink.brokers import Mosquitto, free_port, mosquitto
 
 ALLOWED = '[commands]\nallow = ["ping", "status", "config"]'
+MOVABLE = f'{ALLOWED}\nconfig_keys = ["broker.url"]'
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_a_configuration_is_applied_when_the_link_is_back_and_the_same_again_cha
 
 
 def test_a_configuration_without_a_link_is_taken_back(tmp_path: Path, broker: Mosquitto) -> None:
-    shop = Shop(tmp_path, broker.url, ALLOWED)
+    shop = Shop(tmp_path, broker.url, MOVABLE)
     with Consumer(broker.port) as consumer:
         process = shop.run("--simulated")
         wait_for(lambda: consumer.of("store.gateway.started"), what="the start")
@@ -89,6 +90,9 @@ def test_what_is_wrong_or_decided_at_the_gateway_is_rejected_and_changes_nothing
             ({"outbox": {"directory": str(tmp_path / "other")}}, "outbox.directory"),
             ({"commands": {"allow": ["restart"]}}, "commands"),
             ({"site": {"store": "0043"}}, "site.store"),
+            ({"broker": {"password_file": "/etc/passwd"}}, "broker.password_file"),
+            ({"privacy": {"identity": "plain"}}, "privacy.identity"),
+            ({"door": [{"id": "entrance", "outer_pin": 5}]}, "door.outer_pin"),
         )
         for config, named in wrong:
             answer = order(consumer, config)
@@ -103,7 +107,7 @@ def test_what_is_wrong_or_decided_at_the_gateway_is_rejected_and_changes_nothing
 def test_a_configuration_under_which_the_daemon_dies_three_times_is_taken_back(
     tmp_path: Path, broker: Mosquitto
 ) -> None:
-    shop = Shop(tmp_path, broker.url, ALLOWED)
+    shop = Shop(tmp_path, broker.url, MOVABLE)
     overlay = {"broker": {"url": f"mqtt://127.0.0.1:{free_port()}"}}
     write_ordered(shop.outbox, Ordered(overlay))
     sha256 = load([shop.config]).sha256

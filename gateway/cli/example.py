@@ -84,6 +84,8 @@ tags = [
 
 [commands]
 # allow = ["ping", "status", "doctor", "resend"]      # what the cloud may order
+#   config_keys = ["health.every"]   # what "config" may change; else nothing of hosts, files, pins, identity
+#   response_prefix = "answers/"     # answers go below it too, not only below the own topics
 
 [health]
 # every = "5 min"

@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from gateway.config.cloud_keys import check_keys, forbidden_keys
 from gateway.config.file import Document, Location, Mistake, Origin, lay_over, parse, read, shown
 from gateway.config.mistakes import (
     broker_mistakes,
@@ -115,9 +116,21 @@ class SiteSettings:
 
 @dataclass(frozen=True, slots=True)
 class CommandsSettings:
-    """Which verbs the cloud may order. By default those that change nothing in the store."""
+    """Which verbs the cloud may order. By default those that change nothing in the store.
+
+    `config_keys` are the keys that `config` may change, in place of `config.cloud_keys.CHANGEABLE`. Answers go below
+    the gateway's own topics, or below `response_prefix`, which ends with "/".
+    """
 
     allow: tuple[CommandVerb, ...] = ("ping", "status", "doctor", "resend")
+    config_keys: tuple[str, ...] | None = None
+    response_prefix: str | None = None
+
+    def __post_init__(self) -> None:
+        check_keys(self.config_keys or ())
+        prefix = self.response_prefix
+        if prefix is not None and (prefix in ("", "/") or not prefix.endswith("/") or set(prefix) & set("+#\0")):
+            raise ValueError('response_prefix must end with "/" and be without + and #, such as "answers/"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +184,14 @@ def load(paths: Sequence[Path] = ()) -> Configuration:
     if not overlay:
         return given
     try:
-        return load_with(paths, overlay)
+        fresh = load_with(paths, overlay)
     except ConfigurationError as error:
         log.warning("what the cloud ordered of the configuration cannot be used any more: %s", error)
         return given
+    if forbidden := forbidden_keys(given.document, fresh.document, given.commands.config_keys):
+        log.warning("the cloud may not change %s: what it ordered is not used", ", ".join(forbidden))
+        return given
+    return fresh
 
 
 def load_with(paths: Sequence[Path], overlay: Mapping[str, Any]) -> Configuration:

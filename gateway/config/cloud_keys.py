@@ -1,0 +1,68 @@
+"""Which keys of the configuration the cloud may change: an allow-list, and everything else is decided at the gateway.
+
+Law: by default the cloud changes only numbers and words that cannot send data elsewhere, open a file, drive a pin,
+weaken privacy, throw recorded events away or widen its own rights. `[commands] config_keys` replaces the default;
+`FIXED` may not stand there. Every key of the settings is in exactly one of the three sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+
+def _keys(**tables: str) -> frozenset[str]:
+    return frozenset(f"{table}.{key}" for table, keys in tables.items() for key in keys.split())
+
+
+CHANGEABLE = _keys(
+    broker="keepalive_s reconnect_max_s inflight_max inflight_bytes_max resync backfill_compression",
+    outbox="commit_interval_ms keep_acknowledged",
+    health="every",
+    door="blocked_after_s counted_every",
+    scanner="left_after_s counted_every telemetry_every arrive_rssi_dbm path_loss_exponent",
+    shelf="products level_dwell_s",
+)
+"""What the cloud may change where `[commands] config_keys` is not given."""
+ON_DEMAND = _keys(
+    site="timezone",
+    broker="url username password_file ca_file cert_file key_file client_id profile protocol topic_prefix discovery"
+    " proxy proxy_username proxy_password_file",
+    outbox="bytes_max age_max",
+    privacy="identity anonymous_min",
+    door="id outer_pin inner_pin beam_pin pull broken_when wiring",
+    scanner="id adapter driver mode tags",
+    shelf="id driver data_pin clock_pin bus device rate_hz calibration",
+)
+"""What it may change only where `[commands] config_keys` names it: hosts, files, pins, identity, devices."""
+FIXED = _keys(site="store gateway", outbox="directory", commands="allow config_keys response_prefix")
+"""What no configuration lets it change: who this gateway is, where its outbox lies, what the cloud may order."""
+
+
+def check_keys(keys: Collection[str]) -> None:
+    """Raise ValueError, with a sentence, where `[commands] config_keys` names a key that cannot stand there."""
+    for key in keys:
+        if key not in CHANGEABLE | ON_DEMAND:
+            why = "can be changed at the gateway only" if key in FIXED else "is no key of the configuration"
+            raise ValueError(f'config_keys has "{key[:80]}", which {why}')
+
+
+def changed_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Return the keys, such as `broker.url`, that differ between two documents; entries of a list are told by `id`."""
+    changed: set[str] = set()
+    for table in {*ours, *theirs}:
+        before, after = _entries(ours.get(table)), _entries(theirs.get(table))
+        for one in {*before, *after}:
+            mine, other = before.get(one, {}), after.get(one, {})
+            changed |= {f"{table}.{key}" for key in {*mine, *other} if mine.get(key, ...) != other.get(key, ...)}
+    return sorted(changed)
+
+
+def forbidden_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any], allowed: Collection[str] | None) -> list[str]:
+    """Return the keys that the cloud's document `theirs` changes in the local `ours` without a right to."""
+    return [key for key in changed_keys(ours, theirs) if key not in (CHANGEABLE if allowed is None else allowed)]
+
+
+def _entries(value: Any) -> dict[str, Mapping[str, Any]]:
+    entries = value if isinstance(value, list) else [value]
+    return {str(entry.get("id", "")): entry for entry in entries if isinstance(entry, dict)}

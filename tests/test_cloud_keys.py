@@ -1,0 +1,119 @@
+"""What the cloud may change: every key classified, everything else refused; and log lines stay lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.answers import Answers
+from gateway.config import SECTIONS, load, loads
+from gateway.config.cloud_keys import CHANGEABLE, FIXED, ON_DEMAND, forbidden_keys
+from gateway.config.overlay import Ordered, write_ordered
+from gateway.errors import ConfigurationError
+from gateway.logs import LINE_CHARACTERS_MAX, JournalFormatter
+from gateway.model import CommandReceived, Instant
+from gateway.sensors import kinds
+from tests.daemon import Shop
+
+SITE = '[site]\nstore = "1"\n'
+
+
+def test_every_key_of_the_settings_is_classified_once() -> None:
+    settings = {**SECTIONS, **{kind.table: kind.settings for kind in kinds()}}
+    keys = {f"{table}.{field.name}" for table, one in settings.items() for field in dataclasses.fields(one)}
+    assert keys == CHANGEABLE | ON_DEMAND | FIXED
+    assert len(CHANGEABLE) + len(ON_DEMAND) + len(FIXED) == len(keys)
+
+
+def test_nothing_that_names_a_host_a_file_a_pin_or_an_identity_is_changeable_by_default() -> None:
+    words = ("url", "proxy", "host", "file", "pin", "directory", "identity", "prefix", "tags", "commands", "driver")
+    assert not [key for key in CHANGEABLE if any(word in key for word in words)]
+
+
+def test_a_changed_an_added_and_a_removed_key_are_told() -> None:
+    ours = {"health": {"every": 1}, "door": [{"id": "a", "outer_pin": 1}]}
+    assert forbidden_keys(ours, {"health": {"every": 2}, "door": ours["door"]}, None) == []
+    assert forbidden_keys(ours, {"health": {"every": 2}, "door": ours["door"]}, ()) == ["health.every"]
+    assert forbidden_keys(ours, {**ours, "door": []}, None) == ["door.id", "door.outer_pin"]
+    assert forbidden_keys(ours, {**ours, "broker": {"url": "x"}}, None) == ["broker.url"]
+    assert forbidden_keys(ours, {**ours, "broker": {"url": "x"}}, ("broker.url",)) == []
+
+
+@pytest.mark.parametrize("key", ["commands.allow", "site.store", "outbox.directory", "broker.nothing"])
+def test_config_keys_cannot_name_what_is_fixed_or_unknown(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="config_keys"):
+        loads(f'{SITE}[commands]\nconfig_keys = ["{key}"]')
+
+
+def test_a_kept_order_that_changes_more_than_it_may_is_not_used(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, "mqtt://127.0.0.1:1")
+    write_ordered(shop.outbox, Ordered({"broker": {"url": "mqtt://thief"}}))
+    assert load([shop.config]).broker.url == "mqtt://127.0.0.1:1"
+    write_ordered(shop.outbox, Ordered({"health": {"every": "7 s"}}))
+    assert load([shop.config]).health.every == 7
+
+
+def test_a_log_record_is_one_bounded_printable_line() -> None:
+    said = "a\nlink up \x1b[31m\r\u2028\u202e" + "x" * 60_000
+    record = logging.LogRecord("gateway", logging.WARNING, "", 0, "refused verb=%s", (said,), None)
+    line = JournalFormatter("%(name)s: %(message)s").format(record)
+    assert line.startswith(r"<4>gateway: refused verb=a\nlink up \x1b[31m\r\u2028\u202exxx")
+    assert line.isprintable()
+    assert len(line) < LINE_CHARACTERS_MAX + 100
+
+
+def test_a_traceback_keeps_its_lines_and_each_has_its_priority() -> None:
+    try:
+        raise ValueError("\x1b[31m")
+    except ValueError:
+        record = logging.LogRecord("gateway", logging.ERROR, "", 0, "it failed", (), sys.exc_info())
+    lines = JournalFormatter("%(message)s").format(record).split("\n")
+    assert len(lines) > 2
+    assert all(line.startswith("<3>") and line.isprintable() for line in lines)
+
+
+OWN = "stores/v1/1/g/"
+
+
+@pytest.mark.parametrize(
+    ("asked", "prefix", "said"),
+    [
+        (None, None, "command/ping/result"),
+        (f"{OWN}answers/7", None, "answers/7"),
+        (f"{OWN}command/ping/result", None, "command/ping/result"),
+        *[
+            (f"{OWN}{own}", None, "command/ping/result")
+            for own in ("state", "event/door/a", "backfill", "command/restart", "")
+        ],
+        *[(other, None, "command/ping/result") for other in ("stores/v1/2/g/command/restart", "$SYS/x", "", "a/#")],
+        (f"{OWN}answers/" + "x" * 60_000, None, "command/ping/result"),
+        (f"{OWN}answers/bad\0nul", None, "command/ping/result"),
+        (f"{OWN}answers/#", None, "command/ping/result"),
+        ("homeassistant/x", "answers/", "command/ping/result"),
+        ("answers/x", "answers/", "answers/x"),
+        (f"{OWN}state", "stores/", "command/ping/result"),
+    ],
+)
+def test_an_answer_goes_below_the_gateways_own_topics_or_the_prefix_for_answers(
+    asked: str | None, prefix: str | None, said: str
+) -> None:
+    given = f'response_prefix = "{prefix}"' if prefix else ""
+    configuration = loads(f'[site]\nstore = "1"\ngateway = "g"\n[commands]\n{given}')
+    topics: list[str] = []
+    unused: Any = None
+    engine: Any = SimpleNamespace(uplink=SimpleNamespace(answer=lambda topic, *_: topics.append(topic)))
+    answers = Answers(engine, configuration, unused, {}, unused, unused, unused)
+    answers.command(CommandReceived(1, "ping", b"{}", False, asked), Instant(0, 0))
+    assert topics == [said if said.startswith("answers/x") else OWN + said]
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "answers", "a/#/", "+/"])
+def test_a_prefix_for_answers_that_is_none_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="response_prefix"):
+        loads(f'{SITE}[commands]\nresponse_prefix = "{prefix}"')
