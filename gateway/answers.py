@@ -80,7 +80,7 @@ class Answers:
                 after = arguments.get("after")
                 return self.tap.since(after if isinstance(after, int) else None, now)
             case "reconnect":
-                self.engine.uplink.hurry(now)
+                self.engine.uplink.hurry(now, by_hand=True)
                 return {"ok": True}
             case _:
                 return {"error": f'this daemon does not know "{verb}"'}

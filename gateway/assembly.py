@@ -25,6 +25,7 @@ from gateway.outbox import Outbox, Writer
 from gateway.sensors import Faults, Kind, Surroundings
 from gateway.uplink import Uplink
 from gateway.uplink.discovery import announced
+from gateway.uplink.subscriptions import commands
 from gateway.wire import Wire
 
 REMEMBERED_MAX = 28
@@ -118,13 +119,14 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
     forget_strangers(outbox, configuration)
     anchors: dict[str, int] = dict(outbox.memory.setdefault("anchors", {}))
     site = configuration.site
+    wire_ = Wire(site.store, site.gateway, outbox.id, configuration.broker.topic_prefix)
     engine = Engine(
         clock=clock,
         outbox=outbox,
         uplink=Uplink(
             configuration.broker,
             outbox,
-            Wire(site.store, site.gateway, outbox.id, configuration.broker.topic_prefix),
+            wire_,
             world.random,
             describe_state=lambda: {
                 "version": __version__,
@@ -140,6 +142,7 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
                 __version__,
                 [(kind.table, settings) for kind, settings in configuration.sensors],
             ),
+            subscriptions=[commands(wire_, configuration.commands.allow)],
         ),
         link=world.open_link(configuration, emit),
         interpretation=interpretation_of(configuration, identify, remembered),

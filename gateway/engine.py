@@ -30,7 +30,9 @@ from gateway.model import (
     LinkUp,
     Order,
     Reading,
+    Received,
     Stream,
+    Subscribed,
     data_of,
 )
 from gateway.outbox import Outbox
@@ -131,6 +133,8 @@ Item = (
     | Acknowledged
     | Acknowledgements
     | CommandReceived
+    | Received
+    | Subscribed
     | Due
     | Question
     | Say
@@ -171,6 +175,7 @@ class Engine:
     routines: dict[str, Callable[[Instant], Iterable[Event]]] = field(default_factory=dict)
     answer: Callable[[str, Mapping[str, Any], Instant], dict[str, Any]] | None = None
     command: Callable[[CommandReceived, Instant], None] | None = None
+    received: Callable[[Received, Instant], None] | None = None
     clock_stepped: Callable[[], None] = lambda: None
     listeners: list[Callable[[Reading], None]] = field(default_factory=list)
     counters: dict[str, int] = field(
@@ -277,11 +282,14 @@ class Engine:
             case Passing(at):
                 self._sensed_boot_ns = at.boot_ns
                 self.record(self.interpretation.advance(at), now)
-            case LinkUp() | LinkDown() | Acknowledged() | Acknowledgements():
+            case LinkUp() | LinkDown() | Acknowledged() | Acknowledgements() | Subscribed():
                 self.uplink.handle(item, now)
             case CommandReceived():
                 if self.command is not None:
                     self.command(item, now)
+            case Received():
+                if self.received is not None:
+                    self.received(item, now)
             case Due(what):
                 if (routine := self.routines.get(what)) is not None:
                     self.record(routine(now), now)

@@ -136,6 +136,13 @@ class LinkUp:
     packet_bytes_max: int | None = None
     keepalive_s: int | None = None
     retain_available: bool = True
+    qos_max: int = 2
+    wildcards_available: bool = True
+    shared_available: bool = True
+    session_expiry_s: int | None = None
+    client_id: str | None = None
+    reason: str | None = None
+    """What the broker said beside its yes (MQTT 5's Reason String), fit for a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +191,26 @@ class CommandReceived:
     correlation: bytes | None = None
 
 
-Signal = LinkUp | LinkDown | Acknowledged | Acknowledgements | CommandReceived
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message on a topic that was asked for and is no command. `retained`: the broker had kept it."""
+
+    link: int
+    topic: str
+    payload: bytes
+    retained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The broker's answer to the order `Subscribe` with these filters: a reason code each, 0x80 and above a no."""
+
+    link: int
+    filters: tuple[str, ...]
+    codes: tuple[int, ...]
+
+
+Signal = LinkUp | LinkDown | Acknowledged | Acknowledgements | CommandReceived | Received | Subscribed
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +228,20 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """The order to open connection number `link` with this will (retained, QoS 1), subscribing to `subscribe`."""
+    """The order to open connection number `link` with this will (retained, QoS 1)."""
 
     link: int
     protocol: Literal["5", "3.1.1"]
     will: Message
-    subscribe: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """The order to ask for these topic filters; `retained`: also for what the broker has kept there."""
+
+    link: int
+    filters: tuple[str, ...]
+    retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,4 +252,4 @@ class Disconnect:
     gently: bool = True
 
 
-Order = Connect | Message | Disconnect
+Order = Connect | Message | Subscribe | Disconnect

@@ -62,6 +62,7 @@ def link_of(link: UplinkStatus) -> dict[str, Any]:
         "reason": None if link.reason is None else link.reason.detail,
         "code": None if link.reason is None else link.reason.code,
         "advice": None if link.reason is None else link.reason.advice,
+        "notes": [dataclasses.asdict(note) for note in link.notes],
     }
 
 

@@ -1,7 +1,8 @@
 """Checks of the way to the broker, layer by layer: name, TCP, TLS, CONNACK, the right to publish and to subscribe.
 
 The last three over a real connection of the daemon's own link, under another client id (`...-doctor`), so that the
-running daemon keeps its own. What is published is an answer to a doctor's command that nobody gave: consumers of events
+running daemon keeps its own; one after the other, so that the end of the connection blames the
+right one. What is published is an answer to a doctor's command that nobody gave: consumers of events
 and state do not see it. What the broker's first refusing layer hides is skipped.
 """
 
@@ -16,12 +17,25 @@ from typing import Any, Literal
 from gateway.checks import Check, Examination
 from gateway.clock import SystemClock
 from gateway.config import Configuration
-from gateway.model import NS_PER_S, Acknowledgements, Connect, Disconnect, LinkDown, LinkUp, Message
+from gateway.model import (
+    NS_PER_S,
+    Acknowledgements,
+    Connect,
+    Disconnect,
+    LinkDown,
+    LinkUp,
+    Message,
+    Subscribe,
+    Subscribed,
+)
 from gateway.mqtt import PahoLink, reasons
 from gateway.mqtt.dial import DialRefused, tls_context
 from gateway.mqtt.reasons import Cause
 from gateway.uplink import Endpoint
 from gateway.uplink.refusals import refusal_sentence
+from gateway.uplink.status import limits_of
+from gateway.uplink.subscriptions import Subscription, commands, refused
+from gateway.wire import Wire
 
 DNS_WITHIN_S = 6.0
 TCP_WITHIN_S = 5.0
@@ -72,7 +86,9 @@ class Way:
         self.endpoint = Endpoint.parse(settings.url)
         self._near = settings.via or self.endpoint
         self.client_id = (settings.client_id or f"{site.store}.{site.gateway}") + SUFFIX
-        self.prefix = f"{settings.topic_prefix}/v1/{site.store}/{site.gateway}"
+        wire = Wire(site.store, site.gateway, "", settings.topic_prefix)
+        self.prefix = wire.prefix
+        self.commands: Subscription = commands(wire, configuration.commands.allow)
         self.reached = False
         self._clock = SystemClock()
 
@@ -145,10 +161,10 @@ class Way:
 
     def _conversation(self, version: Literal["5", "3.1.1"]) -> list[Check]:
         signals: queue.Queue[Any] = queue.Queue()
-        link = PahoLink(self.settings, self.client_id, signals.put, subscribed=lambda granted: signals.put(granted))
+        link = PahoLink(self.settings, self.client_id, signals.put)
         topic = f"{self.prefix}/command/self-test/result"
         will = Message(0, topic, _words("this check ended without a farewell"))
-        link.obey(Connect(1, version, will, f"{self.prefix}/command/+"))
+        link.obey(Connect(1, version, will))
         try:
             return self._listened(link, signals, version, Message(1, topic, _words("this gateway may publish")))
         finally:
@@ -157,6 +173,7 @@ class Way:
 
     def _listened(self, link: PahoLink, signals: queue.Queue[Any], version: str, message: Message) -> list[Check]:
         connect = publish = subscribe = None
+        filters: tuple[str, ...] = ()
         deadline_ns = self._clock.now().boot_ns + int(LINK_WITHIN_S * NS_PER_S)
         while publish is None or subscribe is None:
             left_s = (deadline_ns - self._clock.now().boot_ns) / NS_PER_S
@@ -165,23 +182,29 @@ class Way:
             except queue.Empty:
                 break
             if isinstance(signal, LinkUp):
-                found = f"the broker lets {self.client_id} in, MQTT {signal.protocol}"
+                limits = "".join(f"; it {words}" for words in limits_of(signal))
+                found = f"the broker lets {self.client_id} in, MQTT {signal.protocol}{limits}"
                 connect = Check("broker", "connect", "ok", found, code="connack.accepted")
+                filters = (self.commands.filter,) if signal.wildcards_available else self.commands.each
                 link.obey(message)
             elif isinstance(signal, Acknowledgements):
                 publish = _published(message.topic, signal.words[-1][1])
-            elif isinstance(signal, bool):
-                subscribe = _subscribed(f"{self.prefix}/command/+", signal)
+                link.obey(Subscribe(1, filters))
+            elif isinstance(signal, Subscribed):
+                subscribe = _subscribed(signal)
             elif isinstance(signal, LinkDown):
                 cause = Cause(signal.code, signal.detail, signal.advice)
                 if connect is None:
                     return [_failed("connect", cause), _skipped("publish"), _skipped("subscribe")]
-                publish = publish or _failed("publish", _closed(cause))
+                if publish is None:
+                    publish = _failed("publish", _closed(cause))
+                else:
+                    subscribe = subscribe or _closed_at_subscribe(filters, cause)
                 break
         if connect is None:
             return [_failed("connect", reasons.CONNACK_TIMEOUT), _skipped("publish"), _skipped("subscribe")]
         silent = Cause("publish.timeout", f"no acknowledgement within {LINK_WITHIN_S:g} s", "look at the broker's log")
-        return [connect, publish or _failed("publish", silent), subscribe or _skipped("subscribe")]
+        return [connect, publish or _failed("publish", silent), subscribe or _unanswered(publish)]
 
 
 def _is_this_machine(host: str) -> bool:
@@ -210,12 +233,29 @@ def _published(topic: str, code: int) -> Check:
     return Check("broker", "publish", "failed", found, WHY["publish"], advice, "publish.refused")
 
 
-def _subscribed(topic: str, granted: bool) -> Check:
-    if granted:
-        return Check("broker", "subscribe", "ok", f"{topic} is granted", code="subscribe.granted")
+def _subscribed(signal: Subscribed) -> Check:
+    why = refused(signal)
+    if not why:
+        return Check("broker", "subscribe", "ok", f"{', '.join(signal.filters)} is granted", code="subscribe.granted")
+    return _without_commands(why, "refused")
+
+
+def _closed_at_subscribe(filters: tuple[str, ...], cause: Cause) -> Check:
+    found = f"the connection ended when {', '.join(filters)} was asked for ({cause.detail}); events go on without it"
+    return _without_commands(found, "closed")
+
+
+def _unanswered(publish: Check | None) -> Check:
+    if publish is None or publish.result != "ok":
+        return _skipped("subscribe")
+    return _without_commands(
+        "the broker does not answer when asked for commands; events go on without them", "unanswered"
+    )
+
+
+def _without_commands(found: str, code: str) -> Check:
     advice = "give this gateway's user the right to subscribe to it (the broker's access list)"
-    found = f"{topic} is refused"
-    return Check("broker", "subscribe", "warning", found, WHY["subscribe"], advice, "subscribe.refused")
+    return Check("broker", "subscribe", "warning", found, WHY["subscribe"], advice, f"subscribe.{code}")
 
 
 def _failed(name: str, cause: Cause) -> Check:

@@ -36,6 +36,9 @@ def _daemon(configuration: Configuration) -> Iterator[Check]:
         yield Check("daemon", "configuration", "warning", found, why, advice, "daemon.other_configuration")
     yield from clock_seen(status.get("clock"), kernel_says_synced())
     yield _link(status.get("link", {}), status.get("outbox", {}))
+    for note in status.get("link", {}).get("notes", ()):
+        why = "events are sent; this is not as it should be"
+        yield Check("daemon", "link", "warning", note["detail"], why, note["advice"], note["code"])
     outbox = status.get("outbox", {})
     if outbox.get("degraded"):
         found = f"the disk does not take events: {outbox.get('trouble') or 'its log says why'}"

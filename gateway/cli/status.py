@@ -76,6 +76,11 @@ def _say(found: dict[str, Any]) -> None:
             out.print(f"         {reason_words(reason)}", markup=False)
             if isinstance(reason, dict) and reason.get("advice"):
                 out.print(f"         what to do: {reason['advice']}", markup=False)
+        if limits := link.get("limits"):
+            out.print(f"broker   {'; '.join(limits)}", markup=False)
+        for note in link.get("notes", ()):
+            out.print(f"         {note['detail']}", markup=False)
+            out.print(f"         what to do: {note['advice']}", markup=False)
         out.print(f"clock    {found['clock']}", markup=False)
     out.print(f"outbox   {outbox_words(found['outbox'])}", markup=False)
     if found["streams"]:

@@ -4,7 +4,7 @@ Law: own poll loop, public API only. A fresh Client for each connection, clean s
 what the uplink ordered and dies with it, nothing is resent behind our back. `obey` never blocks.
 
 A dead link is noticed within 15 s: idle by PINGREQ after 6 s of silence and 6 s for its answer, whatever `keepalive_s`
-(where the broker's Server Keep Alive is longer, by subscribing again, which is always answered); busy by
+(where the broker's Server Keep Alive is longer, by a question that is always answered); busy by
 TCP_USER_TIMEOUT, and by the uplink's 10 s for an acknowledgement.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
 
-from gateway.model import Acknowledgements, Connect, Disconnect, LinkDown, Message, Signal
+from gateway.model import Acknowledgements, Connect, Disconnect, LinkDown, Message, Signal, Subscribe
 from gateway.mqtt import reasons
 from gateway.mqtt.client import Made, connect, make_client
 from gateway.mqtt.dial import DialRefused, LinkTimes
@@ -39,7 +39,7 @@ BURST_MAX = 64  # messages handed to paho before the socket is looked at
 
 
 class Connection:
-    """See the module. `emit` and `subscribed` are called from its thread, which `thread` is; start it."""
+    """See the module. `emit` is called from its thread, which `thread` is; start it."""
 
     def __init__(
         self,
@@ -48,7 +48,6 @@ class Connection:
         order: Connect,
         emit: Callable[[Signal], None],
         times: LinkTimes,
-        subscribed: Callable[[bool], object],
     ) -> None:
         self.link = order.link
         self._settings = settings
@@ -56,13 +55,13 @@ class Connection:
         self._order = order
         self._emit = emit
         self._times = times
-        self._orders: deque[Message | Disconnect] = deque()
+        self._orders: deque[Message | Subscribe | Disconnect] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.Lock()  # guards the descriptor against a wake after its end
         self._asleep = False
         self._over = False
         self._ended = False
-        self._heard = Heard(order, emit, subscribed, times.ping_s)
+        self._heard = Heard(order, emit, times.ping_s)
         self._properties = SharedProperties(order.protocol == "5")
         self._hung_up = False
         self._leaving_until: float | None = None
@@ -71,7 +70,7 @@ class Connection:
 
     # Called from the engine's thread.
 
-    def obey(self, order: Message | Disconnect) -> None:
+    def obey(self, order: Message | Subscribe | Disconnect) -> None:
         """Take an order; one for a connection that is over is ignored."""
         if self._over or len(self._orders) >= ORDERS_MAX:
             return
@@ -203,7 +202,10 @@ class Connection:
                 self._orders.clear()
                 self._leave(client, order.gently)
                 return
-            self._publish(client, order)
+            if isinstance(order, Subscribe):
+                self._heard.subscribe(client, order)
+            else:
+                self._publish(client, order)
 
     def _publish(self, client: Client, message: Message) -> None:
         try:
@@ -236,7 +238,7 @@ class Connection:
         if heard.is_up and heard.probe_s is not None and self._leaving_until is None:
             if heard.probe_sent is None and now - self._heard_at >= heard.probe_s:
                 heard.probe_sent = now
-                heard.subscribe(client)
+                heard.ask(client)
             elif heard.probe_sent is not None and now - heard.probe_sent >= self._times.ping_s:
                 heard.down = heard.down or reasons.LINK_SILENT
 

@@ -7,20 +7,28 @@ raise.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client, MQTTMessage, topic_matches_sub
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gateway.model import Acknowledgements, CommandReceived, Connect, LinkUp, Signal
+from gateway.model import (
+    Acknowledgements,
+    CommandReceived,
+    Connect,
+    LinkUp,
+    Received,
+    Signal,
+    Subscribe,
+    Subscribed,
+)
 from gateway.mqtt import reasons
 from gateway.mqtt.reasons import Cause
 
-log = logging.getLogger(__name__)
-
+FAILURE = 0x80
+QOS_NOT_SUPPORTED = 0x9B
 COMMANDS_PER_S_MAX = 50
 COMMAND_BYTES_MAX = 64 * 1024  # what is handed on; the contract's own limit (16 KiB) is judged where it is answered
 
@@ -28,16 +36,16 @@ COMMAND_BYTES_MAX = 64 * 1024  # what is handed on; the contract's own limit (16
 class Heard:
     """See the module. `down` is why the connection is over; `probe_s` the silence after which to ask the broker."""
 
-    def __init__(
-        self, order: Connect, emit: Callable[[Signal], None], subscribed: Callable[[bool], object], ping_s: int
-    ) -> None:
+    def __init__(self, order: Connect, emit: Callable[[Signal], None], ping_s: int) -> None:
         self._order = order
         self._emit = emit
-        self._subscribed = subscribed
         self._ping_s = ping_s
         self._acknowledged: list[tuple[int, int]] = []
         self._commands_second = 0
         self._commands = 0
+        self._asked: dict[int, Subscribe] = {}
+        self._wanted: tuple[str, ...] = ()
+        self._granted: Subscribe | None = None
         self.tokens: dict[int, int] = {}
         """Of what is under way, by packet id."""
         self.is_up = False
@@ -55,6 +63,7 @@ class Heard:
         client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
 
     def tell_acknowledged(self) -> None:
         """Tell what one reading brought in one go: each word between two system calls would wake the engine alone."""
@@ -62,29 +71,42 @@ class Heard:
             acknowledged, self._acknowledged = self._acknowledged, []
             self._emit(Acknowledgements(self._order.link, tuple(acknowledged)))
 
-    def subscribe(self, client: Client) -> None:
-        """Ask for the commands; the answer also shows that the broker lives."""
-        if self._order.subscribe is None:
-            return
-        if self._order.protocol == "5":  # 2: nothing retained is sent again; as published: what is retained says so
-            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=2)
-            client.subscribe(self._order.subscribe, options=options)
+    def subscribe(self, client: Client, order: Subscribe) -> None:
+        """Ask for what the uplink wants to be told."""
+        self._wanted += tuple(topic for topic in order.filters if topic not in self._wanted)
+        if self._order.protocol == "5":  # 2: nothing retained is sent; as published: what is retained says so
+            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=0 if order.retained else 2)
+            _, mid = client.subscribe([(topic, options) for topic in order.filters])
         else:
-            client.subscribe(self._order.subscribe, qos=1)
+            _, mid = client.subscribe([(topic, 1) for topic in order.filters])
+        if mid is not None:
+            self._asked[mid] = order
+
+    def ask(self, client: Client) -> None:
+        """Ask the broker for a sign of life: for what it granted once more, or to end what never was."""
+        if self._granted is not None:
+            self.subscribe(client, self._granted)
+        else:
+            client.unsubscribe("$gateway/nothing")
 
     def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if self.had_connack:
             return
         self.had_connack = True
+        said = {name: getattr(properties, name, None) for name in ("ReasonString", "ServerReference")}
         if reason.is_failure:
             self.connack = reason.value
-            self.down = reasons.of_connack(reason.value)
+            self.down = reasons.told(reasons.of_connack(reason.value), *said.values())
+            return
+        qos_max = getattr(properties, "MaximumQoS", 2)
+        if qos_max == 0:  # it accepts us and would refuse every event
+            self.connack = QOS_NOT_SUPPORTED
+            self.down = reasons.told(reasons.of_connack(QOS_NOT_SUPPORTED), *said.values())
             return
         self.is_up = True
         keepalive_s = getattr(properties, "ServerKeepAlive", None)
         if keepalive_s is not None and (keepalive_s == 0 or keepalive_s > self._ping_s):
             self.probe_s = self._ping_s
-        self.subscribe(client)
         self._emit(
             LinkUp(
                 self._order.link,
@@ -93,6 +115,12 @@ class Heard:
                 getattr(properties, "MaximumPacketSize", None),
                 keepalive_s,
                 bool(getattr(properties, "RetainAvailable", 1)),
+                qos_max,
+                bool(getattr(properties, "WildcardSubscriptionAvailable", 1)),
+                bool(getattr(properties, "SharedSubscriptionAvailable", 1)),
+                getattr(properties, "SessionExpiryInterval", None),
+                reasons.quoted(getattr(properties, "AssignedClientIdentifier", None)),
+                reasons.quoted(said["ReasonString"]),
             )
         )
 
@@ -101,7 +129,8 @@ class Heard:
             return
         if flags.is_disconnect_packet_from_server:
             self.in_order = True
-            self.down = reasons.of_disconnect(reason.value)
+            said = (getattr(properties, name, None) for name in ("ReasonString", "ServerReference"))
+            self.down = reasons.told(reasons.of_disconnect(reason.value), *said)
         elif reason.value == 0x8D:  # paho's word for a PINGRESP that did not come
             self.down = reasons.LINK_SILENT
         elif reason.value == 0x82:
@@ -119,16 +148,24 @@ class Heard:
             topic = message.topic
         except UnicodeDecodeError:
             return
+        if not any(topic_matches_sub(wanted, topic) for wanted in self._wanted):
+            return
         second = int(time.monotonic())
         self._commands = self._commands + 1 if second == self._commands_second else 1
         self._commands_second = second
         if self._commands > COMMANDS_PER_S_MAX:
             return
         properties = message.properties
+        above, _, verb = topic.rpartition("/")
+        if not above.endswith("/command"):
+            self._emit(
+                Received(self._order.link, topic, bytes(message.payload[:COMMAND_BYTES_MAX]), bool(message.retain))
+            )
+            return
         self._emit(
             CommandReceived(
                 self._order.link,
-                topic.rsplit("/", 1)[-1],
+                verb,
                 bytes(message.payload[:COMMAND_BYTES_MAX]),
                 bool(message.retain),
                 getattr(properties, "ResponseTopic", None),
@@ -137,8 +174,14 @@ class Heard:
         )
 
     def _on_subscribe(self, client: Client, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
-        granted = not any(reason.is_failure for reason in reasons)
-        if self.probe_sent is None and not granted:
-            log.warning("commands refused by the broker filter=%s", self._order.subscribe)
-        self._subscribed(granted)
+        self.probe_sent = None
+        order = self._asked.pop(mid, None)
+        if order is None:
+            return
+        codes = tuple(int(reason.value) for reason in reasons)
+        if all(code < FAILURE for code in codes) and not order.retained:
+            self._granted = order
+        self._emit(Subscribed(self._order.link, order.filters, codes))
+
+    def _on_unsubscribe(self, client: Client, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
         self.probe_sent = None

@@ -20,10 +20,7 @@ STUCK_MAX = 4  # threads that hang in a resolver, before no more are started
 
 
 class PahoLink:
-    """The link to a broker. `emit` takes what it says, from its own thread; it must neither block nor raise.
-
-    `subscribed` is told from that thread whether the broker granted the subscription (`gateway doctor` asks).
-    """
+    """The link to a broker. `emit` takes what it says, from its own thread; it must neither block nor raise."""
 
     def __init__(
         self,
@@ -31,7 +28,6 @@ class PahoLink:
         client_id: str,
         emit: Callable[[Signal], None],
         times: LinkTimes = AS_SHIPPED,
-        subscribed: Callable[[bool], object] = lambda granted: None,
     ) -> None:
         if settings.url is None:
             raise ValueError("there is no broker.url to connect to")
@@ -39,7 +35,6 @@ class PahoLink:
         self._client_id = client_id
         self._emit = emit
         self._times = times
-        self._subscribed = subscribed
         self._current: Connection | None = None
         self._past: list[Connection] = []
 
@@ -59,7 +54,7 @@ class PahoLink:
             detail = "earlier attempts still hang in the name server or the handshake"
             self._emit(LinkDown(order.link, "connect.stuck", detail, "check the network and its name server"))
             return
-        self._current = Connection(self._settings, self._client_id, order, self._emit, self._times, self._subscribed)
+        self._current = Connection(self._settings, self._client_id, order, self._emit, self._times)
         self._current.thread.start()
 
     def close(self) -> None:

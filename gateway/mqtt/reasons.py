@@ -10,8 +10,10 @@ import errno
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+QUOTED_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,11 @@ CONNACK_CAUSES: Mapping[int, Cause] = {
     0x97: Cause("connack.quota", "the broker's quota is used up", "ask its operator"),
     0x99: Cause("connack.will_payload_refused", "the broker refuses the payload of the will", "ask its operator"),
     0x9A: Cause("connack.retain_refused", "the broker keeps no retained messages", "it is tried again without them"),
-    0x9B: Cause("connack.qos_refused", "the broker does not support QoS 1", "use a broker that does"),
+    0x9B: Cause(
+        "connack.qos_refused",
+        "the broker takes only QoS 0, where nothing is acknowledged: events are held, for they could be lost unseen",
+        "use a broker that takes QoS 1, or raise its limit (mosquitto: max_qos)",
+    ),
     0x9C: Cause("connack.use_another_server", "the broker sends us to another server", "set broker.url to it"),
     0x9D: Cause("connack.server_moved", "the broker has moved for good", "set broker.url to its new address"),
     0x9F: Cause("connack.rate_exceeded", "the broker admits no more connects now", "it is tried again later"),
@@ -81,6 +87,21 @@ DISCONNECT_CAUSES: Mapping[int, Cause] = {
     0x9D: Cause("broker.server_moved", "the broker has moved for good", "set broker.url to its new address"),
     0x9F: Cause("broker.rate_exceeded", "the broker admits no more connects now", "it is tried again later"),
 }
+
+
+def quoted(text: str | None) -> str | None:
+    """Return what a stranger wrote in a form fit for a terminal and a log: one line, escaped, bounded."""
+    if not text:
+        return None
+    safe = "".join(one if one.isprintable() else "?" for one in text[:QUOTED_MAX])
+    return safe + ("..." if len(text) > QUOTED_MAX else "")
+
+
+def told(cause: Cause, reason: str | None, reference: str | None) -> Cause:
+    """Return the cause with the broker's own words: its Reason String, and the server it refers to (never followed)."""
+    words = f'; the broker says "{quoted(reason)}"' if reason else ""
+    words += f'; it refers to "{quoted(reference)}"' if reference else ""
+    return replace(cause, detail=cause.detail + words)
 
 
 def of_connack(code: int) -> Cause:

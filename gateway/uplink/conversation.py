@@ -124,6 +124,11 @@ class Conversation:
             )
         )
 
+    @property
+    def is_on_trial(self) -> bool:
+        """True while a message is sent alone, to see whether the broker closes at it."""
+        return self._traffic.suspects.on_trial is not None
+
     def due_ns(self, now: Instant, stopping_ns: int | None) -> int | None:
         """What is left to time: everything else waits for an entry or an acknowledgement."""
         if self._more:

@@ -30,6 +30,7 @@ from gateway.model import (
     LinkUp,
     Order,
     Stream,
+    Subscribed,
 )
 from gateway.uplink.backoff import Backoff
 from gateway.uplink.conversation import Conversation
@@ -39,7 +40,8 @@ from gateway.uplink.lanes import Backlog, Parcel
 from gateway.uplink.presence import Presence
 from gateway.uplink.profiles import PROFILES
 from gateway.uplink.settings import BrokerSettings, Endpoint
-from gateway.uplink.status import Counters, Phase, Reason, UplinkStatus
+from gateway.uplink.status import Counters, Phase, Reason, UplinkStatus, limits_of
+from gateway.uplink.subscriptions import ASK_NS, SILENCES, Subscription, Subscriptions
 from gateway.uplink.traffic import Traffic
 from gateway.wire import STATE_CONTENT_TYPE, Wire
 
@@ -48,10 +50,15 @@ log = logging.getLogger(__name__)
 CONNECT_NS = 60 * NS_PER_S  # the link's own limits are tighter; this one catches a resolver that hangs
 ANSWERS_MAX = 64
 AGAIN_MAX = 8  # quick reconnects on end, to find a message that breaks the link
-FOR_A_PERSON = ("connack.bad_credentials", "connack.not_authorized", "connack.banned", "tls.client_certificate_refused")
+FOR_A_PERSON = (
+    "connack.bad_credentials",
+    "connack.not_authorized",
+    "connack.banned",
+    "connack.qos_refused",
+    "tls.client_certificate_refused",
+)
 OF_THIS_SHOP = ("dns.", "tcp.unreachable", "file.", "connect.", "proxy.")
 """Beginnings of the causes that lie before the broker: its other gateways know nothing of them."""
-SILENCES = ("ack.timeout", "link.timeout")
 RETAIN_NOT_SUPPORTED = 0x9A
 
 
@@ -69,7 +76,8 @@ class Uplink:
 
     `describe_state` gives `version`, `config_sha256` and `sensors` of the state topic; `memory` is a JSON object that
     the outbox keeps over restarts; `anchors` maps boot ids to wall minus boot in milliseconds, read at each sending;
-    `announced` is published retained at each connect, unless the broker refuses it.
+    `announced` is published retained at each connect, unless the broker refuses it; `subscriptions` are asked for
+    after the first acknowledgement, and no answer to them stops the sending.
     """
 
     def __init__(
@@ -83,6 +91,7 @@ class Uplink:
         anchors: Mapping[str, int],
         pace: Pace = Pace(),
         announced: Sequence[Announcement] = (),
+        subscriptions: Sequence[Subscription] = (),
     ) -> None:
         self._outbox = outbox
         self._wire = wire
@@ -97,10 +106,12 @@ class Uplink:
         self.counters = Counters()
         self._reason: Reason | None = None
         self._since_ms: int | None = None
+        self._limits: tuple[str, ...] = ()
         self._phase: Phase = "off" if settings.url is None else "down"
         self._link = 0
         self._protocol: Protocol = "5"
         self._announced = announced
+        self._subscriptions = Subscriptions(subscriptions)
         self._tokens = itertools.count(1)
         self._answers: deque[Parcel] = deque()
         self._stopping_ns: int | None = None
@@ -112,7 +123,7 @@ class Uplink:
 
     # What the engine calls.
 
-    def handle(self, signal: LinkUp | LinkDown | Acknowledged | Acknowledgements, now: Instant) -> None:
+    def handle(self, signal: LinkUp | LinkDown | Acknowledged | Acknowledgements | Subscribed, now: Instant) -> None:
         """Take in what the link says. A word of an earlier connection, or of an unknown token, changes nothing."""
         if signal.link != self._link or self._phase not in ("connecting", "up"):
             return
@@ -126,6 +137,8 @@ class Uplink:
                 self._conversation.acknowledged(signal.token, signal.reason_code, now)
         elif isinstance(signal, LinkUp):
             self._link_up(signal, now)
+        elif isinstance(signal, Subscribed):
+            self._subscriptions.answered(signal, now)
         else:
             self._link_down(signal, now)
 
@@ -157,12 +170,31 @@ class Uplink:
 
     def _say(self, talk: Conversation, now: Instant, orders: list[Order]) -> None:
         if self._stopping_ns is None:
-            talk.say(now, orders)
+            holds = self._holds(talk, now)
+            if not holds:
+                talk.say(now, orders)
+            if self._may_ask(talk, now) and not (holds and len(talk.flights)):
+                order = self._subscriptions.order(self._link, now)
+                orders += [] if order is None else [order]
         elif talk.say_farewell(self._stopping_ns, now, orders):
             self._phase = "stopped"
             self._conversation = None
             self._reason = Reason("stopped", "the gateway stopped the link itself")
             self._since_ms = now.wall_ns // NS_PER_MS
+
+    def _may_ask(self, talk: Conversation, now: Instant) -> bool:
+        """Events first: what is only asked for waits until the broker has shown that it takes something."""
+        return not talk.is_on_trial and (talk.flights.acks > 0 or now.boot_ns >= self._up_ns + ASK_NS)
+
+    def _holds(self, talk: Conversation, now: Instant) -> bool:
+        """True while nothing is sent, for at most a few seconds, to see whether the broker closes at what is asked."""
+        return self._subscriptions.wants_alone and self._may_ask(talk, now)
+
+    def _asking_due_ns(self, talk: Conversation) -> int | None:
+        due_ns = self._subscriptions.due_ns()
+        if due_ns is None or talk.is_on_trial or self._stopping_ns is not None:
+            return None
+        return due_ns if talk.flights.acks else max(due_ns, self._up_ns + ASK_NS)
 
     def due_ns(self) -> int | None:
         """`boot_ns` at which `step` has something to do without any signal; None: nothing will be due by time alone."""
@@ -182,9 +214,11 @@ class Uplink:
         self._answers.append(Parcel("control", topic, payload, STATE_CONTENT_TYPE, correlation=correlation))
         return True
 
-    def hurry(self, now: Instant) -> None:
-        """Cut the back-off short: the network came up, or a technician asks."""
+    def hurry(self, now: Instant, by_hand: bool = False) -> None:
+        """Cut the back-off short: the network came up, or (`by_hand`) a person asks, who also wants all tried anew."""
         self._due_ns = 0
+        if by_hand:
+            self._subscriptions.forget()
         self._backoff.hurry(now.boot_ns)
 
     def stop(self, now: Instant) -> None:
@@ -229,6 +263,8 @@ class Uplink:
             next_attempt_ms=waits,
             held_back=len(self._traffic.suspects),
             counters=self.counters.all(),
+            notes=self._subscriptions.notes(),
+            limits=self._limits if self._phase == "up" else (),
         )
 
     # The link's life.
@@ -240,7 +276,7 @@ class Uplink:
         self._backoff.attempted(now.boot_ns)
         self.counters.connects += 1
         self._protocol = self._choice.protocol(now.wall_ns // NS_PER_MS)
-        return Connect(self._link, self._protocol, self._presence.will(now), self._wire.command_filter)
+        return Connect(self._link, self._protocol, self._presence.will(now))
 
     def _link_up(self, signal: LinkUp, now: Instant) -> None:
         if self._phase != "connecting":
@@ -249,12 +285,14 @@ class Uplink:
         self._up_ns = now.boot_ns
         self._since_ms = now.wall_ns // NS_PER_MS
         self._reason = None
+        self._limits = limits_of(signal)
         self._protocol = signal.protocol
         self._choice.up(signal.protocol, now.wall_ns // NS_PER_MS)
         self._presence.connected(now, signal.retain_available)
         delay_s = self._random.uniform(0, self._pace.backfill_delay_max_s)
         self._traffic.open(signal, now, now.boot_ns + int(delay_s * NS_PER_S))
         self._announce()
+        self._subscriptions.connected(signal.wildcards_available)
         self._conversation = Conversation(
             self._link,
             self._outbox,
@@ -292,7 +330,7 @@ class Uplink:
             self._presence.retain = False
         if talk is not None:
             if signal.code not in SILENCES:
-                at_once = talk.blame(now, signal.in_order) or at_once
+                at_once = talk.blame(now, signal.in_order) or self._subscriptions.is_asking or at_once
             talk.lost(now)
             if talk.is_announcement_refused:
                 self._announced = ()
@@ -300,6 +338,7 @@ class Uplink:
                 self._again = 0
             if self._backoff.stood(now.boot_ns - self._up_ns, talk.flights.acks):
                 self._traffic.broken_sends = 0
+        self._subscriptions.ended(signal, now)
         self._again = self._again + 1 if at_once else 0
         if self._again and self._again <= AGAIN_MAX:
             self._backoff.again(now.boot_ns)
@@ -320,4 +359,10 @@ class Uplink:
             return self._backoff.due_ns
         if self._phase == "connecting":
             return self._up_ns + CONNECT_NS
-        return None if self._conversation is None else self._conversation.due_ns(now, self._stopping_ns)
+        if self._conversation is None:
+            return None
+        talk = self._conversation
+        if self._stopping_ns is None and self._holds(talk, now):
+            return talk.flights.check_ns if len(talk.flights) else self._asking_due_ns(talk)
+        dues = (talk.due_ns(now, self._stopping_ns), self._asking_due_ns(talk))
+        return min((due for due in dues if due is not None), default=None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from gateway.model import LinkUp
 from gateway.uplink.fallback import Protocol
 
 Phase = Literal["off", "down", "connecting", "up", "stopped"]
@@ -41,6 +42,23 @@ class Counters:
         return asdict(self)
 
 
+def limits_of(signal: LinkUp) -> tuple[str, ...]:
+    """Return what the broker said of itself when it let us in, in words; empty where it said nothing."""
+    said = (
+        (signal.receive_maximum is not None, f"takes {signal.receive_maximum} messages at once"),
+        (signal.packet_bytes_max is not None, f"takes packets of {signal.packet_bytes_max} bytes at most"),
+        (signal.keepalive_s is not None, f"wants a sign of life every {signal.keepalive_s} s"),
+        (signal.qos_max < 2, f"takes QoS {signal.qos_max} at most"),
+        (not signal.retain_available, "keeps no retained messages: who comes later does not see this gateway's state"),
+        (not signal.wildcards_available, "has no wildcards in subscriptions: commands are asked for verb by verb"),
+        (not signal.shared_available, "has no shared subscriptions: consumers cannot divide the events among them"),
+        (bool(signal.session_expiry_s), f"keeps the session for {signal.session_expiry_s} s"),
+        (signal.client_id is not None, f"calls this client {signal.client_id}"),
+        (signal.reason is not None, f'says "{signal.reason}"'),
+    )
+    return tuple(words for is_said, words in said if is_said)
+
+
 @dataclass(frozen=True, slots=True)
 class UplinkStatus:
     """A picture of the uplink. `since_ms` is UTC; `next_attempt_ms` is from now, None unless the link is down."""
@@ -58,3 +76,7 @@ class UplinkStatus:
     next_attempt_ms: int | None
     held_back: int
     counters: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[Reason, ...] = ()
+    """What is not as it should be though the link may be up."""
+    limits: tuple[str, ...] = ()
+    """What the broker said of itself, while the link is up."""

@@ -25,6 +25,8 @@ from gateway.model import (
     Message,
     Order,
     Signal,
+    Subscribe,
+    Subscribed,
 )
 from tests.simulation.checker import Checker, Parsed, Violation
 from tests.simulation.clock import Agenda, Trace
@@ -139,6 +141,12 @@ class Broker:
             raise Violation(f"{len(connection.waiting)} messages under way, the broker allows {limit}")
         connection.arrival_ns = max(connection.arrival_ns, self._agenda.now_ns + self._way_ns())
         self._agenda.at(connection.arrival_ns, self._arrive, connection, message, parsed)
+
+    def subscribe(self, connection: Connection, order: Subscribe) -> None:
+        """Grant what is asked for, while the connection stands."""
+        granted = Subscribed(connection.number, order.filters, (1,) * len(order.filters))
+        way_ns = 2 * self.manners.delay_ns
+        self._agenda.after(way_ns, lambda: connection.emit(granted) if connection.is_open else None)
 
     def leave(self, connection: Connection) -> None:
         """The client ends the connection itself."""
@@ -334,6 +342,8 @@ class BrokerLink:
                 if self._connection is None:
                     raise Violation(f"a message for {order.topic} before any connection")
                 self._broker.publish(self._connection, order)
+            case Subscribe() if self._connection is not None:
+                self._broker.subscribe(self._connection, order)
             case Disconnect():
                 self.close()
 

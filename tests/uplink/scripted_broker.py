@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE = 1, 2, 3, 4, 8, 9, 10
 PINGREQ, PINGRESP, DISCONNECT = 12, 13, 14
 RECEIVE_MAXIMUM, SERVER_KEEP_ALIVE, MAXIMUM_PACKET_SIZE = 0x21, 0x13, 0x27
 
@@ -34,6 +34,7 @@ class Packet:
     size: int = 0
     keepalive_s: int = 0
     client_id: str = ""
+    filters: tuple[str, ...] = ()
 
 
 Close = Literal["close", "reset"]
@@ -75,7 +76,11 @@ def polite(packet: Packet) -> Answer:
         return puback(packet)
     if packet.kind == SUBSCRIBE:
         properties = b"\x00" if packet.level == 5 else b""
-        return struct.pack("!BBH", 0x90, 3 + len(properties), packet.mid) + properties + b"\x01"
+        granted = bytes((1,)) * len(packet.filters)
+        return struct.pack("!BBH", 0x90, 2 + len(properties + granted), packet.mid) + properties + granted
+    if packet.kind == UNSUBSCRIBE:
+        properties = b"\x00\x11" if packet.level == 5 else b""
+        return struct.pack("!BBH", 0xB0, 2 + len(properties), packet.mid) + properties
     if packet.kind == PINGREQ:
         return b"\xd0\x00"
     return None
@@ -231,5 +236,14 @@ def _parse(connection: int, first: int, body: bytes, level: int) -> Packet:
         if level == 5:
             start += 1 + body[start]
         return Packet(connection, kind, at_s, level, flags, mid, topic, body[start:], size)
-    mid = struct.unpack_from("!H", body)[0] if kind == SUBSCRIBE else 0
-    return Packet(connection, kind, at_s, level, flags, mid, size=size)
+    mid = struct.unpack_from("!H", body)[0] if kind in (SUBSCRIBE, UNSUBSCRIBE) else 0
+    filters = tuple(_filters(body, level)) if kind == SUBSCRIBE else ()
+    return Packet(connection, kind, at_s, level, flags, mid, size=size, filters=filters)
+
+
+def _filters(body: bytes, level: int) -> Iterator[str]:
+    at = 3 + body[2] if level == 5 else 2
+    while at < len(body):
+        length = struct.unpack_from("!H", body, at)[0]
+        yield body[at + 2 : at + 2 + length].decode()
+        at += 3 + length

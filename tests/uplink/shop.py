@@ -8,9 +8,10 @@ from collections.abc import Callable
 from random import Random
 
 from gateway.clock import SystemClock
-from gateway.model import NS_PER_S, Acknowledgements, CommandReceived, LinkDown, LinkUp, Signal
+from gateway.model import NS_PER_S, Acknowledgements, CommandReceived, LinkDown, LinkUp, Signal, Subscribed
 from gateway.mqtt import LinkTimes, PahoLink
 from gateway.uplink import BrokerSettings, Pace, Uplink
+from gateway.uplink.subscriptions import commands
 from gateway.wire import Wire
 from tests.uplink.memory_outbox import MemoryOutbox
 
@@ -37,6 +38,7 @@ class Shop:
         self.commands: list[CommandReceived] = []
         self.downs: list[LinkDown] = []
         self.ups: list[LinkUp] = []
+        self.subscribed: list[Subscribed] = []
         self.uplink = Uplink(
             settings,
             self.outbox,
@@ -46,6 +48,7 @@ class Shop:
             self.outbox.memory,
             {},
             pace,
+            subscriptions=[commands(self.wire, ["ping", "resend"])],
         )
         self.link = PahoLink(settings, settings.client_id or f"{store}.front", self.signals.put, times)
 
@@ -76,7 +79,9 @@ class Shop:
             self.downs.append(signal)
         elif isinstance(signal, LinkUp):
             self.ups.append(signal)
-        assert isinstance(signal, LinkUp | LinkDown | Acknowledgements)
+        elif isinstance(signal, Subscribed):
+            self.subscribed.append(signal)
+        assert isinstance(signal, LinkUp | LinkDown | Acknowledgements | Subscribed)
         self.uplink.handle(signal, self.clock.now())
 
     def until(self, condition: Callable[[], object], within_s: float = 8.0, hurry: bool = False) -> None:

@@ -143,8 +143,7 @@ def test_a_frozen_broker_is_noticed_and_the_backlog_drains_when_it_thaws(tmp_pat
 def test_commands_arrive_with_what_their_answer_needs(tmp_path: Path) -> None:
     with mosquitto(tmp_path) as broker, consuming(broker.port) as consumer:
         shop = Shop(BrokerSettings(url=broker.url))
-        shop.until(lambda: consumer.states())
-        time.sleep(0.05)
+        shop.until(lambda: shop.subscribed)
         consumer.client.publish(f"{shop.wire.prefix}/command/ping", b'{"a":1}', qos=1)
         shop.until(lambda: shop.commands)
         command = shop.commands[0]

@@ -321,7 +321,7 @@ def test_state_is_retained_told_at_each_connect_and_at_most_every_minute_when_it
     assert list(will) == ["state", "outbox", "epoch", "time"]
     assert will["state"] == "lost"
     assert sky.wills[0].will.retain
-    assert sky.wills[0].subscribe == "stores/v1/0042/front/command/+"
+    assert [order.filters for _, order in sky.asked] == [("stores/v1/0042/front/command/+",)]
 
 
 def test_a_clean_stop_tells_stopped_and_disconnects_gently() -> None:

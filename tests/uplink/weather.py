@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from gateway.model import (
     NS_PER_MS,
@@ -25,9 +25,13 @@ from gateway.model import (
     LinkDown,
     LinkUp,
     Message,
+    Order,
     Stream,
+    Subscribe,
+    Subscribed,
 )
 from gateway.uplink import BrokerSettings, Uplink
+from gateway.uplink.subscriptions import commands
 from gateway.wire import Wire
 from tests.uplink.memory_outbox import MemoryOutbox
 
@@ -73,6 +77,11 @@ class Sky:
     refuses_as: str = "tcp.refused"
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     bytes_per_s: float | None = None
+    says: dict[str, Any] = field(default_factory=dict)
+    """More of what CONNACK says, by `LinkUp`'s names."""
+    at_subscribe: Callable[[Subscribe], tuple[int, ...] | Literal["close"] | None] = lambda order: (
+        (1,) * len(order.filters)
+    )
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -81,6 +90,7 @@ class Sky:
         self.delivered: set[tuple[Stream, int]] = set()
         self.connects: list[int] = []
         self.wills: list[Connect] = []
+        self.asked: list[tuple[int, Subscribe]] = []
         self.latencies_ms: dict[str, list[float]] = {"event": [], "backfill": []}
         self._later: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -97,7 +107,14 @@ class Sky:
         self._link += 1000
         wire = Wire("0042", "front", self.outbox.id)
         self.uplink = Uplink(
-            self.settings, self.outbox, wire, Random(self.seed), self._describe, self.outbox.memory, {}
+            self.settings,
+            self.outbox,
+            wire,
+            Random(self.seed),
+            self._describe,
+            self.outbox.memory,
+            {},
+            subscriptions=[commands(wire, ["ping", "resend"])],
         )
 
     @staticmethod
@@ -142,10 +159,10 @@ class Sky:
             self._alive = False
             self._tell(LinkDown(self._number, code, code, had_connack=True, in_order=in_order))
 
-    def _tell(self, signal: LinkUp | LinkDown | Acknowledged) -> None:
+    def _tell(self, signal: LinkUp | LinkDown | Acknowledged | Subscribed) -> None:
         self.uplink.handle(signal, self.now)
 
-    def _obey(self, order: Connect | Message | Disconnect) -> None:
+    def _obey(self, order: Order) -> None:
         if isinstance(order, Connect):
             self.connects.append(self.now.boot_ns)
             self.wills.append(order)
@@ -159,8 +176,20 @@ class Sky:
         elif isinstance(order, Disconnect):
             self._alive = False
             self._link += 1
-        elif self._alive:
+        elif self._alive and isinstance(order, Subscribe):
+            self.asked.append((self._link, order))
+            self.after(self.weather.round_trip_ms, lambda link=self._link: self._answer_subscribe(order, link))  # type: ignore[misc]
+        elif self._alive and isinstance(order, Message):
             self._publish(order)
+
+    def _answer_subscribe(self, order: Subscribe, link: int) -> None:
+        if link != self._link or not self._alive:
+            return
+        answer = self.at_subscribe(order)
+        if answer == "close":
+            self.cut("broker.closed", True)
+        elif isinstance(answer, tuple):
+            self._tell(Subscribed(order.link, order.filters, answer))
 
     def _answer_connect(self, order: Connect, link: int, refused: bool) -> None:
         if link != self._link:
@@ -169,7 +198,7 @@ class Sky:
             self._tell(LinkDown(order.link, self.refuses_as, "no link"))
             return
         self._alive = True
-        self._tell(LinkUp(order.link, order.protocol, self.receive_maximum, self.packet_bytes_max))
+        self._tell(LinkUp(order.link, order.protocol, self.receive_maximum, self.packet_bytes_max, **self.says))
 
     def _publish(self, message: Message) -> None:
         self.sent.append((self._link, message))
