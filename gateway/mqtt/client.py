@@ -1,6 +1,7 @@
 """A paho Client for one connection, with everything set: identity, will, limits, and the line it will speak over.
 
-Law: public API only. Each option of paho whose default could hurt is set here, with the reason.
+Law: public API only, but for one hook (`BoundedClient`). Each option of paho whose default could hurt is set here, with
+the reason.
 """
 
 from __future__ import annotations
@@ -19,9 +20,29 @@ from gateway.mqtt.dial import LinkTimes
 from gateway.mqtt.line import Handshake, LineContext
 from gateway.mqtt.properties import SharedProperties
 from gateway.mqtt.proxy import tunnel
+from gateway.mqtt.reasons import OVERSIZED, UNASKED, Unwanted
 from gateway.uplink import BrokerSettings, Endpoint
 
 INBOUND_BYTES_MAX = 256 * 1024
+"""More than a command of 64 KiB, which is still answered, with a topic and a correlation of 64 KiB each."""
+PUBLISH = 3
+QOS_BITS, QOS_2 = 0b0110, 0b0100
+
+
+class BoundedClient(Client):
+    """Reads no packet that was never asked for: paho would gather all that the fixed header announces, 256 MiB.
+
+    paho asks for the whole rest of a packet as soon as it knows the length, over TCP and WebSocket alike; it takes an
+    OSError here for the end of the connection. QoS 2, which is never granted, it would keep until a PUBREL.
+    """
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > INBOUND_BYTES_MAX:
+            raise Unwanted(OVERSIZED)
+        command = self._in_packet["command"]
+        if command >> 4 == PUBLISH and command & QOS_BITS == QOS_2:
+            raise Unwanted(UNASKED)
+        return super()._sock_recv(bufsize)
 
 
 class KeptErrors(logging.Logger):
@@ -54,7 +75,7 @@ def make_client(
     assert settings.url is not None
     endpoint = Endpoint.parse(settings.url)
     is_v5 = order.protocol == "5"
-    client = Client(
+    client = BoundedClient(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         clean_session=None if is_v5 else True,

@@ -129,6 +129,26 @@ LINK_RESET = Cause("link.lost", "the connection was reset", "check the network")
 LINK_SILENT = Cause("link.timeout", "the broker no longer answers", "check the network and the broker")
 OVERRUN = Cause("link.overrun", "more waits for the network than it takes", "check the network")
 
+OVERSIZED = Cause(
+    "link.oversized",
+    "the broker announced a packet larger than any command; the connection was closed before it was read",
+    "see who publishes such messages to this gateway's command topics (the broker's access list)",
+)
+UNASKED = Cause(
+    "link.unasked",
+    "the broker sent a message with QoS 2, which was never asked for",
+    "look at the broker's log, or use another broker",
+)
+
+
+class Unwanted(OSError):
+    """A packet that is not read: its fixed header shows that it was never asked for."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.detail)
+        self.cause = cause
+
+
 _TLS_VERIFY: Mapping[int, Cause] = {
     # X509_V_ERR_*, openssl/x509_vfy.h
     9: Cause(
@@ -212,6 +232,8 @@ def of_connect(error: Exception, host: str) -> Cause:
 
 def of_end(error: OSError | None, hung_up: bool, had_connack: bool) -> tuple[Cause, bool]:
     """A connection ended with this error, if any; `hung_up`: a FIN came first. Also return whether it was in order."""
+    if isinstance(error, Unwanted):
+        return error.cause, False
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         return of_tls(error), False
     # EPIPE, not ECONNRESET: the FIN came first, the reset only answered what we wrote after it (Linux tcp_reset).

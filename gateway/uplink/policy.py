@@ -41,7 +41,7 @@ from gateway.uplink.presence import Presence
 from gateway.uplink.profiles import PROFILES
 from gateway.uplink.settings import BrokerSettings, Endpoint
 from gateway.uplink.status import Counters, Phase, Reason, UplinkStatus, limits_of
-from gateway.uplink.subscriptions import ASK_NS, SILENCES, Subscription, Subscriptions
+from gateway.uplink.subscriptions import ASK_NS, SILENCES, UNWANTED, Subscription, Subscriptions
 from gateway.uplink.traffic import Traffic
 from gateway.wire import STATE_CONTENT_TYPE, Wire
 
@@ -329,7 +329,9 @@ class Uplink:
         if signal.connack == RETAIN_NOT_SUPPORTED:  # the will asks for it
             self._presence.retain = False
         if talk is not None:
-            if signal.code not in SILENCES:
+            if signal.code in UNWANTED:
+                at_once = True  # no message's fault; after two of them nothing can come any more
+            elif signal.code not in SILENCES:
                 at_once = talk.blame(now, signal.in_order) or self._subscriptions.is_asking or at_once
             talk.lost(now)
             if talk.is_announcement_refused:

@@ -34,8 +34,8 @@ _WORDS: Mapping[int, str] = {
     0xA2: "it has no wildcards in subscriptions",
 }
 SILENCES = ("ack.timeout", "link.timeout")
-OVERSIZED = "link.oversized"
-"""What came was larger than anything that is asked for: it came by one of the subscriptions."""
+UNWANTED = ("link.oversized", "link.unasked")
+"""What came is nothing that is asked for, and came by one of the subscriptions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Subscriptions:
     def ended(self, signal: LinkDown, now: Instant) -> None:
         """The connection is over: where an answer was owed, the asking may be why."""
         wish, self._asked = self._asked, None
-        if signal.code == OVERSIZED:
+        if signal.code in UNWANTED:
             self._oversized += 1
             if self._oversized >= CLOSES_MAX:
                 self._oversized = CLOSES_MAX - 1
@@ -197,7 +197,7 @@ class Subscriptions:
     @staticmethod
     def _note(wish: _Wish, code: str, why: str) -> None:
         advice = "give this gateway's user the right to subscribe to it (the broker's access list)"
-        if code == OVERSIZED:
+        if code in UNWANTED:
             advice = "let nobody but the cloud publish to this gateway's command topics (the broker's access list)"
         note = Reason(code, f"{wish.subscription.name} are not received: {why}", advice)
         if wish.note is None or wish.note.code != note.code:

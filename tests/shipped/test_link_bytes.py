@@ -25,6 +25,7 @@ from gateway.model import (
     Message,
     Order,
     Signal,
+    Subscribe,
 )
 from gateway.mqtt import PahoLink, dial, proxy, reasons
 from gateway.uplink import BrokerSettings
@@ -105,7 +106,8 @@ class Heard:
 def talking(properties: bytes = b"", after: bytes = b"", protocol: str = "5") -> Iterator[tuple[RawBroker, Heard]]:
     broker = RawBroker(properties, after)
     heard = Heard(broker.port)
-    heard.order(Connect(1, protocol, WILL, COMMANDS))  # type: ignore[arg-type]
+    heard.order(Connect(1, protocol, WILL))  # type: ignore[arg-type]
+    heard.order(Subscribe(1, (COMMANDS,)))
     try:
         yield broker, heard
     finally:
@@ -215,7 +217,7 @@ def test_where_nobody_listens_is_told_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = int(listener.getsockname()[1])
     heard = Heard(port)
-    heard.order(Connect(4, "5", WILL, COMMANDS))
+    heard.order(Connect(4, "5", WILL))
     down = heard.next(LinkDown)
     assert isinstance(down, LinkDown)
     assert (down.link, down.code, down.had_connack, down.in_order) == (4, "tcp.refused", False, False)

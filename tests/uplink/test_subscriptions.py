@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 
 import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.checks import Check, broker, examined
 from gateway.config import loads
@@ -13,6 +15,7 @@ from gateway.model import NS_PER_S, Subscribe
 from gateway.mqtt import reasons
 from gateway.uplink import BrokerSettings
 from gateway.uplink.subscriptions import AGAIN_NS
+from tests.uplink.brokers import free_port, mosquitto
 from tests.uplink.scripted_broker import CONNECT, PUBLISH, SUBSCRIBE, Answer, Packet, connack, polite, scripted
 from tests.uplink.shop import Shop
 from tests.uplink.weather import Sky
@@ -220,3 +223,88 @@ def test_what_the_broker_can_not_is_told_by_status_and_doctor() -> None:
     for words in ("QoS 1", "no retained", "no wildcards", "no shared", "9 s", "auto-7", '"hello"', "every 32 s"):
         assert words in told
         assert words in found["connect"].found
+
+
+# What comes and was never asked for.
+
+BIG = 250_000_000
+
+
+def announced(level: int, size: int, qos: int = 0) -> bytes:
+    """The beginning of a PUBLISH to a command topic whose payload has `size` bytes."""
+    topic = EACH[0].encode()
+    body = struct.pack("!H", len(topic)) + topic + (b"\0\1" if qos else b"") + (b"\0" if level == 5 else b"")
+    length, rest = b"", len(body) + size
+    while rest >= 128:
+        length, rest = length + bytes((rest % 128 | 128,)), rest // 128
+    return bytes((0x30 | qos << 1,)) + length + bytes((rest,)) + body
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_message_beyond_any_command_is_never_read_and_events_go_on(protocol: str) -> None:
+    def script(packet: Packet) -> Answer:
+        if packet.kind == SUBSCRIBE:  # as retained, or queued: with each subscription it comes again
+            answer = polite(packet)
+            assert isinstance(answer, bytes)
+            return answer + announced(packet.level, BIG)  # the rest never comes: it is closed before
+        return polite(packet)
+
+    with scripted(script) as running:
+        shop = Shop(BrokerSettings(url=running.url, protocol=protocol))  # type: ignore[arg-type]
+        shop.passed(20)
+        shop.until(lambda: shop.uplink.status().notes)
+        shop.drain()
+        shop.passed(20)
+        shop.drain()
+        notes, connections = shop.uplink.status().notes, running.connections
+        shop.close()
+    assert [down.code for down in shop.downs] == ["link.oversized"] * 2
+    assert [note.code for note in notes] == ["link.oversized"]
+    assert connections == 3, "it does not come round and round"
+    assert shop.outbox.refused == []
+    assert shop.commands == []
+
+
+def test_a_large_command_is_still_heard_and_one_of_qos_2_is_not() -> None:
+    def large(packet: Packet) -> Answer:
+        if packet.kind == SUBSCRIBE:
+            answer = polite(packet)
+            assert isinstance(answer, bytes)
+            return answer + announced(5, 60_000) + b"\x7f" * 60_000
+        return polite(packet)
+
+    with scripted(large) as running:
+        shop = Shop(BrokerSettings(url=running.url))
+        shop.until(lambda: shop.commands)
+        shop.close()
+    assert len(shop.commands[0].payload) == 60_000
+
+    def twice(packet: Packet) -> Answer:
+        if packet.kind == SUBSCRIBE:
+            answer = polite(packet)
+            assert isinstance(answer, bytes)
+            return answer + announced(5, 10, qos=2) + bytes(10)
+        return polite(packet)
+
+    with scripted(twice) as running:
+        shop = Shop(BrokerSettings(url=running.url))
+        shop.until(lambda: shop.downs)
+        shop.close()
+    assert shop.downs[0].code == "link.unasked"
+
+
+def test_over_websocket_too(tmp_path: Path) -> None:
+    port = free_port()
+    with mosquitto(tmp_path, extra=(f"listener {port} 127.0.0.1", "protocol websockets")) as running:
+        shop = Shop(BrokerSettings(url=f"ws://127.0.0.1:{port}", protocol="3.1.1"))
+        shop.until(lambda: shop.subscribed)
+        shop.downs.clear()  # of attempts before the second listener stood
+        sender = Client(CallbackAPIVersion.VERSION2, "tenant")
+        sender.connect("127.0.0.1", running.port)
+        sender.loop_start()
+        sender.publish(EACH[0], bytes(5_000_000), qos=1)
+        shop.until(lambda: shop.downs)
+        sender.loop_stop()
+        sender.disconnect()
+        shop.close()
+    assert shop.downs[0].code == "link.oversized"
