@@ -10,12 +10,14 @@ asker may see different environments, the daemon writes the path into the file `
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import socket
 import stat
+import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gateway.bounded import read_bounded
 from gateway.clock import Clock, SystemClock
 from gateway.config import Configuration
 from gateway.errors import NoDaemon, Unavailable
@@ -41,6 +44,9 @@ ANSWER_BYTES_MAX = 8 * 1024 * 1024
 QUESTION_WITHIN_S = 2.0
 ANSWER_WITHIN_S = 15.0  # above the daemon's own limit for an answer, so that its sentence arrives
 HEARD_AT_ONCE = 8
+ROOM_WITHIN_S = 0.5
+WAITING_MAX = 128
+BUSY = b'{"error": "it answers too many questions at once; ask again"}\n'
 RUN_DIRECTORY = Path("/run/gateway")
 CLOSE_WITHIN_S = 2.0
 
@@ -55,6 +61,7 @@ class ControlServer:
         self._clock = clock or SystemClock()
         self._listener: socket.socket | None = None
         self._closing = threading.Event()
+        self._idle: dict[socket.socket, None] = {}  # those that have not asked yet, the oldest first
         self._room = threading.BoundedSemaphore(HEARD_AT_ONCE)
         self._thread = threading.Thread(target=self._listen, name="control", daemon=True)
 
@@ -100,21 +107,34 @@ class ControlServer:
             except OSError:
                 self._closing.wait(0.1)  # closed, or out of file descriptors for a while
                 continue
-            if self._room.acquire(blocking=False):
+            if self._has_room():
+                self._idle[client] = None
                 threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
             else:
-                client.close()
+                with client, suppress(OSError):
+                    client.setblocking(False)
+                    client.send(BUSY)
+
+    def _has_room(self) -> bool:
+        """Take a place among those heard; where all are taken, that of the one who has been silent longest."""
+        if self._room.acquire(blocking=False):
+            return True
+        with suppress(StopIteration, OSError, RuntimeError):  # it asked, or went, in this moment
+            next(iter(self._idle)).shutdown(socket.SHUT_RDWR)
+        return self._room.acquire(timeout=ROOM_WITHIN_S)
 
     def _serve(self, client: socket.socket) -> None:
         try:
             with client:
                 line = self._question(client)
+                self._idle.pop(client, None)
                 if line is not None:
                     client.settimeout(QUESTION_WITHIN_S)
                     client.sendall(json.dumps(self._answered(line), default=str).encode() + b"\n")
         except OSError as error:
             log.debug("a client of the control socket went away error=%s", error)
         finally:
+            self._idle.pop(client, None)
             self._room.release()
 
     def _question(self, client: socket.socket) -> bytes | None:
@@ -169,7 +189,7 @@ def ask(configuration: Configuration, verb: str, **arguments: Any) -> dict[str, 
         pass  # no daemon has noted a path here
     for path in paths:
         try:
-            answer = _asked(path, line)
+            answer = _asked(path, line, _trusted(directory))
         except (FileNotFoundError, ConnectionRefusedError):
             continue
         except OSError as error:
@@ -212,8 +232,7 @@ def socket_paths(directory: Path) -> Iterator[Path]:
 
 def _noted(directory: Path) -> Path:
     """Return the path that the daemon noted; OSError where there is none that could be one."""
-    with (directory / POINTER).open("rb") as file:
-        raw = file.read(PATH_BYTES_MAX + 2).strip()
+    raw = read_bounded(directory / POINTER, PATH_BYTES_MAX + 2, follow=False).strip()
     if not raw or len(raw) > PATH_BYTES_MAX or b"\0" in raw:
         raise FileNotFoundError(f"{directory / POINTER} does not name a socket")
     return Path(os.fsdecode(raw))
@@ -233,7 +252,7 @@ def _listening(path: Path) -> socket.socket:
                 path.unlink()
         listener.bind(str(path))
         path.chmod(SOCKET_MODE)  # before listen(): nobody can connect yet
-        listener.listen(HEARD_AT_ONCE)
+        listener.listen(WAITING_MAX)
     except OSError:
         listener.close()
         raise
@@ -250,10 +269,26 @@ def _write_pointer(pointer: Path, path: Path) -> None:
     fresh.replace(pointer)
 
 
-def _asked(path: Path, line: bytes) -> dict[str, Any]:
+def _trusted(directory: Path) -> set[int]:
+    """Return the users whose word about this outbox is taken: root, this user, and the owner of the outbox."""
+    trusted = {0, os.getuid()}
+    with suppress(OSError):
+        trusted.add(directory.stat().st_uid)
+    return trusted
+
+
+def _peer(asker: socket.socket) -> int:
+    """Return the user who made the socket that was connected to."""
+    credentials = asker.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def _asked(path: Path, line: bytes, trusted: set[int]) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
         asker.settimeout(ANSWER_WITHIN_S)
         asker.connect(str(path))
+        if _peer(asker) not in trusted:
+            raise ConnectionRefusedError("somebody else listens there")
         asker.sendall(line)
         answer = bytearray()
         while not answer.endswith(b"\n") and len(answer) <= ANSWER_BYTES_MAX:
@@ -261,6 +296,8 @@ def _asked(path: Path, line: bytes) -> dict[str, Any]:
             if not received:
                 break
             answer += received
+    if not answer:
+        raise ConnectionResetError(errno.ECONNRESET, "it closed without an answer: it is busy or stopping")
     try:
         parsed = json.loads(answer)
     except ValueError:

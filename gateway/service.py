@@ -187,7 +187,9 @@ class Service:
                     one.close()
                 self._stop()
         if self._stop_reason == RELOAD:
-            os.execv(sys.executable, [sys.executable, "-m", "gateway", *sys.argv[1:]])
+            os.execv(
+                sys.executable, [sys.executable, "-P", "-m", "gateway", *sys.argv[1:]]
+            )  # -P: not from the current folder
         return EXIT_GOOD
 
     def stop(self, reason: str) -> None:

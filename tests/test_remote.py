@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,12 +140,33 @@ def test_what_is_no_order_is_invalid(arguments: dict[str, Any]) -> None:
         overlay_of(arguments)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"trial": {"x": 1}}', b'{"overlay": 3}', b"\xff"])
+TRIAL = b'{"trial": {"sha256": "x", "topic": "t", "within_s": %s, "starts": %s}}'
+ODD = (
+    *(TRIAL % (within_s, b"0") for within_s in (b"NaN", b"1e999", b'"abc"', b"-1", b"true", b"null", b"9" * 5000)),
+    *(TRIAL % (b"120", starts) for starts in (b'"x"', b"null", b"1.5", b"-1")),
+    b'{"verdict": {"sha256": "a", "why": "b", "topic": "t", "correlation": 7}}',
+    b'{"trial": []}',
+    b"[" * 100_000,
+    b'{"overlay": {"a": "%s"}}' % (b"x" * 300_000),
+)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"trial": {"x": 1}}', b'{"overlay": 3}', b"\xff", *ODD])
 def test_a_damaged_order_is_as_if_there_were_none(tmp_path: Path, damage: bytes) -> None:
     shop = Shop(tmp_path, "mqtt://127.0.0.1:1")
     path_of(shop.outbox).write_bytes(damage)
     assert read_ordered(shop.outbox) == Ordered()
     assert load([shop.config]).document == tomllib.loads(shop.config.read_text())
+
+
+def test_a_pipe_or_a_huge_file_in_the_place_of_an_order_holds_nobody_up(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, "mqtt://127.0.0.1:1")
+    os.mkfifo(path_of(shop.outbox))
+    assert read_ordered(shop.outbox) == Ordered()
+    path_of(shop.outbox).unlink()
+    with path_of(shop.outbox).open("wb") as file:
+        file.truncate(4 << 30)
+    assert read_ordered(shop.outbox) == Ordered()
 
 
 def test_an_order_that_no_longer_fits_the_local_files_leaves_them_in_force(tmp_path: Path) -> None:

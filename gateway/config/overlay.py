@@ -10,16 +10,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from gateway.bounded import read_object
 from gateway.owner import FILE_MODE, settle
 
+log = logging.getLogger(__name__)
+
 BYTES_MAX = 256 * 1024
+TEXT_MAX = 65_535 * 2
+STARTS_MAX = 1000
+WITHIN_S_MAX = 3600.0
+
+One = TypeVar("One")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +72,53 @@ def path_of(outbox_directory: Path | str) -> Path:
 
 
 def read_ordered(outbox_directory: Path | str) -> Ordered:
-    """Return what was ordered; nothing where there is no file, or none that can be read and understood."""
+    """Return what was ordered; nothing, with a warning in the log, where the file cannot be read and understood."""
+    path = path_of(outbox_directory)
     try:
-        with path_of(outbox_directory).open("rb") as file:
-            document = json.loads(file.read(BYTES_MAX))
-        overlay, trial, verdict = (document.get(key) for key in ("overlay", "trial", "verdict"))
-        return Ordered(
-            overlay if isinstance(overlay, dict) else {},
-            None if trial is None else Trial(**trial),
-            None if verdict is None else Verdict(**verdict),
-        )
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return _understood(read_object(path, BYTES_MAX))
+    except FileNotFoundError:
         return Ordered()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        log.warning("what the cloud ordered of the configuration is not used path=%s why=%s", path, why)
+        return Ordered()
+
+
+def _understood(document: Mapping[str, Any]) -> Ordered:
+    """Return the content of the file; ValueError names the first key that is of the wrong form."""
+    overlay, trial, verdict = (document.get(key) for key in ("overlay", "trial", "verdict"))
+    if overlay is not None and not isinstance(overlay, dict):
+        raise ValueError('"overlay" is no object')
+    return Ordered(overlay or {}, _one(Trial, trial, "trial"), _one(Verdict, verdict, "verdict"))
+
+
+def _one(form: Callable[..., One], value: Any, name: str) -> One | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError(f'"{name}" is no object')
+    for key, inner in value.items():
+        if key not in FORMS or not FORMS[key](inner):
+            raise ValueError(f'"{name}" has a wrong "{str(key)[:40]}"')
+    try:
+        return form(**value)
+    except TypeError:
+        raise ValueError(f'"{name}" lacks a key, or has one too many') from None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= TEXT_MAX
+
+
+FORMS: Mapping[str, Callable[[Any], bool]] = {
+    "sha256": _is_text,
+    "topic": _is_text,
+    "why": _is_text,
+    "correlation": lambda value: value is None or _is_text(value),
+    "previous": lambda value: isinstance(value, dict),
+    "starts": lambda value: type(value) is int and 0 <= value <= STARTS_MAX,
+    "within_s": lambda value: type(value) in (int, float) and 0 < value <= WITHIN_S_MAX,
+}
 
 
 def write_ordered(outbox_directory: Path | str, ordered: Ordered) -> None:

@@ -152,6 +152,7 @@ class Stage:
         environment.pop("NOTIFY_SOCKET", None)
         command = [
             sys.executable,
+            "-P",
             "-m",
             "gateway",
             "run",

@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 
 from gateway.config import Configuration, load
-from gateway.control import HEARD_AT_ONCE, PATH_BYTES_MAX, POINTER, QUESTION_BYTES_MAX, ControlServer, ask, socket_paths
+from gateway.control import (
+    HEARD_AT_ONCE,
+    PATH_BYTES_MAX,
+    POINTER,
+    QUESTION_BYTES_MAX,
+    ControlServer,
+    _asked,
+    _trusted,
+    ask,
+    socket_paths,
+)
 from gateway.errors import Unavailable
 
 
@@ -184,3 +194,48 @@ def test_where_no_socket_can_be_made_the_daemon_runs_without(
     server.start()
     assert server.path is None
     server.close()
+
+
+def test_clients_that_never_ask_do_not_hold_up_one_that_does(
+    configuration: Configuration, server: ControlServer
+) -> None:
+    silent = [socket.socket(socket.AF_UNIX) for _ in range(3 * HEARD_AT_ONCE)]
+    for client in silent:
+        client.connect(str(server.path))
+    assert ask(configuration, "ping") == {"verb": "ping"}
+    for client in silent:
+        client.close()
+
+
+def test_a_daemon_that_answers_too_many_says_that_it_is_busy(configuration: Configuration) -> None:
+    go_on = threading.Event()
+    heard = threading.Semaphore(0)
+
+    def slow(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        heard.release()
+        go_on.wait(30)
+        return {}
+
+    server = ControlServer(configuration, slow)
+    server.start()
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(HEARD_AT_ONCE)]
+    for client in clients:
+        client.connect(str(server.path))
+        client.sendall(b'{"verb": "status"}\n')
+        assert heard.acquire(timeout=10)
+    with pytest.raises(Unavailable, match="too many questions at once"):
+        ask(configuration, "status")
+    go_on.set()
+    for client in clients:
+        client.close()
+    server.close()
+
+
+def test_an_answer_of_somebody_else_is_none(configuration: Configuration, server: ControlServer) -> None:
+    assert server.path is not None
+    directory = Path(configuration.outbox.directory)
+    assert _trusted(directory) == {0, os.getuid(), directory.stat().st_uid}
+    question = b'{"verb": "ping"}\n'
+    assert _asked(server.path, question, {os.getuid()}) == {"verb": "ping"}
+    with pytest.raises(ConnectionRefusedError, match="somebody else"):
+        _asked(server.path, question, {os.getuid() + 1})
