@@ -32,6 +32,7 @@ from gateway.mqtt import PahoLink, reasons
 from gateway.mqtt.dial import DialRefused, tls_context
 from gateway.mqtt.reasons import Cause
 from gateway.uplink import Endpoint
+from gateway.uplink.fallback import NO_ANSWER_TO_5
 from gateway.uplink.refusals import refusal_sentence
 from gateway.uplink.status import limits_of
 from gateway.uplink.subscriptions import Subscription, commands, refused
@@ -216,7 +217,7 @@ def _words(result: str) -> bytes:
 
 
 def _refuses_version(check: Check) -> bool:
-    return check.code in ("connack.unsupported_protocol", "connack.closed", "connack.malformed")
+    return check.code in ("connack.unsupported_protocol", "connack.malformed", *NO_ANSWER_TO_5)
 
 
 def _closed(cause: Cause) -> Cause:

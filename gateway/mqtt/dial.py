@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.mqtt.reasons import Cause, of_file
+from gateway.mqtt.reasons import Cause, of_encrypted_key, of_file
 from gateway.uplink import BrokerSettings, Endpoint
 from gateway.uplink.profiles import PROFILES
 
@@ -64,6 +64,15 @@ def _secret(key: str, path: Path | None) -> str | None:
         raise DialRefused(of_file(key, path, error)) from error
 
 
+class EncryptedKey(Exception):
+    """A private key wants a passphrase."""
+
+
+def _nobody_types() -> str:
+    """Refuse to give a passphrase: without this OpenSSL would ask at the terminal, and hear no signal meanwhile."""
+    raise EncryptedKey
+
+
 def tls_context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
     """Make the context: TLS 1.2 or newer, the system's authorities or `ca_file`, host name checked."""
     context = BoundedContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -79,7 +88,10 @@ def tls_context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if settings.cert_file is not None:
         try:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
+            context.load_cert_chain(settings.cert_file, settings.key_file, password=_nobody_types)
+        except EncryptedKey as error:
+            assert settings.key_file is not None
+            raise DialRefused(of_encrypted_key(settings.key_file)) from error
         except (OSError, ssl.SSLError) as error:
             raise DialRefused(of_file("cert_file", settings.cert_file, error)) from error
     alpn = PROFILES[settings.profile].alpn_on_443

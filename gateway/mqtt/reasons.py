@@ -263,3 +263,12 @@ def of_file(key: str, path: Path, error: Exception) -> Cause:
     """A file that the configuration names cannot be used."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return Cause(f"file.{key}", f"{key} {path} cannot be used: {said}", "check the path, its owner and its content")
+
+
+def of_encrypted_key(path: Path) -> Cause:
+    """The private key is encrypted; a daemon has nobody who types its passphrase."""
+    return Cause(
+        "file.key_file",
+        f"key_file {path} is encrypted, and nobody is there to type its passphrase",
+        f"decrypt it: openssl pkey -in {path} -out {path}.plain, and let broker.key_file name that",
+    )

@@ -1,8 +1,9 @@
 """Which MQTT to speak: 5, and 3.1.1 where the broker refuses 5 (contract section 5). Pure.
 
-Law: version 5 is refused by CONNACK 0x84, by 3.1.1's code 1, or by two closes without any CONNACK from an address that
-never spoke 5 with us. What was learnt is remembered over restarts, once 3.1.1 has really been accepted, and 5 is tried
-again at the first connect after a day. Bad credentials, time-outs and lost links teach nothing.
+Law: version 5 is refused by CONNACK 0x84, by 3.1.1's code 1, or, at an address that never spoke 5 with us, by two
+attempts that the broker closed, left unanswered or answered with what is no CONNACK of version 5. What was learnt is
+remembered over restarts, once 3.1.1 has really been accepted, and 5 is tried again at the first connect after a day.
+Bad credentials and lost links teach nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, Literal
 from gateway.model import LinkDown
 
 Protocol = Literal["5", "3.1.1"]
-CLOSED_BEFORE_CONNACK = "connack.closed"
+NO_ANSWER_TO_5 = ("connack.closed", "connack.timeout", "link.garbage")
+"""How a broker that does not know version 5 answers its CONNECT: not at all, or in the form of an earlier version."""
 REFUSALS = (0x84, 0x01)
 CLOSES = 2
 RETRY_MS = 24 * 3600 * 1000
@@ -66,7 +68,7 @@ class ProtocolChoice:
             return False
         if protocol == "5" and signal.connack in REFUSALS:
             return self._turn("3.1.1")
-        if signal.had_connack or signal.code != CLOSED_BEFORE_CONNACK:
+        if signal.had_connack or signal.code not in NO_ANSWER_TO_5:
             return False
         if protocol == "5" and self._known.get("spoke_5"):
             return False

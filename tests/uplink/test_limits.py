@@ -177,7 +177,6 @@ def test_a_broker_that_once_spoke_5_is_not_given_up_for_closing() -> None:
         LinkDown(1, "link.lost", ""),
         LinkDown(1, "tcp.timeout", ""),
         LinkDown(1, "connack.bad_credentials", "", connack=0x86, had_connack=True),
-        LinkDown(1, "connack.timeout", ""),
         LinkDown(1, "tls.unknown_ca", ""),
     ],
 )
