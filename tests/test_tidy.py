@@ -31,6 +31,7 @@ ROOMS_OF_LIBRARIES = {
     "lgpio": ("gateway/sensors/drivers/",),
     "paho": (
         "gateway/mqtt/client",
+        "gateway/mqtt/codes",
         "gateway/mqtt/connection",
         "gateway/mqtt/heard",
         "gateway/mqtt/properties",

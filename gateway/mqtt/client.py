@@ -15,7 +15,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from gateway.model import Connect
-from gateway.mqtt import dial
+from gateway.mqtt import codes, dial
 from gateway.mqtt.dial import LinkTimes
 from gateway.mqtt.line import Handshake, LineContext
 from gateway.mqtt.properties import SharedProperties
@@ -73,6 +73,7 @@ def make_client(
 ) -> Made:
     """Return a fresh client; nothing is connected yet. Raises DialRefused where a file cannot be used."""
     assert settings.url is not None
+    codes.complete()
     endpoint = Endpoint.parse(settings.url)
     is_v5 = order.protocol == "5"
     client = BoundedClient(

@@ -128,7 +128,7 @@ class Heard:
         if self.down is not None:
             return
         if flags.is_disconnect_packet_from_server:
-            self.in_order = True
+            self.in_order = reason.value not in reasons.BLAMES_NO_MESSAGE
             said = (getattr(properties, name, None) for name in ("ReasonString", "ServerReference"))
             self.down = reasons.told(reasons.of_disconnect(reason.value), *said)
         elif reason.value == 0x8D:  # paho's word for a PINGRESP that did not come

@@ -86,7 +86,12 @@ DISCONNECT_CAUSES: Mapping[int, Cause] = {
     0x9C: Cause("broker.use_another_server", "the broker sends us to another server", "set broker.url to it"),
     0x9D: Cause("broker.server_moved", "the broker has moved for good", "set broker.url to its new address"),
     0x9F: Cause("broker.rate_exceeded", "the broker admits no more connects now", "it is tried again later"),
+    0xA0: Cause("broker.connect_time", "the broker's limit of a connection's time is reached", "it connects again"),
 }
+
+
+BLAMES_NO_MESSAGE = frozenset({0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x96, 0x97, 0x98, 0x9C, 0x9D, 0x9F, 0xA0})
+"""Reasons of DISCONNECT that speak of the broker or the session, whatever was sent last."""
 
 
 def quoted(text: str | None) -> str | None:

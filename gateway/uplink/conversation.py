@@ -27,6 +27,7 @@ ORDERS_PER_STEP = 256
 BROKEN_SENDS = 2  # losses at a sending on end, before one message at a time is sent
 NO_SUBSCRIBERS = 0x10
 TOPIC_REFUSALS = (0x87, 0x90)
+PACKET_TOO_LARGE = 0x95
 
 
 class Conversation:
@@ -51,6 +52,7 @@ class Conversation:
         self._tokens = tokens
         self._counters = counters
         self._trial_since_ns: int | None = None
+        self._is_companion_sent = False
         self._more = False
         self._spoilt: Flight | None = None
         self.is_announcement_refused = False
@@ -61,14 +63,21 @@ class Conversation:
         """Order everything that may be sent now."""
         self._more = False
         traffic, flights = self._traffic, self.flights
-        trial = traffic.suspects.on_trial
+        trial = traffic.suspects.on_trial if traffic.verdicts.hold is None else None
         if trial is not None:
             if self._trial_since_ns is None:
+                if not self._is_companion_sent:  # what the broker takes before it shows who is to blame
+                    self._is_companion_sent = True
+                    if (companion := traffic.companion()) is not None:
+                        self._send(companion, now, orders)
+                if flights.has_events:
+                    return
                 self._trial_since_ns = now.boot_ns
                 self._send(trial.parcel, now, orders, trial)
             if now.boot_ns < self._trial_since_ns + POISON_NS:
                 return
             traffic.suspects.on_trial = None
+        self._presence.wake(now)
         if not self._presence.muted and now.boot_ns >= self._presence.due_ns and traffic.has_slot(flights):
             self._send_state(self._presence.online(now), now, orders)
         while self._answers and traffic.has_slot(flights) and traffic.rates_allow(now.boot_ns):
@@ -168,12 +177,15 @@ class Conversation:
         if flight.suspect is not None:
             traffic.suspects.remove(flight.suspect)
         if parcel.lane == "resend":
-            self._counters.resent += len(parcel.entries)
+            if parcel is not traffic.witness:
+                self._counters.resent += len(parcel.entries)
+            traffic.took(parcel, now)
         elif parcel.lane == "control":
             self._presence.acknowledged()
         else:
             self.events_acknowledged += len(parcel.entries)
             self._counters.acknowledged += len(parcel.entries)
+            traffic.took(parcel, now)
             if len(parcel.entries) == 1:
                 entry = parcel.entries[0]
                 self._outbox.acknowledge(entry.stream, entry.sequence, entry.sequence)
@@ -195,14 +207,16 @@ class Conversation:
             self._counters.retried += len(parcel.entries)
             self._traffic.retry(parcel, suspect, code, now)
             return
-        if suspect is not None:
-            self._traffic.suspects.remove(suspect)
         if len(parcel.entries) > 1:
+            if suspect is not None:
+                self._traffic.suspects.remove(suspect)
+            self._traffic.verdicts.failed(why, now)
+            if code == PACKET_TOO_LARGE:
+                self._traffic.learn_batch_bytes(len(parcel.payload) // 2)
             self._traffic.take_apart(parcel, now)
-        elif parcel.is_batch and code in TOPIC_REFUSALS:
-            self._traffic.try_elsewhere(parcel, now)
         else:
-            self._traffic.refuse(parcel, why)
+            elsewhere = self._traffic.elsewhere(parcel) if code in TOPIC_REFUSALS else parcel
+            self._traffic.charge(elsewhere, suspect, why, now)
 
     def _drop(self, answer: Parcel, why: str) -> None:
         """An answer, or an announcement (retained), is not sent (again); a lost answer is asked for again."""
@@ -251,8 +265,11 @@ class Conversation:
             traffic.take_apart(oldest.parcel, now)
         elif oldest.parcel.entries:
             suspect = oldest.suspect or traffic.suspects.add(oldest.parcel, now.boot_ns)
+            why = "the broker closes the connection each time at this message"
             if traffic.suspects.blame(suspect):
-                traffic.give_up(suspect, "the broker closes the connection each time at this message")
+                traffic.charge(oldest.parcel, suspect, why, now)
+            else:
+                traffic.verdicts.failed(why, now)
         else:
             self._spoilt = oldest
             self._drop(oldest.parcel, "the broker closes the connection at it")

@@ -61,6 +61,11 @@ class Flights:
         """Return those sent at `sent_ns` or later."""
         return [flight for flight in self._flying.values() if flight.sent_ns >= sent_ns]
 
+    @property
+    def has_events(self) -> bool:
+        """Tell whether an event is under way."""
+        return any(flight.parcel.entries for flight in self._flying.values())
+
     def has_topic(self, topic: str) -> bool:
         return any(flight.parcel.topic == topic for flight in self._flying.values())
 

@@ -80,6 +80,19 @@ class Parcel:
     def __post_init__(self) -> None:
         self.size = len(self.payload) + len(self.topic) + PACKET_SPARE + len(self.correlation or b"")
 
+    def exact_size(self) -> int:
+        """Return the bytes of its PUBLISH in MQTT 5 (sections 2.1.4, 3.3): for the few where `size` is too careful."""
+        properties = 3 + len(self.content_type.encode())
+        properties += sum(5 + len(name.encode()) + len(value.encode()) for name, value in self.properties)
+        if self.correlation:
+            properties += 3 + len(self.correlation)
+        rest = 2 + len(self.topic.encode()) + 2 + _varint_bytes(properties) + properties + len(self.payload)
+        return 1 + _varint_bytes(rest) + rest
+
+
+def _varint_bytes(number: int) -> int:
+    return max(1, -(-number.bit_length() // 7))
+
 
 @dataclass(slots=True)
 class _Track:
@@ -168,6 +181,14 @@ class Lanes:
         queued = ranges[: max(0, room)]
         self._resends.extend((stream, start, end) for start, end in queued)
         return queued
+
+    def find_taken(self) -> Entry | None:
+        """Return an entry that was acknowledged and is still kept; None: there is none."""
+        for stream in STREAMS:
+            last = self._outbox.positions(stream).acknowledged_through
+            if last and self._outbox.kept(stream, last, last):
+                return next(iter(self._outbox.read_kept(stream, last, last, 1, BATCH_BYTES_MAX)), None)
+        return None
 
     def resend_lost(self, parcel: Parcel) -> None:
         """A resent parcel was under way when the link ended: it goes again, but for what is now sent alone."""

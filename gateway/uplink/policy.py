@@ -37,7 +37,7 @@ from gateway.uplink.conversation import Conversation
 from gateway.uplink.discovery import Announcement
 from gateway.uplink.fallback import Protocol, ProtocolChoice
 from gateway.uplink.lanes import Backlog, Parcel
-from gateway.uplink.presence import Presence
+from gateway.uplink.presence import MUTED_NS, Presence
 from gateway.uplink.profiles import PROFILES
 from gateway.uplink.settings import BrokerSettings, Endpoint
 from gateway.uplink.status import Counters, Phase, Reason, UplinkStatus, limits_of
@@ -112,6 +112,7 @@ class Uplink:
         self._protocol: Protocol = "5"
         self._announced = announced
         self._subscriptions = Subscriptions(subscriptions)
+        self._announced_after_ns = 0
         self._tokens = itertools.count(1)
         self._answers: deque[Parcel] = deque()
         self._stopping_ns: int | None = None
@@ -253,7 +254,7 @@ class Uplink:
             phase=self._phase,
             up=self._phase == "up",
             since_ms=self._since_ms,
-            reason=self._reason,
+            reason=self._trouble() or self._reason,
             protocol=self._protocol if self._phase == "up" else None,
             in_flight=0 if talk is None else len(talk.flights),
             in_flight_bytes=0 if talk is None else talk.flights.size,
@@ -262,10 +263,19 @@ class Uplink:
             round_trip_ms=None if trip_ns is None else trip_ns / NS_PER_MS,
             next_attempt_ms=waits,
             held_back=len(self._traffic.suspects),
+            state_refused=self._presence.why_muted,
             counters=self.counters.all(),
             notes=self._subscriptions.notes(),
             limits=self._limits if self._phase == "up" else (),
         )
+
+    def _trouble(self) -> Reason | None:
+        """Return why nothing gets through a link that stands."""
+        if self._phase != "up" or (trouble := self._traffic.trouble()) is None:
+            return None
+        topics = f"{self._wire.prefix}/event/# and {self._wire.backfill_topic}"
+        advice = f"let this client publish to {topics}, or raise the broker's limit; then all is sent, nothing is lost"
+        return Reason("publish.refused", f"no event gets through: {trouble[0]}", advice)
 
     # The link's life.
 
@@ -310,7 +320,7 @@ class Uplink:
     def _announce(self) -> None:
         """Let what is announced be told again, once: the broker may have lost it."""
         answers = [answer for answer in self._answers if not answer.retain]
-        told = self._announced if self._presence.retain else ()
+        told = self._announced if self._presence.retain and self._up_ns >= self._announced_after_ns else ()
         news = [Parcel("control", one.topic, one.payload, STATE_CONTENT_TYPE, retain=True) for one in told]
         self._answers = deque([*answers, *news])
 
@@ -335,7 +345,7 @@ class Uplink:
                 at_once = talk.blame(now, signal.in_order) or self._subscriptions.is_asking or at_once
             talk.lost(now)
             if talk.is_announcement_refused:
-                self._announced = ()
+                self._announced_after_ns = now.boot_ns + MUTED_NS
             if talk.events_acknowledged:
                 self._again = 0
             if self._backoff.stood(now.boot_ns - self._up_ns, talk.flights.acks):

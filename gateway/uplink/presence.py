@@ -1,7 +1,8 @@
 """The gateway's own presence on the broker: the retained state, and the will (contract section 5). Pure.
 
 Law: told at every connect, on a clean stop, and at most every 60 s where it changed. A broker that refuses the state
-topic for good, or closes the connection at it, is not asked again: events are worth more than presence.
+topic is asked again at the next connect, one that closes the connection at it after an hour: events are worth more
+than presence.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 STATE_NS = 60 * NS_PER_S
 CLOSES_MAX = 3
+MUTED_NS = 3600 * NS_PER_S
 
 
 class Presence:
@@ -35,7 +37,9 @@ class Presence:
         self.topic = topic
         self.retain = retain_available
         self.muted = False
+        self.why_muted: str | None = None
         self.due_ns = 0
+        self._muted_ns: int | None = None
 
     def will(self, now: Instant) -> Message:
         """Return what the broker is to say where we are lost."""
@@ -47,6 +51,17 @@ class Presence:
         self.retain = self._may_retain and retain_available
         self._told = None
         self.due_ns = now.boot_ns
+        if self._closes <= CLOSES_MAX:
+            self.muted = False
+        self.wake(now)
+
+    def wake(self, now: Instant) -> None:
+        """An hour after it was refused the state is told again: what one bad minute taught does not last for ever."""
+        if self.muted and self._muted_ns is None:  # at the first look after it was refused
+            self._muted_ns = now.boot_ns
+        if self._muted_ns is not None and now.boot_ns >= self._muted_ns + MUTED_NS:
+            self.muted, self._muted_ns, self._closes = False, None, 0
+            self.due_ns = now.boot_ns
 
     def online(self, now: Instant) -> Parcel | None:
         """Return the state if it changed since it was told, or None; the next is due in 60 s."""
@@ -66,10 +81,11 @@ class Presence:
     def acknowledged(self) -> None:
         """The broker took the state."""
         self._closes = 0
+        self.why_muted = None
 
     def refused(self, why: str) -> None:
         """The broker refused the state for good."""
-        self.muted = True
+        self.muted, self.why_muted = True, why
         log.error("state refused topic=%s why=%s", self.topic, why)
 
     def closed_at(self) -> None:

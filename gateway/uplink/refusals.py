@@ -9,6 +9,7 @@ _FINAL: Mapping[int, str] = {
     0x90: "topic name invalid",
     0x95: "packet too large",
     0x99: "payload format invalid",
+    0x9B: "QoS 1 not supported",
 }
 """Codes after which a message is never sent again; all others pass (quota, busy, unspecified, unknown ones)."""
 

@@ -75,6 +75,7 @@ class UplinkStatus:
     round_trip_ms: float | None
     next_attempt_ms: int | None
     held_back: int
+    state_refused: str | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[Reason, ...] = ()
     """What is not as it should be though the link may be up."""

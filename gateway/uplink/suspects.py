@@ -2,13 +2,15 @@
 
 Law (contract section 5): a message at whose sending the broker three times running closes the connection in order,
 within 5 s and with nothing acknowledged since, is tried once more, first and alone on a new connection; if that is
-closed in the same way it is given up. Resets, time-outs and lost links never count. A batch is taken apart before any
-of its entries is blamed. What is held here is out of the lanes, so that the rest flows on; it is bounded.
+closed in the same way it is refused (`verdicts` says what follows). Resets, time-outs and lost links never count. A
+batch is taken apart before any of its entries is blamed. What is held here is out of the lanes, so that the rest flows
+on; it is bounded.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from gateway.model import Entry, Stream
@@ -26,13 +28,21 @@ def key_of(entry: Entry) -> Key:
 
 @dataclass(slots=True)
 class Suspect:
-    """One parcel that waits to be sent again at `due_ns`."""
+    """One parcel that waits to be sent again at `due_ns`.
+
+    Of `verdicts` are `charges`, `spells` (how often it was refused with an event taken since) and `refused_at` (the
+    events taken when it was). `is_too_large`: this link's limit keeps it back.
+    """
 
     parcel: Parcel
     due_ns: int
     closes: int = 0
     refusals: int = 0
     stuck: int = 0
+    charges: int = 0
+    spells: int = 0
+    refused_at: int = -1
+    is_too_large: bool = False
     under_way: bool = False
     gone: bool = False
 
@@ -53,6 +63,14 @@ class Suspects:
 
     def __len__(self) -> int:
         return len(self.keys) + len(self._batches)
+
+    def singles(self) -> Collection[Suspect]:
+        """Return all that hold a single entry."""
+        return self.keys.values()
+
+    def waiting(self) -> list[Suspect]:
+        """Return the singles that are not under way, the one that is due first at the beginning."""
+        return sorted((one for one in self.keys.values() if not one.under_way), key=lambda one: one.due_ns)
 
     @property
     def is_full(self) -> bool:
@@ -108,7 +126,7 @@ class Suspects:
         return batches
 
     def blame(self, suspect: Suspect) -> bool:
-        """The broker closed in order at this single message. True: it is to be given up."""
+        """The broker closed in order at this single message. True: that is a refusal."""
         if suspect is self.on_trial:
             return True
         suspect.closes += 1

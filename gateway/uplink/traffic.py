@@ -12,10 +12,11 @@ from random import Random
 
 from gateway.model import Entry, Instant, LinkUp
 from gateway.uplink.flights import Flights
-from gateway.uplink.lanes import BATCH_BYTES_MAX, PACKET_SPARE, Backlog, Lanes, Parcel
+from gateway.uplink.lanes import BATCH_BYTES_MAX, PACKET_SPARE, Backlog, Lane, Lanes, Parcel
 from gateway.uplink.profiles import PROFILES, RATE_SHARE
 from gateway.uplink.settings import BrokerSettings
 from gateway.uplink.suspects import Suspect, Suspects, key_of
+from gateway.uplink.verdicts import Verdicts, is_notice
 from gateway.uplink.window import ByteWindow, TokenBucket
 from gateway.wire import Wire
 
@@ -51,6 +52,7 @@ class Traffic:
         self._gzip = settings.backfill_compression == "gzip"
         self._batch_overhead = PACKET_SPARE + len(wire.backfill_topic)
         self.suspects = Suspects()
+        self.verdicts = Verdicts()
         self.lanes = Lanes(
             outbox, wire, anchors, self.suspects.keys, in_order=settings.resync == "in-order", gzip=self._gzip
         )
@@ -65,6 +67,12 @@ class Traffic:
         """Connections on end that broke, not in order, just after a sending."""
         self.window = 1
         self._packet_max: int | None = None
+        self._batch_learnt = BATCH_BYTES_MAX
+        self._has_taken = False
+        self._last_taken: Entry | None = None
+        self.witness: Parcel | None = None
+        """What the broker took before, when it is sent once more."""
+        self._witnessed_at = -1
         self.backfill_from_ns = 0
         self._live_run = 0
 
@@ -73,6 +81,11 @@ class Traffic:
         limits = (self._settings.inflight_max, signal.receive_maximum or 65_535, self._profile.inflight_max or 65_535)
         self.window = min(limits)
         self._packet_max = signal.packet_bytes_max
+        self._batch_learnt = BATCH_BYTES_MAX
+        self._has_taken = False
+        for suspect in self.suspects.singles():
+            if suspect.is_too_large:
+                self.suspects.postpone(suspect, now.boot_ns)  # this link may take it
         self.bytes.restart()
         self.backfill_from_ns = backfill_from_ns
         self._live_run = 0
@@ -92,17 +105,21 @@ class Traffic:
 
     def dues_ns(self, now_ns: int) -> list[int]:
         """Return the moments, past or to come, at which more may go."""
+        if self.verdicts.hold is not None:
+            return [self.verdicts.hold.probe_ns]
         suspect = self.suspects.due()
         dues = [bucket.due_ns(now_ns) for bucket in self._rates] if self._is_metered else []
         return [*dues, self.backfill_from_ns, 0 if suspect is None else suspect.due_ns]
 
     def choose(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:
         """Take the message that is next; None: nothing can go now."""
+        if self.verdicts.hold is not None:
+            return self._probe(flights, now)
         while True:
             suspect = self.suspects.due() if self.suspects else None
             if suspect is not None and suspect.due_ns <= now.boot_ns and self._fits_live(suspect.parcel, flights):
                 if self.is_too_large(suspect.parcel):
-                    self.give_up(suspect, self._why_too_large(suspect.parcel))
+                    self._too_large(suspect.parcel, suspect, now)
                     continue
                 return suspect.parcel, suspect
             backfill = self._backfill_that_fits(flights, now)
@@ -110,14 +127,14 @@ class Traffic:
                 live = None if self.suspects and self.suspects.is_full else self.lanes.live()
                 if live is not None and self.is_too_large(live):
                     self.lanes.take_live()
-                    self._refuse(live.entries[0], self._why_too_large(live))
+                    self._too_large(live, None, now)
                     continue
                 if live is not None and self._fits_live(live, flights):
                     self.lanes.take_live()
                     self._live_run = self._live_run + 1 if backfill is not None else 0
                     return live, None
             if backfill is None:
-                return None
+                return self._call_witness(flights)
             self.lanes.take_backfill()
             self._live_run = 0
             if not self.is_too_large(backfill):
@@ -125,7 +142,101 @@ class Traffic:
             if len(backfill.entries) > 1:
                 self.take_apart(backfill, now)
             else:
-                self.refuse(backfill, self._why_too_large(backfill))
+                self._too_large(backfill, None, now)
+
+    def _probe(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:
+        """Take the one message by which a held link is asked: one that was refused, and a new one, in turn."""
+        hold = self.verdicts.hold
+        if hold is None or flights.has_events or not self.verdicts.may_probe(now.boot_ns):
+            return None
+        refused = next((one for one in self.suspects.waiting() if not self.is_too_large(one.parcel)), None)
+        is_anothers_turn = refused is None or (hold.probes % 2 == 1 and not self.suspects.is_full)
+        if is_anothers_turn and (companion := self.companion()) is not None:
+            return companion, None
+        return None if refused is None else (refused.parcel, refused)
+
+    def companion(self) -> Parcel | None:
+        """Take the next live event, or else one that was taken before, to be sent beside one that is suspected."""
+        live = self.lanes.live()
+        if live is None or self.is_too_large(live):
+            return self._make_witness()
+        self.lanes.take_live()
+        return live
+
+    def _call_witness(self, flights: Flights) -> tuple[Parcel, Suspect | None] | None:
+        """Where nothing else is to be sent, send what was taken before once more: does the broker still take that?"""
+        if self._witnessed_at == self.verdicts.taken or flights.has_events:
+            return None
+        if not self.verdicts.is_open(self.suspects.singles()):
+            return None
+        self._witnessed_at = self.verdicts.taken
+        witness = self._make_witness()
+        return None if witness is None else (witness, None)
+
+    def _make_witness(self) -> Parcel | None:
+        """Return an event that was taken before and is still kept, as a message of its own; None: there is none."""
+        entry = self._last_taken or self.lanes.find_taken()
+        self.witness = None if entry is None else self.lanes.single(entry, "resend")
+        return self.witness
+
+    def took(self, parcel: Parcel, now: Instant) -> None:
+        """The broker took events: so those that it refused are tried again soon, and what is too large is so."""
+        self._last_taken = parcel.entries[-1]
+        count = len(parcel.entries)
+        if self.verdicts.took(count, self.suspects.singles()):
+            log.warning("the broker takes events again")
+        is_first, self._has_taken = not self._has_taken, True
+        if not self.suspects:
+            return
+        for suspect in self.suspects.waiting():
+            if suspect.is_too_large and is_first:
+                self._too_large(suspect.parcel, suspect, now)
+            elif suspect.charges or suspect.spells:
+                soon_ns = now.boot_ns + REFUSAL_BASE_NS
+                if suspect.due_ns > soon_ns:
+                    self.suspects.postpone(suspect, soon_ns)
+
+    def charge(self, parcel: Parcel, suspect: Suspect | None, why: str, now: Instant) -> None:
+        """The broker refused a single entry for good: it is set aside, or waits until it is known who is to blame."""
+        if parcel.lane == "resend":
+            if suspect is not None:
+                self.suspects.remove(suspect)
+            self.refuse(parcel, why)
+            return
+        was_held = self.verdicts.hold is not None
+        suspect = suspect or self.suspects.add(parcel, now.boot_ns)
+        suspect.parcel = parcel
+        if self.verdicts.refused(suspect, why, now):
+            self.give_up(suspect, why)
+            return
+        if self.suspects.on_trial is suspect:
+            self.suspects.on_trial = None
+        self._wait_longer(suspect, now)
+        if self.verdicts.hold is not None and not was_held:
+            log.error("sending is held: the broker refuses every event, none is set aside why=%s", why)
+
+    def _too_large(self, parcel: Parcel, suspect: Suspect | None, now: Instant) -> None:
+        """A single entry is larger than this link takes: set aside where others are taken, else it waits."""
+        if parcel.lane == "resend" or (self._has_taken and not is_notice(parcel.entries[0])):
+            if suspect is not None:
+                self.suspects.remove(suspect)
+            self.refuse(parcel, self._why_too_large(parcel))
+            return
+        suspect = suspect or self.suspects.add(parcel, now.boot_ns)
+        suspect.is_too_large = True
+        self.suspects.postpone(suspect, now.boot_ns + REFUSAL_MAX_NS)
+
+    def learn_batch_bytes(self, bytes_max: int) -> None:
+        """The broker called a batch too large: until the next link none is larger than this."""
+        self._batch_learnt = max(BATCH_BYTES_MIN // 4, min(self._batch_learnt, bytes_max))
+
+    def trouble(self) -> tuple[str, int | None] | None:
+        """Return why no event gets through though the link is up, and since when (UTC, ms); None: they do."""
+        if self.verdicts.hold is not None:
+            return self.verdicts.hold.why, self.verdicts.hold.since_ms
+        if not self._has_taken and any(one.is_too_large for one in self.suspects.singles()):
+            return f"every event is larger than the packets of {self._packet_max} bytes that the broker takes", None
+        return None
 
     def _fits_live(self, parcel: Parcel, flights: Flights) -> bool:
         """Live messages share the byte window with each other, not with what backfill has under way."""
@@ -146,7 +257,7 @@ class Traffic:
 
     def _batch_bytes_max(self) -> int:
         limit = max(BATCH_BYTES_MIN, self.bytes.size // BATCHES_PER_WINDOW)
-        limit = min(BATCH_BYTES_MAX, limit * GZIP_RATIO if self._gzip else limit)
+        limit = min(self._batch_learnt, limit * GZIP_RATIO if self._gzip else limit)
         if self._packet_max is not None:
             limit = min(limit, self._packet_max - self._batch_overhead)
         if self._profile.payload_bytes_max is not None:
@@ -155,7 +266,7 @@ class Traffic:
 
     def is_too_large(self, parcel: Parcel) -> bool:
         """True if broker or profile will not take it."""
-        if self._packet_max is not None and parcel.size > self._packet_max:
+        if self._packet_max is not None and parcel.size > self._packet_max and parcel.exact_size() > self._packet_max:
             return True
         payload_max = self._profile.payload_bytes_max
         return payload_max is not None and len(parcel.payload) > payload_max
@@ -170,9 +281,13 @@ class Traffic:
             if not self.suspects.is_full and key_of(entry) not in self.suspects.keys:
                 self.suspects.add(self.lanes.batch((entry,), parcel.lane), now.boot_ns)
 
-    def try_elsewhere(self, parcel: Parcel, now: Instant) -> None:
-        """Send a single entry on its event topic: the broker's access list may lack the backfill topic."""
-        self.suspects.add(self.lanes.single(parcel.entries[0], parcel.lane), now.boot_ns)
+    def elsewhere(self, parcel: Parcel) -> Parcel:
+        """Return a single entry on its other topic, live or backfill: the broker's access list may lack one."""
+        make = self.lanes.single if parcel.is_batch else self._batch_of_one
+        return make(parcel.entries[0], parcel.lane)
+
+    def _batch_of_one(self, entry: Entry, lane: Lane) -> Parcel:
+        return self.lanes.batch((entry,), lane)
 
     def give_up(self, suspect: Suspect, why: str) -> None:
         """A single message will never be taken."""
@@ -182,6 +297,8 @@ class Traffic:
     def refuse(self, parcel: Parcel, why: str) -> None:
         """A single entry is set aside; one that was asked for again was settled before, and stays so."""
         entry = parcel.entries[0]
+        if parcel is self.witness:
+            return
         if parcel.lane == "resend":
             log.warning("resend given up stream=%s sequence=%d why=%s", entry.stream, entry.sequence, why)
         else:
@@ -193,11 +310,15 @@ class Traffic:
             self.bytes.refused()
         if suspect is None:
             suspect = self.suspects.add(parcel, now.boot_ns)
+        due_ns = self._wait_longer(suspect, now)
+        self.backfill_from_ns = max(self.backfill_from_ns, due_ns)
+
+    def _wait_longer(self, suspect: Suspect, now: Instant) -> int:
         longest_ns = min(REFUSAL_MAX_NS, REFUSAL_BASE_NS << min(suspect.refusals, 20))
         suspect.refusals += 1
         due_ns = now.boot_ns + int(self._random.uniform(longest_ns / 2, longest_ns))
         self.suspects.postpone(suspect, due_ns)
-        self.backfill_from_ns = max(self.backfill_from_ns, due_ns)
+        return due_ns
 
     def hold_for_silence(self, parcel: Parcel, suspect: Suspect | None, now: Instant) -> None:
         """A message was not answered: on the next connection the others go before it. A resend ends after some."""

@@ -294,7 +294,7 @@ class Machine:
             return
         slack_ns = self.pace.lag_ns + COMMIT_SLACK_NS
         if isinstance(self._writer, SlowWriter):
-            slack_ns += 2 * self._writer.behind_ns()
+            slack_ns += 3 * self._writer.behind_ns()  # an append under way, a save behind it, and its own
         for stream in STREAMS:
             waits_ns = self._checker.waiting_ns(stream)
             if waits_ns > settings.interval_ns(stream) + slack_ns:

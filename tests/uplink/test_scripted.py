@@ -162,8 +162,9 @@ def test_a_message_at_which_the_broker_closes_is_refused_and_the_rest_flows() ->
         assert [entry.sequence for entry, _ in outbox.refused] == [25]
         alone = [p for p in broker.of(PUBLISH) if events_in(p) == [("door", 25)]]
         assert len(alone) >= 4
-        last = broker.of(PUBLISH, alone[-1].connection)
-        assert last == [alone[-1]], "the last time it is sent alone on a new connection"
+        last = [events_in(p) for p in broker.of(PUBLISH, alone[-1].connection) if events_in(p)]
+        assert last[-1] == [("door", 25)]
+        assert len(last) == 2, "on a new connection, behind one that the broker takes"
         shop.close()
 
 
@@ -341,7 +342,7 @@ def test_the_brokers_disconnect_says_why() -> None:
         shop = Shop(BrokerSettings(url=broker.url))
         shop.until(lambda: shop.downs)
         assert shop.downs[0].code == "link.taken_over"
-        assert shop.downs[0].in_order
+        assert not shop.downs[0].in_order, "it speaks of the session, and blames no message"
         shop.close()
 
 

@@ -73,6 +73,7 @@ class Sky:
     poison: set[tuple[Stream, int]] = field(default_factory=set)
     mute_for_ever: set[tuple[Stream, int]] = field(default_factory=set)
     refuses: dict[tuple[Stream, int], int] = field(default_factory=dict)
+    refuses_state: bool = False
     closes_at: str | None = None
     refuses_as: str = "tcp.refused"
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
@@ -216,6 +217,8 @@ class Sky:
         if events & self.mute_for_ever or chance() < weather.mute:
             return
         code = 0x97 if chance() < weather.refuse else 0
+        if self.refuses_state and message.topic.endswith("/state"):
+            code = 0x87
         code = next((self.refuses[event] for event in events if event in self.refuses), code)
         sent_ns = self.now.boot_ns
         wait_ms = weather.round_trip_ms * (1 + chance())
