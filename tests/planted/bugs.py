@@ -30,6 +30,7 @@ REAL = ("tests/outbox/test_real_files.py",)
 OUTBOX = ("tests/outbox/test_outbox.py", "tests/outbox/test_disasters.py", "tests/outbox/test_power_cuts.py")
 UPLINK = ("tests/uplink/test_limits.py",)
 POLICY = ("tests/uplink/test_policy.py",)
+REFUSALS = ("tests/uplink/test_refusals.py",)
 SCRIPTED = ("tests/uplink/test_scripted.py",)
 ENGINE = ("tests/test_engine.py",)
 PRIVACY = ("tests/test_privacy.py",)
@@ -308,10 +309,42 @@ BUGS: tuple[Bug, ...] = (
         LIMITS,
     ),
     Bug(
+        "uplink",
+        "the record of a loss is set aside",
+        "gateway/uplink/verdicts.py",
+        "if self.hold is not None or is_notice(suspect.parcel.entries[0]):",
+        "if self.hold is not None:",
+        REFUSALS,
+    ),
+    Bug(
+        "uplink",
+        "the first refusal sets a message aside",
+        "gateway/uplink/verdicts.py",
+        "CHARGES_MAX = 2",
+        "CHARGES_MAX = 1",
+        REFUSALS,
+    ),
+    Bug(
+        "uplink",
+        "sending is never held",
+        "gateway/uplink/verdicts.py",
+        "self._on_end >= HELD_AFTER",
+        "self._on_end < 0",
+        REFUSALS,
+    ),
+    Bug(
+        "mqtt",
+        "codes that the library lacks end the connection",
+        "gateway/mqtt/client.py",
+        "    codes.complete()\n",
+        "",
+        REFUSALS,
+    ),
+    Bug(
         "mqtt",
         "retained commands are asked for",
         "gateway/mqtt/heard.py",
-        "retainAsPublished=True, retainHandling=2",
+        "retainAsPublished=True, retainHandling=0 if order.retained else 2",
         "retainAsPublished=False, retainHandling=0",
         LIMITS,
     ),
