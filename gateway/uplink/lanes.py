@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Literal, Protocol
 
 from gateway.model import NS_PER_S, STREAMS, Entry, Instant, Stream
+from gateway.outbox.intervals import Intervals
 from gateway.wire import BATCH_CONTENT_TYPE, EVENT_CONTENT_TYPE, Wire, compress, join
 
 BATCH_EVENTS_MAX = 100
@@ -175,12 +176,22 @@ class Lanes:
         self._next_live = self._next_back = None
 
     def resend(self, stream: Stream, first: int, last: int) -> list[tuple[int, int]]:
-        """Queue what is still kept of `first..last` for another delivery; return those ranges (empty: nothing)."""
-        ranges = self._outbox.kept(stream, first, last)
-        room = RESENDS_MAX - len(self._resends)
-        queued = ranges[: max(0, room)]
-        self._resends.extend((stream, start, end) for start, end in queued)
-        return queued
+        """Queue what is still kept of `first..last` for another delivery; return those ranges (empty: nothing).
+
+        What waits to be delivered again already is not queued a second time.
+        """
+        waiting = Intervals()
+        for other, start, end in self._resends:
+            if other == stream:
+                waiting.add(start, end)
+        taken: list[tuple[int, int]] = []
+        for start, end in self._outbox.kept(stream, first, last):
+            fresh = list(waiting.open_within(start, end))
+            if len(self._resends) + len(fresh) > RESENDS_MAX:
+                break
+            self._resends.extend((stream, *run) for run in fresh)
+            taken.append((start, end))
+        return taken
 
     def find_taken(self) -> Entry | None:
         """Return an entry that was acknowledged and is still kept; None: there is none."""

@@ -484,3 +484,17 @@ def test_without_an_address_nothing_is_ordered() -> None:
     assert sky.uplink.step(sky.now) == []
     assert sky.uplink.due_ns() is None
     assert sky.uplink.status().phase == "off"
+
+
+def test_the_same_range_asked_for_64_times_at_once_is_delivered_once() -> None:
+    sky = Sky(34)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.record("door", 300)
+    sky.drain(120)
+    sky.sent.clear()
+    for _ in range(64):
+        assert sky.uplink.resend("door", 1, 300) == [(1, 300)]
+    sky.uplink.resend("door", 200, 300)
+    sky.run(300)
+    again = [number for _, m in sky.sent for number in events_of(m)]
+    assert len(again) == 300
