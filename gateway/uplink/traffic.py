@@ -85,7 +85,8 @@ class Traffic:
         self._has_taken = False
         for suspect in self.suspects.singles():
             if suspect.is_too_large:
-                self.suspects.postpone(suspect, now.boot_ns)  # this link may take it
+                suspect.is_too_large = False  # this link may take it
+                self.suspects.postpone(suspect, now.boot_ns)
         self.bytes.restart()
         self.backfill_from_ns = backfill_from_ns
         self._live_run = 0

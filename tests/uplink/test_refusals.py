@@ -15,7 +15,17 @@ from gateway.uplink.lanes import Parcel
 from gateway.uplink.suspects import Suspect
 from gateway.uplink.verdicts import HELD_AFTER, Verdicts
 from tests.uplink.brokers import Mosquitto, mosquitto
-from tests.uplink.scripted_broker import CONNECT, PUBLISH, Answer, Packet, connack, maximum_packet_size, polite, puback
+from tests.uplink.scripted_broker import (
+    CONNECT,
+    PUBLISH,
+    Answer,
+    Packet,
+    connack,
+    maximum_packet_size,
+    polite,
+    puback,
+    receive_maximum,
+)
 from tests.uplink.scripted_broker import scripted as scripted_broker
 from tests.uplink.shop import Shop
 from tests.uplink.test_scripted import events_in
@@ -177,6 +187,26 @@ def test_packets_too_small_for_any_event_set_nothing_aside_until_a_link_takes_mo
         assert shop.outbox.refused == []
         assert reason is not None
         assert "300" in reason.detail
+        limits[0] = 65_000
+        broker.cut()
+        shop.drain(20, hurry=True)
+        assert shop.outbox.refused == []
+        shop.close()
+
+
+def test_what_one_link_found_too_large_is_judged_anew_by_the_next() -> None:
+    limits = [300]
+
+    def script(packet: Packet) -> Answer:
+        if packet.kind == CONNECT:
+            return connack(5, 0, maximum_packet_size(limits[0]) + receive_maximum(1))
+        return polite(packet)
+
+    with scripted_broker(script) as broker:
+        shop = Shop(BrokerSettings(url=broker.url))
+        shop.passed(20)
+        shop.until(lambda: shop.uplink.status().up)
+        run(shop, 1.0)
         limits[0] = 65_000
         broker.cut()
         shop.drain(20, hurry=True)
