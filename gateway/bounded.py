@@ -51,7 +51,14 @@ def read_bounded(path: Path | str, bytes_max: int, *, follow: bool = True, direc
 
     Raises OSError as `open_regular`, with EFBIG where the file is larger.
     """
-    descriptor = open_regular(path, follow=follow, directory=directory)
+    return read_opened(open_regular(path, follow=follow, directory=directory), bytes_max, path)
+
+
+def read_opened(descriptor: int, bytes_max: int, path: Path | str) -> bytes:
+    """Return what is left in an opened file, `bytes_max` at most, and close it; `path` is for the error's sentence.
+
+    Raises OSError, with EFBIG where there is more.
+    """
     try:
         content = bytearray()
         while len(content) <= bytes_max:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.bounded import open_regular
+from gateway.bounded import open_regular, read_opened
 
 NAMES_MAX = 100_000
 """In one folder; more are no folder of ours."""
@@ -79,16 +79,7 @@ class Folder:
 
     def read(self, name: str, bytes_max: int) -> bytes:
         """Return a whole regular file of `bytes_max` at most. Raises OSError."""
-        fd = self.open(name)
-        try:
-            content = b""
-            while len(content) <= bytes_max and (part := os.read(fd, bytes_max + 1 - len(content))):
-                content += part
-        finally:
-            os.close(fd)
-        if len(content) > bytes_max:
-            raise OSError(errno.EFBIG, f"it is larger than {bytes_max} bytes", os.path.join(self.shown, name))
-        return content
+        return read_opened(self.open(name), bytes_max, os.path.join(self.shown, name))
 
     def write(self, name: str, content: bytes, mode: int, *, replace: bool = True) -> None:
         """Put a file in place whole, synced, with this mode whatever the umask; without `replace` it must be new.

@@ -187,9 +187,8 @@ class Service:
                     one.close()
                 self._stop()
         if self._stop_reason == RELOAD:
-            os.execv(
-                sys.executable, [sys.executable, "-P", "-m", "gateway", *sys.argv[1:]]
-            )  # -P: not from the current folder
+            # -P: not from the current folder
+            os.execv(sys.executable, [sys.executable, "-P", "-m", "gateway", *sys.argv[1:]])
         return EXIT_GOOD
 
     def stop(self, reason: str) -> None:

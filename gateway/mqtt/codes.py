@@ -7,6 +7,8 @@ no name is an answer all the same.
 
 from __future__ import annotations
 
+from functools import cache
+
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -19,8 +21,9 @@ ANSWERS = (
 )
 
 
+@cache
 def complete() -> None:
-    """Give paho's public table, `ReasonCode.names`, a name for each code of each answer; again changes nothing."""
+    """Give paho's public table, `ReasonCode.names`, a name for each code of each answer; once a process."""
     table = {code: {name: list(packets) for name, packets in names.items()} for code, names in ReasonCode.names.items()}
     for code in range(256):
         names = table.setdefault(code, {})

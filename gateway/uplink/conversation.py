@@ -109,7 +109,7 @@ class Conversation:
 
     def _send_state(self, parcel: Parcel | None, now: Instant, orders: list[Order]) -> None:
         if parcel is not None and self._traffic.is_too_large(parcel):
-            self._presence.refused(f"{len(parcel.payload)} bytes are more than the broker takes")
+            self._presence.refused(f"{len(parcel.payload)} bytes are more than the broker takes", now)
         elif parcel is not None:
             self._send(parcel, now, orders)
 
@@ -201,7 +201,7 @@ class Conversation:
             if parcel.topic != self._presence.topic:
                 self._drop(parcel, why)
             elif is_final_refusal(code):
-                self._presence.refused(why)
+                self._presence.refused(why, now)
             return
         if not is_final_refusal(code):
             self._counters.retried += len(parcel.entries)
@@ -260,7 +260,7 @@ class Conversation:
         if oldest is not recent[0] or oldest.acks_before < flights.acks:
             return True
         if oldest.parcel.topic == self._presence.topic:
-            self._presence.closed_at()
+            self._presence.closed_at(now)
         elif len(oldest.parcel.entries) > 1:
             traffic.take_apart(oldest.parcel, now)
         elif oldest.parcel.entries:

@@ -275,7 +275,7 @@ class Uplink:
             return None
         topics = f"{self._wire.prefix}/event/# and {self._wire.backfill_topic}"
         advice = f"let this client publish to {topics}, or raise the broker's limit; then all is sent, nothing is lost"
-        return Reason("publish.refused", f"no event gets through: {trouble[0]}", advice)
+        return Reason("publish.refused", f"no event gets through: {trouble}", advice)
 
     # The link's life.
 

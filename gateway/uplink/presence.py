@@ -39,7 +39,7 @@ class Presence:
         self.muted = False
         self.why_muted: str | None = None
         self.due_ns = 0
-        self._muted_ns: int | None = None
+        self._again_ns = 0
 
     def will(self, now: Instant) -> Message:
         """Return what the broker is to say where we are lost."""
@@ -57,10 +57,8 @@ class Presence:
 
     def wake(self, now: Instant) -> None:
         """An hour after it was refused the state is told again: what one bad minute taught does not last for ever."""
-        if self.muted and self._muted_ns is None:  # at the first look after it was refused
-            self._muted_ns = now.boot_ns
-        if self._muted_ns is not None and now.boot_ns >= self._muted_ns + MUTED_NS:
-            self.muted, self._muted_ns, self._closes = False, None, 0
+        if self.muted and now.boot_ns >= self._again_ns:
+            self.muted, self._closes = False, 0
             self.due_ns = now.boot_ns
 
     def online(self, now: Instant) -> Parcel | None:
@@ -83,16 +81,16 @@ class Presence:
         self._closes = 0
         self.why_muted = None
 
-    def refused(self, why: str) -> None:
+    def refused(self, why: str, now: Instant) -> None:
         """The broker refused the state for good."""
-        self.muted, self.why_muted = True, why
+        self.muted, self.why_muted, self._again_ns = True, why, now.boot_ns + MUTED_NS
         log.error("state refused topic=%s why=%s", self.topic, why)
 
-    def closed_at(self) -> None:
+    def closed_at(self, now: Instant) -> None:
         """The broker closed the connection at the state."""
         self._closes += 1
         if self._closes > CLOSES_MAX:
-            self.refused("the broker closes the connection at it")
+            self.refused("the broker closes the connection at it", now)
 
     def _outset(self, state: str) -> dict[str, Any]:
         return {"state": state, "outbox": self._outbox.id, "epoch": str(self._outbox.epoch)}

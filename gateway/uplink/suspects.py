@@ -69,8 +69,8 @@ class Suspects:
         return self.keys.values()
 
     def waiting(self) -> list[Suspect]:
-        """Return the singles that are not under way, the one that is due first at the beginning."""
-        return sorted((one for one in self.keys.values() if not one.under_way), key=lambda one: one.due_ns)
+        """Return the singles that are not under way."""
+        return [one for one in self.keys.values() if not one.under_way]
 
     @property
     def is_full(self) -> bool:

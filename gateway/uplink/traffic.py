@@ -12,7 +12,7 @@ from random import Random
 
 from gateway.model import Entry, Instant, LinkUp
 from gateway.uplink.flights import Flights
-from gateway.uplink.lanes import BATCH_BYTES_MAX, PACKET_SPARE, Backlog, Lane, Lanes, Parcel
+from gateway.uplink.lanes import BATCH_BYTES_MAX, PACKET_SPARE, Backlog, Lanes, Parcel
 from gateway.uplink.profiles import PROFILES, RATE_SHARE
 from gateway.uplink.settings import BrokerSettings
 from gateway.uplink.suspects import Suspect, Suspects, key_of
@@ -150,7 +150,8 @@ class Traffic:
         hold = self.verdicts.hold
         if hold is None or flights.has_events or not self.verdicts.may_probe(now.boot_ns):
             return None
-        refused = next((one for one in self.suspects.waiting() if not self.is_too_large(one.parcel)), None)
+        fitting = (one for one in self.suspects.waiting() if not self.is_too_large(one.parcel))
+        refused = min(fitting, key=lambda one: one.due_ns, default=None)
         is_anothers_turn = refused is None or (hold.probes % 2 == 1 and not self.suspects.is_full)
         if is_anothers_turn and (companion := self.companion()) is not None:
             return companion, None
@@ -183,12 +184,9 @@ class Traffic:
     def took(self, parcel: Parcel, now: Instant) -> None:
         """The broker took events: so those that it refused are tried again soon, and what is too large is so."""
         self._last_taken = parcel.entries[-1]
-        count = len(parcel.entries)
-        if self.verdicts.took(count, self.suspects.singles()):
+        if self.verdicts.took(len(parcel.entries), self.suspects.singles()):
             log.warning("the broker takes events again")
         is_first, self._has_taken = not self._has_taken, True
-        if not self.suspects:
-            return
         for suspect in self.suspects.waiting():
             if suspect.is_too_large and is_first:
                 self._too_large(suspect.parcel, suspect, now)
@@ -200,28 +198,21 @@ class Traffic:
     def charge(self, parcel: Parcel, suspect: Suspect | None, why: str, now: Instant) -> None:
         """The broker refused a single entry for good: it is set aside, or waits until it is known who is to blame."""
         if parcel.lane == "resend":
-            if suspect is not None:
-                self.suspects.remove(suspect)
-            self.refuse(parcel, why)
+            self.give_up(parcel, suspect, why)
             return
-        was_held = self.verdicts.hold is not None
         suspect = suspect or self.suspects.add(parcel, now.boot_ns)
         suspect.parcel = parcel
         if self.verdicts.refused(suspect, why, now):
-            self.give_up(suspect, why)
+            self.give_up(parcel, suspect, why)
             return
         if self.suspects.on_trial is suspect:
             self.suspects.on_trial = None
         self._wait_longer(suspect, now)
-        if self.verdicts.hold is not None and not was_held:
-            log.error("sending is held: the broker refuses every event, none is set aside why=%s", why)
 
     def _too_large(self, parcel: Parcel, suspect: Suspect | None, now: Instant) -> None:
         """A single entry is larger than this link takes: set aside where others are taken, else it waits."""
         if parcel.lane == "resend" or (self._has_taken and not is_notice(parcel.entries[0])):
-            if suspect is not None:
-                self.suspects.remove(suspect)
-            self.refuse(parcel, self._why_too_large(parcel))
+            self.give_up(parcel, suspect, self._why_too_large(parcel))
             return
         suspect = suspect or self.suspects.add(parcel, now.boot_ns)
         suspect.is_too_large = True
@@ -231,12 +222,12 @@ class Traffic:
         """The broker called a batch too large: until the next link none is larger than this."""
         self._batch_learnt = max(BATCH_BYTES_MIN // 4, min(self._batch_learnt, bytes_max))
 
-    def trouble(self) -> tuple[str, int | None] | None:
-        """Return why no event gets through though the link is up, and since when (UTC, ms); None: they do."""
+    def trouble(self) -> str | None:
+        """Return why no event gets through though the link is up; None: they do."""
         if self.verdicts.hold is not None:
-            return self.verdicts.hold.why, self.verdicts.hold.since_ms
+            return self.verdicts.hold.why
         if not self._has_taken and any(one.is_too_large for one in self.suspects.singles()):
-            return f"every event is larger than the packets of {self._packet_max} bytes that the broker takes", None
+            return f"every event is larger than the packets of {self._packet_max} bytes that the broker takes"
         return None
 
     def _fits_live(self, parcel: Parcel, flights: Flights) -> bool:
@@ -284,16 +275,15 @@ class Traffic:
 
     def elsewhere(self, parcel: Parcel) -> Parcel:
         """Return a single entry on its other topic, live or backfill: the broker's access list may lack one."""
-        make = self.lanes.single if parcel.is_batch else self._batch_of_one
-        return make(parcel.entries[0], parcel.lane)
+        if parcel.is_batch:
+            return self.lanes.single(parcel.entries[0], parcel.lane)
+        return self.lanes.batch(parcel.entries, parcel.lane)
 
-    def _batch_of_one(self, entry: Entry, lane: Lane) -> Parcel:
-        return self.lanes.batch((entry,), lane)
-
-    def give_up(self, suspect: Suspect, why: str) -> None:
-        """A single message will never be taken."""
-        self.suspects.remove(suspect)
-        self.refuse(suspect.parcel, why)
+    def give_up(self, parcel: Parcel, suspect: Suspect | None, why: str) -> None:
+        """A single message will never be taken, whether it was suspected before or not."""
+        if suspect is not None:
+            self.suspects.remove(suspect)
+        self.refuse(parcel, why)
 
     def refuse(self, parcel: Parcel, why: str) -> None:
         """A single entry is set aside; one that was asked for again was settled before, and stays so."""
@@ -331,6 +321,6 @@ class Traffic:
             suspect = suspect or self.suspects.add(parcel, now.boot_ns)
             suspect.stuck += 1
             if parcel.lane == "resend" and suspect.stuck >= RESEND_SILENCES_MAX:
-                self.give_up(suspect, "the broker never acknowledges it")
+                self.give_up(parcel, suspect, "the broker never acknowledges it")
                 return
             self.suspects.postpone(suspect, now.boot_ns + (REFUSAL_BASE_NS << min(6, suspect.stuck)))

@@ -12,11 +12,14 @@ whether that is over. A record of a loss is never set aside, for that would be a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.model import NS_PER_S, Entry, Instant
 from gateway.uplink.suspects import Suspect
+
+log = logging.getLogger(__name__)
 
 HELD_AFTER = 8
 CHARGES_MAX = 2
@@ -32,10 +35,9 @@ def is_notice(entry: Entry) -> bool:
 
 @dataclass(slots=True)
 class Hold:
-    """Sending is held: what the broker said, since when (UTC, ms), and when the next message asks (`boot_ns`)."""
+    """Sending is held: what the broker said, and when the next message asks (`boot_ns`)."""
 
     why: str
-    since_ms: int
     probe_ns: int
     probes: int = 0
 
@@ -71,7 +73,8 @@ class Verdicts:
         """Take note of a refusal that blames no single event yet: a batch's, or the line closed at a message."""
         self._on_end += 1
         if self.hold is None and self._on_end >= HELD_AFTER:
-            self.hold = Hold(why, now.wall_ns // 1_000_000, now.boot_ns + PROBE_BASE_NS)
+            self.hold = Hold(why, now.boot_ns + PROBE_BASE_NS)
+            log.error("sending is held: the broker refuses every event, none is set aside why=%s", why)
 
     def is_open(self, suspects: Iterable[Suspect]) -> bool:
         """Tell whether a charge waits for somebody else to be taken: that alone would settle it."""
