@@ -160,9 +160,7 @@ def test_the_driver_emits_what_the_chip_converts() -> None:
 
     chip = Chip(convert, time.monotonic_ns, period_ns=2_000_000)
     heard = Heard()
-    driver = Hx711Driver(
-        ShelfSettings("aisle-3", data_pin=5, clock_pin=6, rate_hz=80), SystemClock(), wired(chip)
-    )
+    driver = Hx711Driver(ShelfSettings("aisle-3", data_pin=5, clock_pin=6, rate_hz=80), SystemClock(), wired(chip))
     driver.start(heard)
     samples = heard.wait(5, ScaleSampled)
     driver.close()
