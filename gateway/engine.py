@@ -7,6 +7,7 @@ Nothing is published that the outbox did not hand out as durable; nothing is los
 
 from __future__ import annotations
 
+import errno
 import logging
 import queue
 import threading
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 READINGS_MAX = 20_000
 """Readings waiting at most: some seconds of the busiest shop (5,000 advertisements a second), some 10 MB."""
+READINGS_PATIENT_MAX = 1_000
+"""Readings waiting at most of a source that can wait: even at some events each they fit the outbox's memory."""
 DRAIN_MAX = 2_000
 """Items of one step at most, so that recording and sending get their turn in a flood."""
 WAIT_MAX_S = 1.0
@@ -124,7 +127,7 @@ class Wake:
     """Nothing but a reason to take a step: the outbox's writer has finished something."""
 
 
-DiscardReason = Literal["inbox_full", "disk_full", "disk_failed"]
+DiscardReason = Literal["inbox_full", "memory_full", "disk_full", "disk_failed"]
 Item = (
     Reading
     | Passing
@@ -203,8 +206,8 @@ class Engine:
         self.offer(item)
 
     def has_room(self) -> bool:
-        """Tell whether a source that can wait should offer more now."""
-        return self._inbox.qsize() < READINGS_MAX // 4
+        """Tell whether a source that can wait should offer more now: the inbox and the outbox both keep up."""
+        return self._inbox.qsize() < READINGS_PATIENT_MAX and self.outbox.has_room()
 
     def is_idle(self) -> bool:
         """Tell whether nothing waits to be taken."""
@@ -232,8 +235,13 @@ class Engine:
             self.link.obey(order)
 
     def record(self, events: Iterator[Event] | Iterable[Event], now: Instant) -> None:
-        """Append events to the outbox, stamped on the machine's clocks; what it cannot hold is counted, to be told."""
+        """Append events to the outbox, stamped on the machine's clocks; what it cannot hold is counted, to be told.
+
+        In a burst the outbox gets its turn between events, so that a disk that takes them is given them.
+        """
         for event in events:
+            if not self.outbox.has_room():
+                self.outbox.step(now)
             stamped = Event(event.subject, self.sensing.stamp(event.at, now), event.fact)
             try:
                 payload = wire.record(stamped, self.clock.bootid)
@@ -243,7 +251,7 @@ class Engine:
                 continue
             sequence = self.outbox.append(event.fact.stream, payload, now)
             if sequence is None:
-                self._discard(event.subject, "disk_failed" if self.outbox.status().degraded else "disk_full")
+                self._discard(event.subject, self._why_refused())
                 continue
             self.counters["events_recorded"] += 1
             if isinstance(event.fact, SensorFailed | SensorRecovered):
@@ -341,6 +349,16 @@ class Engine:
             self.anchors[bootid] = saved[bootid]
 
     # What must be known after a restart, and what was never recorded.
+
+    def _why_refused(self) -> DiscardReason:
+        """Return why the outbox takes no event: what the disk said, else only that it does not keep up."""
+        match self.outbox.status().trouble_errno:
+            case None:
+                return "memory_full"
+            case errno.ENOSPC | errno.EDQUOT:
+                return "disk_full"
+            case _:
+                return "disk_failed"
 
     def _discard(self, sensor: str, reason: DiscardReason, count: int = 1) -> None:
         with self._discarding:

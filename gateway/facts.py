@@ -105,7 +105,7 @@ class ReadingsDiscarded(GatewayFact):
     type: ClassVar[str] = "store.gateway.readings_discarded"
     sensor: str
     count: int
-    reason: Literal["inbox_full", "disk_full", "disk_failed"]
+    reason: Literal["inbox_full", "memory_full", "disk_full", "disk_failed"]
 
 
 @dataclass(frozen=True, slots=True)

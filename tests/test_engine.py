@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from gateway.engine import (
     ANCHORS_MAX,
     DRAIN_MAX,
     READINGS_MAX,
+    READINGS_PATIENT_MAX,
     WAIT_MAX_S,
     Due,
     Engine,
@@ -30,6 +33,8 @@ from gateway.engine import (
 from gateway.facts import ConfigChanged
 from gateway.model import NS_PER_MS, NS_PER_S, CommandReceived, DriverFailed, Event, Instant, Order
 from gateway.outbox import InlineWriter
+from gateway.outbox.upkeep import PENDING_BYTES_MAX, PENDING_PATIENT_BYTES
+from gateway.sensors.shelf import ShelfChanged
 
 BOOT_NS, WALL_NS = 50 * NS_PER_S, 1_795_000_000 * NS_PER_S
 
@@ -149,12 +154,68 @@ def test_one_step_takes_two_thousand_items(bench: Bench) -> None:
     assert bench.engine.is_idle()
 
 
-def test_a_source_that_can_wait_waits_from_a_quarter_on(bench: Bench) -> None:
-    for _ in range(READINGS_MAX // 4 - 1):
+def test_a_source_that_can_wait_waits_for_the_inbox(bench: Bench) -> None:
+    for _ in range(READINGS_PATIENT_MAX - 1):
         bench.engine.emit(Wake())
     assert bench.engine.has_room()
     bench.engine.emit(Wake())
     assert not bench.engine.has_room()
+
+
+LARGE = b'{"x":"%b"}' % (b"y" * 60_000)
+
+
+def test_a_source_that_can_wait_waits_for_the_disk(bench: Bench) -> None:
+    engine = bench.engine
+    while engine.outbox.status().pending_bytes < PENDING_PATIENT_BYTES:
+        assert engine.has_room()
+        assert engine.outbox.append("beacon", LARGE, bench.clock.now())
+    assert not engine.has_room()
+    bench.step()
+    assert engine.has_room()
+    assert engine.outbox.status().lost == 0
+
+
+def test_a_burst_in_one_moment_is_recorded_whole_where_the_disk_takes_it(bench: Bench) -> None:
+    now = bench.clock.now()
+    told = ConfigChanged("0" * 60_000, "sighup", "applied")
+    bench.engine.record((Event("gateway", now, told) for _ in range(2 * PENDING_BYTES_MAX // 60_000)), now)
+    assert bench.engine.outbox.status().lost == 0
+    assert bench.engine._discarded == {}
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [(None, "memory_full"), (errno.ENOSPC, "disk_full"), (errno.EDQUOT, "disk_full"), (errno.EIO, "disk_failed")],
+)
+@pytest.mark.parametrize("tries", [1, 3])
+def test_what_the_outbox_does_not_take_is_told_with_its_true_reason(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: int | None, reason: str, tries: int
+) -> None:
+    def refuse(self: RealDisk, fd: int, content: bytes, offset: int) -> None:
+        assert failure is not None
+        raise OSError(failure, os.strerror(failure))
+
+    engine = bench.engine
+    with monkeypatch.context() as patch:
+        if failure is None:  # a card that neither takes a write nor refuses it
+            patch.setattr(InlineWriter, "submit", lambda self, job: None)
+        else:
+            patch.setattr(RealDisk, "write_at", refuse)
+        for _ in range(PENDING_BYTES_MAX // 60_000):
+            engine.outbox.append("door", LARGE, bench.clock.now())
+        for _ in range(tries):
+            bench.step(5)
+        for content in (LARGE, b'{"x":1}'):
+            while engine.outbox.append("door", content, bench.clock.now()):
+                pass
+        engine.record([Event("aisle", bench.clock.now(), ShelfChanged(-1.0, 2.0))], bench.clock.now())
+        assert engine._discarded == {("aisle", reason): 1}
+    if failure is None:
+        return
+    bench.step(60)
+    (told,) = bench.told("gateway.readings_discarded")
+    assert told == {"sensor": "aisle", "count": 1, "reason": reason}
 
 
 def test_questions_routines_commands_and_answers_reach_whom_they_are_for(bench: Bench) -> None:

@@ -71,14 +71,15 @@ class Losses:
         What had to leave for want of room or age joins others, too, between which nothing waits.
         """
         log = self._logs[loss.stream]
-        for index, other in enumerate(self.owed):
+        for other in self.owed:
             if (other.stream, other.reason) != (loss.stream, loss.reason):
                 continue
             between = min(loss.last, other.last) + 1, max(loss.first, other.first) - 1
             if between[0] > between[1] or (loss.reason in PUSHED_OUT and log.settled.covers(*between)):
                 first, last = min(loss.first, other.first), max(loss.last, other.last)
                 count = min(last - first + 1, other.count + loss.count + log.lost.count(*between))
-                self.owed[index] = Loss(loss.stream, loss.reason, first, last, count)
+                self.owed.remove(other)
+                self.owe(Loss(loss.stream, loss.reason, first, last, count))  # it may fill what lay between two
                 return
         self.owed.append(loss)
 

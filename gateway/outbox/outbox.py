@@ -30,7 +30,7 @@ from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.status import Ages, OutboxStatus, Positions
 from gateway.outbox.stream import StreamLog
 from gateway.outbox.table import EntryDatabase, OutboxSource
-from gateway.outbox.upkeep import PENDING_BYTES_MAX, REFUSED_PART, Upkeep
+from gateway.outbox.upkeep import PENDING_BYTES_MAX, PENDING_PATIENT_BYTES, REFUSED_PART, Upkeep
 from gateway.outbox.writing import (
     REFUSED_BYTES_MAX,
     Seal,
@@ -128,10 +128,15 @@ class Outbox:
         """Forget waiting events of a less valuable stream; return whether there were any."""
         for name in SHED_ORDER[: SHED_ORDER.index(stream)]:
             shed = self._logs[name].shed(SHED_BYTES)
-            if shed is not None:
-                self._upkeep.lose(self._logs[name], *shed, "overflow")
+            for run in shed:
+                self._upkeep.lose(self._logs[name], *run, "overflow")
+            if shed:
                 return True
         return False
+
+    def has_room(self) -> bool:
+        """Tell whether little waits for the disk: a source that can wait gives no more while it does not."""
+        return self._upkeep.pending_bytes() < PENDING_PATIENT_BYTES
 
     def commit(self, now: Instant) -> None:
         """Hand everything that waits to the writer now, whatever its interval; durable once `idle`."""

@@ -147,20 +147,24 @@ class StreamLog:
             self.pending_since_ns = now_ns
         self.inflight = ()
 
-    def shed(self, bytes_min: int) -> Run | None:
-        """Forget the newest waiting entries until `bytes_min` of payload are free; return their numbers."""
-        last, freed = 0, 0
+    def shed(self, bytes_min: int) -> list[Run]:
+        """Forget the newest waiting entries until `bytes_min` of payload are free; return the runs of their numbers.
+
+        Numbers lost before lie between the runs, never in them: nothing is named twice.
+        """
+        runs: list[Run] = []
+        freed = 0
         while self.pending and freed < bytes_min:
             sequence, payload = self.pending.pop()
-            last = last or sequence
-            first = sequence
+            if runs and runs[-1][0] == sequence + 1:
+                runs[-1] = (sequence, runs[-1][1])
+            else:
+                runs.append((sequence, sequence))
             freed += len(payload)
         self.pending_bytes -= freed
-        if not last:
-            return None
         if not self.pending:
             self.pending_since_ns = None
-        return first, last
+        return runs
 
     def last_of(self, index: int) -> int:
         """Return the last number that can stand in the segment."""

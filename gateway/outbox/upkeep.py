@@ -39,6 +39,7 @@ from gateway.outbox.writing import (
 )
 
 PENDING_BYTES_MAX = 4 << 20  # in memory while the disk does not take it: some 14,000 events
+PENDING_PATIENT_BYTES = PENDING_BYTES_MAX // 4  # where a source that can wait begins to
 NAMED_AT_ONCE = 500  # entries of a file that leaves, looked at for losses they told of
 NAMED_BYTES = 128 * 1024
 RETAIN_EVERY_NS = 10 * NS_PER_S

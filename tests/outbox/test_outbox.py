@@ -242,6 +242,26 @@ def test_memory_stays_bounded_while_the_disk_takes_nothing_and_the_overflow_is_n
     assert gone | set(bench.sequences("beacon")) == set(range(1, 102))
 
 
+def test_what_overflows_memory_again_and_again_is_named_once(bench: Bench) -> None:
+    bench.record("beacon", 1)
+    bench.disk.read_only = True
+    small, big = b'{"x":1}', b'{"x":"%b"}' % (b"y" * 60_000)
+    for number in range(400):  # the newest beacons are shed for doors, and newer ones come behind what was lost
+        bench.outbox.append("beacon", (small, big)[number % 3 == 0], bench.now)
+        bench.outbox.append("door", big if number % 5 == 0 else small, bench.now)
+    bench.pass_time(1)
+    bench.disk.read_only = False
+    for _ in range(60):
+        bench.pass_time(31)
+    named = [loss for loss in losses(bench) if (loss["stream"], loss["reason"]) == ("beacon", "overflow")]
+    numbers = [
+        n for loss in named for n in range(int(str(loss["first_sequence"])), int(str(loss["last_sequence"])) + 1)
+    ]
+    assert len(numbers) == len(set(numbers)) == sum(int(str(loss["count"])) for loss in named)
+    ends = {int(str(loss["last_sequence"])) + 1 for loss in named}
+    assert not ends & {loss["first_sequence"] for loss in named}, "what touches is one range"
+
+
 def test_a_second_daemon_is_refused_with_a_sentence(bench: Bench) -> None:
     with pytest.raises(OutboxUnusable, match="another gateway is running"):
         Outbox.open(DIRECTORY, bench.settings, bench.disk, InlineWriter(bench.disk), bench.now, describe_loss)
