@@ -62,6 +62,7 @@ def link_of(link: UplinkStatus) -> dict[str, Any]:
         "reason": None if link.reason is None else link.reason.detail,
         "code": None if link.reason is None else link.reason.code,
         "advice": None if link.reason is None else link.reason.advice,
+        "held_since": None if link.held_since_ms is None else rfc3339(link.held_since_ms * NS_PER_MS),
         "notes": [dataclasses.asdict(note) for note in link.notes],
     }
 

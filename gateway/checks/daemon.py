@@ -12,6 +12,7 @@ from gateway.control import ANSWER_WITHIN_S, ask
 from gateway.errors import Unavailable
 
 BACKLOG_OLD_MS = 15 * 60_000
+TO_DO = "what to do:"
 
 
 def examinations(configuration: Configuration) -> Iterator[Examination]:
@@ -60,20 +61,34 @@ def clock_seen(daemon: str | None, kernel: bool | None) -> Iterator[Check]:
 
 
 def _link(link: dict[str, Any], outbox: dict[str, Any]) -> Check:
+    if link.get("up") and (lines := trouble_lines(link)):
+        why = "events are recorded and sent when it is mended; they are not lost before the outbox is full"
+        found = "; ".join(line for line in lines if not line.startswith(TO_DO))
+        return Check("daemon", "link", "failed", found, why, link.get("advice") or "", link.get("code") or "link.held")
     if link.get("up"):
         return Check("daemon", "link", "ok", f"up since {link.get('since')}", code="link.up")
     why = "events are recorded and sent later; they are not lost before the outbox is full"
     oldest = outbox.get("oldest_entry_ms") or 0
     result: Result = "failed" if oldest > BACKLOG_OLD_MS else "warning"
-    found = f"down: {reason_words(link.get('reason')) or 'no reason known'}; {outbox.get('entries', '?')} events wait"
+    found = f"down: {_reason(link) or 'no reason known'}; {outbox.get('entries', '?')} events wait"
     return Check("daemon", "link", result, found, why, "see the group broker of this report", "link.down")
 
 
-def reason_words(reason: Any) -> str:
-    """Say why the link is down, from the daemon's status: a sentence and its code."""
-    if isinstance(reason, dict):
-        return f"{reason.get('detail', '')} ({reason.get('code', '')})"
-    return str(reason or "")
+def trouble_lines(link: dict[str, Any]) -> list[str]:
+    """Say why the link is down, or why nothing goes over it: the reason, what to do, and when it is tried again."""
+    if not (reason := _reason(link)):
+        return []
+    lines = [reason, f"{TO_DO} {link['advice']}" if link.get("advice") else ""]
+    if (wait_ms := link.get("next_probe_ms")) is not None:
+        lines.append(f"one message asks again in {wait_ms / 1000:.0f} s")
+    elif not link.get("up") and (wait_ms := link.get("next_attempt_ms")) is not None:
+        lines.append(f"the next connect is in {wait_ms / 1000:.0f} s")
+    return [line for line in lines if line]
+
+
+def _reason(link: dict[str, Any]) -> str:
+    code = f" ({link['code']})" if link.get("code") else ""
+    return f"{link['reason']}{code}" if link.get("reason") else ""
 
 
 def _sensor(sensor: str, known: dict[str, Any]) -> Check:

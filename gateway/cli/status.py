@@ -62,7 +62,7 @@ def at_rest(configuration: Configuration, state: str) -> dict[str, Any]:
 
 
 def _say(found: dict[str, Any]) -> None:
-    from gateway.checks.daemon import reason_words
+    from gateway.checks.daemon import trouble_lines
 
     out = console()
     link = found["link"]
@@ -72,10 +72,8 @@ def _say(found: dict[str, Any]) -> None:
         words = "up" if link.get("up") else "down"
         since = f" since {link['since']}" if link.get("since") else ""
         out.print(f"link     {words}{since}", markup=False)
-        if not link.get("up") and (reason := link.get("reason")):
-            out.print(f"         {reason_words(reason)}", markup=False)
-            if isinstance(reason, dict) and reason.get("advice"):
-                out.print(f"         what to do: {reason['advice']}", markup=False)
+        for line in trouble_lines(link):
+            out.print(f"         {line}", markup=False)
         if limits := link.get("limits"):
             out.print(f"broker   {'; '.join(limits)}", markup=False)
         for note in link.get("notes", ()):

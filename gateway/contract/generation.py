@@ -238,6 +238,20 @@ def state_schema() -> dict[str, Any]:
             "version": {"type": "string"},
             "config_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
             "sensors": {"type": "array", "items": {"type": "string", "pattern": IDENTIFIER}},
+            "troubles": {
+                "type": "array",
+                "description": "what is not as it should be with the way to the broker; absent where all is well",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "code": {"type": "string"},
+                        "detail": {"type": "string", "description": "a sentence for a person"},
+                        "advice": {"type": "string", "description": "what to do"},
+                        "next_probe": {**TIME, "description": "when one message asks again, while sending is held"},
+                    },
+                    "required": ["code", "detail", "advice"],
+                },
+            },
         },
         "required": ["state", "outbox", "epoch", "time"],
         "if": {"properties": {"state": {"enum": ["online", "stopped"]}}},

@@ -31,6 +31,7 @@ from gateway.model import (
     Order,
     Stream,
     Subscribed,
+    rfc3339,
 )
 from gateway.uplink.backoff import Backoff
 from gateway.uplink.conversation import Conversation
@@ -40,7 +41,7 @@ from gateway.uplink.lanes import Backlog, Parcel
 from gateway.uplink.presence import MUTED_NS, Presence
 from gateway.uplink.profiles import PROFILES
 from gateway.uplink.settings import BrokerSettings, Endpoint
-from gateway.uplink.status import Counters, Phase, Reason, UplinkStatus, limits_of
+from gateway.uplink.status import Counters, Phase, Reason, UplinkStatus, limits_of, told
 from gateway.uplink.subscriptions import ASK_NS, SILENCES, UNWANTED, Subscription, Subscriptions
 from gateway.uplink.traffic import Traffic
 from gateway.wire import STATE_CONTENT_TYPE, Wire
@@ -76,6 +77,7 @@ class Uplink:
 
     `describe_state` gives `version`, `config_sha256` and `sensors` of the state topic; `memory` is a JSON object that
     the outbox keeps over restarts; `anchors` maps boot ids to wall minus boot in milliseconds, read at each sending;
+    `concerns` gives what else is not as it should be with the way to the broker.
     `announced` is published retained at each connect, unless the broker refuses it; `subscriptions` are asked for
     after the first acknowledgement, and no answer to them stops the sending.
     """
@@ -92,6 +94,7 @@ class Uplink:
         pace: Pace = Pace(),
         announced: Sequence[Announcement] = (),
         subscriptions: Sequence[Subscription] = (),
+        concerns: Callable[[Instant], tuple[Reason, ...]] = lambda now: (),
     ) -> None:
         self._outbox = outbox
         self._wire = wire
@@ -102,7 +105,10 @@ class Uplink:
         self._choice = ProtocolChoice(settings.protocol, settings.url or "", memory, outbox.save_soon)
         self._traffic = Traffic(settings, outbox, wire, random, anchors, self._refuse)
         retain_available = PROFILES[settings.profile].retain_available
-        self._presence = Presence(outbox, wire.state_topic, describe_state, retain_available)
+        self._concerns = concerns
+        self._presence = Presence(
+            outbox, wire.state_topic, describe_state, retain_available, lambda now: told(self.status(now), now)
+        )
         self.counters = Counters()
         self._reason: Reason | None = None
         self._since_ms: int | None = None
@@ -250,6 +256,7 @@ class Uplink:
             waits = max(0, self._backoff.due_ns - now.boot_ns) // NS_PER_MS
         talk = self._conversation
         trip_ns = self._traffic.bytes.round_trip_ns
+        hold = self._traffic.verdicts.hold if self._phase == "up" else None
         return UplinkStatus(
             phase=self._phase,
             up=self._phase == "up",
@@ -264,8 +271,14 @@ class Uplink:
             next_attempt_ms=waits,
             held_back=len(self._traffic.suspects),
             state_refused=self._presence.why_muted,
+            held_since_ms=None if hold is None else hold.since.wall_ns // NS_PER_MS,
+            next_probe_ms=None if hold is None or now is None else max(0, hold.probe_ns - now.boot_ns) // NS_PER_MS,
             counters=self.counters.all(),
-            notes=self._subscriptions.notes(),
+            notes=(
+                *self._subscriptions.notes(),
+                *self._presence.notes(),
+                *(() if now is None else self._concerns(now)),
+            ),
             limits=self._limits if self._phase == "up" else (),
         )
 
@@ -275,7 +288,9 @@ class Uplink:
             return None
         topics = f"{self._wire.prefix}/event/# and {self._wire.backfill_topic}"
         advice = f"let this client publish to {topics}, or raise the broker's limit; then all is sent, nothing is lost"
-        return Reason("publish.refused", f"no event gets through: {trouble}", advice)
+        hold = self._traffic.verdicts.hold
+        held = "" if hold is None else f"sending is held since {rfc3339(hold.since.wall_ns)}: "
+        return Reason("publish.refused", f"{held}no event gets through: {trouble}", advice)
 
     # The link's life.
 

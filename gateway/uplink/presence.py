@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.model import NS_PER_S, STREAMS, Instant, Message, Stream, rfc3339
 from gateway.uplink.lanes import Backlog, Parcel
+from gateway.uplink.status import STATE_REFUSED, Reason
 from gateway.wire import STATE_CONTENT_TYPE
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,16 @@ class Presence:
     """Writes the state documents and remembers what was told."""
 
     def __init__(
-        self, outbox: Backlog, topic: str, describe: Callable[[], Mapping[str, Any]], retain_available: bool
+        self,
+        outbox: Backlog,
+        topic: str,
+        describe: Callable[[], Mapping[str, Any]],
+        retain_available: bool,
+        troubles: Callable[[Instant], Sequence[Mapping[str, str]]],
     ) -> None:
         self._outbox = outbox
         self._describe = describe
+        self._troubles = troubles
         self._may_retain = retain_available
         self._told: dict[str, Any] | None = None
         self._closes = 0
@@ -86,6 +93,12 @@ class Presence:
         self.muted, self.why_muted, self._again_ns = True, why, now.boot_ns + MUTED_NS
         log.error("state refused topic=%s why=%s", self.topic, why)
 
+    def notes(self) -> tuple[Reason, ...]:
+        """Return why the state is not told, for a person; empty where it is."""
+        if self.why_muted is None:
+            return ()
+        return (Reason("state.refused", f"the state topic is not told: {self.why_muted}", STATE_REFUSED),)
+
     def closed_at(self, now: Instant) -> None:
         """The broker closed the connection at the state."""
         self._closes += 1
@@ -99,6 +112,8 @@ class Presence:
         document = self._outset(state)
         document["streams"] = {stream: self._position(stream) for stream in STREAMS}
         document.update(self._describe())
+        if troubles := self._troubles(now):
+            document["troubles"] = list(troubles)
         if document == self._told:
             return None
         self._told = document

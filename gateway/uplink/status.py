@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from gateway.model import LinkUp
+from gateway.model import NS_PER_MS, Instant, LinkUp, rfc3339
 from gateway.uplink.fallback import Protocol
 
 Phase = Literal["off", "down", "connecting", "up", "stopped"]
@@ -59,6 +59,18 @@ def limits_of(signal: LinkUp) -> tuple[str, ...]:
     return tuple(words for is_said, words in said if is_said)
 
 
+STATE_REFUSED = "give this client the right to publish to it, retained (the broker's access list)"
+
+
+def told(status: UplinkStatus, now: Instant) -> list[dict[str, str]]:
+    """Return what is not as it should be, as the state topic tells it; empty where all is well."""
+    found = [asdict(note) for note in status.notes]
+    if status.held_since_ms is not None and status.reason is not None:
+        probe_ns = now.wall_ns + (status.next_probe_ms or 0) * NS_PER_MS
+        found.insert(0, {**asdict(status.reason), "next_probe": rfc3339(probe_ns)})
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class UplinkStatus:
     """A picture of the uplink. `since_ms` is UTC; `next_attempt_ms` is from now, None unless the link is down."""
@@ -76,6 +88,10 @@ class UplinkStatus:
     next_attempt_ms: int | None
     held_back: int
     state_refused: str | None = None
+    held_since_ms: int | None = None
+    """Since when (UTC) the broker refuses every event; None: it does not."""
+    next_probe_ms: int | None = None
+    """When, from now, a held link is asked again by one message; None unless sending is held."""
     counters: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[Reason, ...] = ()
     """What is not as it should be though the link may be up."""

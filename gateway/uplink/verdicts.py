@@ -35,9 +35,10 @@ def is_notice(entry: Entry) -> bool:
 
 @dataclass(slots=True)
 class Hold:
-    """Sending is held: what the broker said, and when the next message asks (`boot_ns`)."""
+    """Sending is held: what the broker said, since when, and when the next message asks (`boot_ns`)."""
 
     why: str
+    since: Instant
     probe_ns: int
     probes: int = 0
 
@@ -73,7 +74,7 @@ class Verdicts:
         """Take note of a refusal that blames no single event yet: a batch's, or the line closed at a message."""
         self._on_end += 1
         if self.hold is None and self._on_end >= HELD_AFTER:
-            self.hold = Hold(why, now.boot_ns + PROBE_BASE_NS)
+            self.hold = Hold(why, now, now.boot_ns + PROBE_BASE_NS)
             log.error("sending is held: the broker refuses every event, none is set aside why=%s", why)
 
     def is_open(self, suspects: Iterable[Suspect]) -> bool:

@@ -221,7 +221,7 @@ def test_what_the_daemon_says(write_configuration: Any, tmp_path: Path, monkeypa
     configuration = load([write_configuration(DOOR)])
     told = {
         "config_sha256": "another",
-        "link": {"up": False, "reason": {"code": "tcp.refused", "detail": "nothing listens"}},
+        "link": {"up": False, "reason": "nothing listens", "code": "tcp.refused", "advice": "start it"},
         "outbox": {"entries": 7, "oldest_entry_ms": 3_600_000, "degraded": True},
         "sensors": {"entrance": {"faults": {"flickering": {"since": "2026-11-22T09:00:00.000Z"}}}},
     }
@@ -239,6 +239,15 @@ def test_what_the_daemon_says(write_configuration: Any, tmp_path: Path, monkeypa
         "entrance": "sensor.flickering",
     }
     assert "nothing listens (tcp.refused)" in found["link"].found
+
+
+def test_a_link_that_is_up_and_takes_no_event_is_not_well() -> None:
+    held = {"up": True, "since": "s", "reason": "sending is held since T: no event gets through: W", "advice": "mend"}
+    found = daemon._link({**held, "code": "publish.refused", "next_probe_ms": 41_000}, {})
+    assert (found.result, found.code, found.advice) == ("failed", "publish.refused", "mend")
+    assert "sending is held since T" in found.found
+    assert "one message asks again in 41 s" in found.found
+    assert daemon._link({"up": True, "since": "s", "reason": None}, {}).result == "ok"
 
 
 def test_a_daemon_that_cannot_see_that_the_clock_is_synchronised() -> None:
