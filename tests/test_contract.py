@@ -13,6 +13,7 @@ from gateway import wire
 from gateway.contract import DIRECTORY, documents, text_of
 from gateway.contract.generation import facts, name_of
 from gateway.model import Entry, Event, Fact, Instant
+from gateway.sensors.telemetry import QUANTITIES
 
 AT = Instant(12_345_000_000, 1_795_338_000_000_000_000)
 FROM, TO = "2026-11-22T09:00:00.000Z", "2026-11-22T09:15:00.000Z"
@@ -188,6 +189,9 @@ def test_what_breaks_the_contract_is_invalid(event_type: str, schemas: dict[str,
             f"{key} null"
         )
     assert not mistakes(registry, schemas, "envelope", envelope | {"data": envelope["data"] | {"added": 1}})
+    for key in QUANTITIES.keys() & optional.keys():
+        for beyond in (QUANTITIES[key][0] - 1, QUANTITIES[key][1] + 1):
+            assert mistakes(registry, schemas, "envelope", envelope | {"data": envelope["data"] | {key: beyond}})
 
 
 @pytest.mark.parametrize(

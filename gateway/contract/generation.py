@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from gateway.facts import FACTS
 from gateway.model import STREAMS, Fact
 from gateway.sensors import kinds
+from gateway.sensors.telemetry import QUANTITIES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 IDENTIFIER = "^[A-Za-z0-9_-]{1,64}$"
@@ -30,7 +31,10 @@ UNITS = {
     "_pascal": "pascal",
     "_mv": "millivolts",
 }
-TOLD_BY_VALUE = {"confidence": {"minimum": 0, "maximum": 1}}
+TOLD_BY_VALUE: dict[str, dict[str, float]] = {
+    "confidence": {"minimum": 0, "maximum": 1},
+    **{name: {"minimum": least, "maximum": most} for name, (least, most) in QUANTITIES.items()},
+}
 COUNTS = ("_total", "_bytes", "_entries")
 
 

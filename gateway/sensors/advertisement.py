@@ -25,6 +25,8 @@ EDDYSTONE = bytes.fromhex("aafe")
 BTHOME = bytes.fromhex("d2fc")
 EXPOSURE_NOTIFICATION = bytes.fromhex("6ffd")
 EDDYSTONE_LOSS_OF_FIRST_METRE_DB = 41  # protocol-specification.md: "subtract 41dB from the power at 1 m"
+POWER_DBM_MIN, POWER_DBM_MAX = -100, -1
+"""Outside, a measured power at 1 m cannot be: below, no radio hears the tag at all; above, it breaks the band's law."""
 
 URL_SCHEMES = ("http://www.", "https://www.", "http://", "https://")
 URL_EXPANSIONS = (
@@ -129,10 +131,10 @@ def decode(payload: bytes) -> tuple[Frame, ...]:
 
 
 def power_dbm(frames: tuple[Frame, ...]) -> int | None:
-    """Return the measured power at 1 m that the first frame with one states, or None."""
+    """Return the measured power at 1 m that the first frame with one states, or None; one that cannot be is none."""
     for frame in frames:
         if isinstance(frame, IBeacon | AltBeacon | EddystoneUid | EddystoneUrl | EddystoneEid):
-            return frame.power_dbm
+            return frame.power_dbm if POWER_DBM_MIN <= frame.power_dbm <= POWER_DBM_MAX else None
     return None
 
 

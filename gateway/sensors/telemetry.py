@@ -1,7 +1,7 @@
 """What a tag says of itself and its surroundings: Eddystone-TLM, RuuviTag RAWv2, BTHome v2. Pure; never raises.
 
 Sources: google/eddystone eddystone-tlm; ruuvi-sensor-protocols dataformat_05.md; bthome.io/format. A value that the
-format marks as not available, or that the frame does not carry, is None.
+format marks as not available, that the frame does not carry, or that cannot be (`QUANTITIES`), is None.
 
 An encrypted BTHome frame is opened with its bind key (AES-128-CCM, tag of 4 bytes, nonce = address, D2FC, info byte,
 counter). It is refused where its counter does not rise (a replay; a wrap by less than 100 is allowed), and a plain
@@ -11,12 +11,16 @@ frame of a tag that has a key is refused as a downgrade.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gateway.sensors.ciphers import Decrypt
 
 BTHOME_UUID = bytes.fromhex("d2fc")
 BTHOME_VERSION = 2
+BTHOME_RESERVED = 0b0001_1010
+"""Bits of the info byte without a meaning: with one of them set the objects may begin elsewhere."""
 BTHOME_TAG_BYTES = 4
 COUNTER_WRAP = 100
 BATTERY_MV_MAX = 5000  # a BTHome voltage above is no battery of a tag, but what it measures
@@ -37,6 +41,25 @@ class Telemetry:
 
 NOTHING = Telemetry()
 
+QUANTITIES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "battery_mv": (1, 6_500),  # four fresh alkaline cells; 0 is "not supported" in Eddystone
+        "battery_percent": (0, 100),
+        "temperature_celsius": (-200, 300),  # from liquid nitrogen to a baker's oven
+        "humidity_percent": (0, 100),
+        "pressure_pascal": (30_000, 120_000),  # from the top of Everest to below the Dead Sea
+        "uptime_ms": (0, 0xFFFF_FFFF * 100),
+        "advertisements": (0, 0xFFFF_FFFF),
+    }
+)
+"""The least and the most that each quantity can be around a tag: for every decoder and for the JSON Schema."""
+
+
+def possible(found: Mapping[str, float | None]) -> Telemetry:
+    """Return the telemetry without the values that cannot be: a defect or a forgery is no event."""
+    bounds = ((name, value, *QUANTITIES[name]) for name, value in found.items() if value is not None)
+    return Telemetry(**{name: value for name, value, least, most in bounds if least <= value <= most})  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True, slots=True)
 class BtHome:
@@ -52,11 +75,13 @@ class BtHome:
 def eddystone_tlm(body: bytes) -> Telemetry:
     """Read a plain TLM frame of at least 14 bytes (`20 00 ...`); a battery of 0 mV and 0x8000 °C are not available."""
     battery_mv, temperature, advertisements, uptime = struct.unpack_from(">HhII", body, 2)
-    return Telemetry(
-        battery_mv=battery_mv or None,
-        temperature_celsius=None if temperature == -0x8000 else temperature / 256,
-        uptime_ms=uptime * 100,
-        advertisements=advertisements,
+    return possible(
+        {
+            "battery_mv": battery_mv,
+            "temperature_celsius": None if temperature == -0x8000 else temperature / 256,
+            "uptime_ms": uptime * 100,
+            "advertisements": advertisements,
+        }
     )
 
 
@@ -65,11 +90,13 @@ def ruuvi_raw_v2(body: bytes) -> Telemetry | None:
     if len(body) < 18:
         return None
     temperature, humidity, pressure, _, _, _, power = struct.unpack_from(">hHHhhhH", body, 1)
-    return Telemetry(
-        battery_mv=None if power >> 5 == 0x7FF else (power >> 5) + 1600,
-        temperature_celsius=None if temperature == -0x8000 else round(temperature * 0.005, 3),
-        humidity_percent=None if humidity == 0xFFFF else round(humidity * 0.0025, 4),
-        pressure_pascal=None if pressure == 0xFFFF else pressure + 50_000,
+    return possible(
+        {
+            "battery_mv": None if power >> 5 == 0x7FF else (power >> 5) + 1600,
+            "temperature_celsius": None if temperature == -0x8000 else round(temperature * 0.005, 3),
+            "humidity_percent": None if humidity == 0xFFFF else round(humidity * 0.0025, 4),
+            "pressure_pascal": None if pressure == 0xFFFF else pressure + 50_000,
+        }
     )
 
 
@@ -106,7 +133,7 @@ def bthome_objects(objects: bytes) -> Telemetry:
         for name, quantity in _bthome_quantity(kind, value):
             found.setdefault(name, quantity)
         at += 1 + size
-    return Telemetry(**found)  # type: ignore[arg-type]
+    return possible(found)
 
 
 def _bthome_quantity(kind: int, value: bytes) -> tuple[tuple[str, int | float], ...]:
@@ -148,7 +175,7 @@ class BtHomeOpener:
     def open(self, frame: BtHome, address: str) -> Telemetry | None:
         """Return what the frame carries; None where it is refused, cannot be opened, or is a repetition."""
         body = frame.body
-        if not body or body[0] >> 5 != BTHOME_VERSION:
+        if not body or body[0] >> 5 != BTHOME_VERSION or body[0] & BTHOME_RESERVED:
             return None
         if not frame.is_encrypted:
             return None if self._must_be_encrypted else bthome_objects(body[1:])

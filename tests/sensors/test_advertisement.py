@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,15 @@ from gateway.sensors.advertisement import (
     power_dbm,
 )
 from gateway.sensors.ciphers import aes_ccm
-from gateway.sensors.telemetry import BtHome, BtHomeOpener, Telemetry, bthome_objects, ruuvi_raw_v2
+from gateway.sensors.telemetry import (
+    QUANTITIES,
+    BtHome,
+    BtHomeOpener,
+    Telemetry,
+    bthome_objects,
+    eddystone_tlm,
+    ruuvi_raw_v2,
+)
 
 VECTORS: dict[str, tuple[str, Frame]] = {
     # Ernst79/bleparser test_ibeacon_parser.py
@@ -118,7 +127,7 @@ def test_what_stands_before_the_damage_counts() -> None:
     [
         (
             "057FFFFFFEFFFE7FFF7FFF7FFFFFDEFEFFFECBB8334C884F",
-            Telemetry(3646, None, 163.835, 163.835, 115_534),
+            Telemetry(3646, None, 163.835, None, 115_534),  # humidity above 100 % is a defect, says Ruuvi
         ),
         ("058001000000008001800180010000000000CBB8334C884F", Telemetry(1600, None, -163.835, 0.0, 50_000)),
         ("058000FFFFFFFF800080008000FFFFFFFFFFFFFFFFFFFFFF", Telemetry()),
@@ -150,6 +159,12 @@ def test_tlm_not_available_is_absent() -> None:
         ("EE0102CA09", Telemetry()),  # the length of an unknown object is unknown
         ("02CA", Telemetry()),
         ("54", Telemetry()),
+        *(("03" + raw, Telemetry()) for raw in ("1127", "94a7", "ffff")),  # humidity from 100.01 % up
+        *(("02" + raw, Telemetry()) for raw in ("288d", "0080", "ff7f")),  # -294 °C, and the ends of the scale
+        *((raw, Telemetry()) for raw in ("2e65", "2eff", "0165", "01ff", "450080", "45ff7f", "0c0000")),
+        *(("04" + raw, Telemetry()) for raw in ("000000", "ffffff")),
+        ("02288d02CA09", Telemetry()),  # what the second probe says is not said of the first
+        ("02288d2E23", Telemetry(humidity_percent=35)),
     ],
 )
 def test_bthome_objects(objects: str, expected: Telemetry) -> None:
@@ -188,9 +203,23 @@ class TestEncryptedBtHome:
         assert BtHomeOpener(must_be_encrypted=True).open(plain, SENDER) is None
         assert BtHomeOpener().open(plain, SENDER) == Telemetry(temperature_celsius=25.06)
 
-    @pytest.mark.parametrize("body", ["", "41", "41a47266c95f73", "2002CA09"])
+    @pytest.mark.parametrize("body", ["", "41", "41a47266c95f73", "2002CA09", "4202CA09", "4802CA09", "5002CA09"])
     def test_short_or_of_another_version(self, body: str) -> None:
         assert BtHomeOpener(aes_ccm(KEY, 4)).open(BtHome(bytes.fromhex(body)), SENDER) is None
+
+
+@pytest.mark.parametrize("power", [0, 1, 20, 127, -101, -128])
+def test_a_measured_power_that_cannot_be_is_none(power: int) -> None:
+    assert power_dbm((IBeacon("", 1, 2, power), IBeacon("", 1, 2, -60))) is None
+    assert power_dbm((IBeacon("", 1, 2, -60),)) == -60
+
+
+@given(st.binary(min_size=24, max_size=24), st.binary(max_size=40))
+def test_whatever_a_tag_sends_is_possible(ruuvi: bytes, objects: bytes) -> None:
+    for told in (ruuvi_raw_v2(ruuvi), eddystone_tlm(ruuvi), bthome_objects(objects)):
+        for name, value in asdict(told or Telemetry()).items():
+            least, most = QUANTITIES[name]
+            assert value is None or least <= value <= most
 
 
 def _everything(payload: bytes) -> None:
