@@ -5,7 +5,8 @@
 Each queue has a card of its own: a real ext4 on a loop device on a file in memory that takes its time (see
 `tests.blocks.card`; the latencies are an assumption, printed with the tables). Bytes are those of the block device,
 journal included. Time passes as in a shop, so that the outbox saves its state as often as it does there. `--full` adds
-a million and five million pending (12 GiB of memory). Without root, FUSE and loop devices it says so and ends.
+a million and five million pending (12 GiB of memory). Last comes the whole pipeline on a card that stalls (`stalls`).
+Without root, FUSE and loop devices it says so and ends.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import SystemClock
+from tests.bench import stalls
 from tests.bench.outbox import BATCHES, DEVICE_AIMS, FULL, ONE_BY_ONE, _against, _number, _table, chosen_options
 from tests.bench.queues import PAYLOAD, QUEUES, Ours, Queue, missing
-from tests.blocks.card import FAST, SD, Card, card
+from tests.blocks.card import FAST, SD, SD_STALLS, Card, card
 from tests.blocks.mounts import Missing
 
+STALL_TIMES = [f"{what} p{part}" for what in ("recorded", "published") for part in (50, 95, 99, 100)]
 PLAIN = "append + fsync"
 LIGHT_BYTES, ENTRY_BYTES, BACKLOG_PARTS = 256 << 20, 400, 2
 """A card's size: for itself, and for each entry that waits, twice (a log beside the table, a file written anew)."""
@@ -154,6 +157,7 @@ def measure(quick: bool, full: bool) -> dict[str, Any]:
     compare(backlog)
     return {
         "card": str(SD),
+        "stalls": stalls.measure(10 if quick else 120),
         "commits": commits,
         "backlog": backlog,
         "skipped": list(missing().values()),
@@ -186,6 +190,19 @@ def as_markdown(results: dict[str, Any]) -> str:
         _table(["emulated card, an event", "a commit", *times, *sizes], commits),
         _table(["emulated card, one event a commit", "pending", *times, *sizes], backlog),
     ]
+    if results["stalls"]:
+        said += [
+            f"The whole pipeline, {stalls.DOORS} doors with {stalls.DOORS / stalls.EVERY_S:g} passages a second, from "
+            f"the last beam edge to recorded and to the broker's PUBACK; with stalls: {SD_STALLS}.\n",
+            _table(
+                ["emulated card", "passages", "lost", "stalls", *(f"{what}, ms" for what in STALL_TIMES)],
+                [
+                    [row["name"], *(f"{row[what]:,}" for what in ("passages", "lost", "stalled"))]
+                    + [_number(row[f"{what.replace(' ', '_')}_ms"], 0) for what in STALL_TIMES]
+                    for row in results["stalls"]
+                ],
+            ),
+        ]
     said += [f"Not measured: {why}.\n" for why in results["skipped"]]
     return "\n".join(said)
 

@@ -34,7 +34,22 @@ class Latency:
         return f"{write_ms:g} ms a write and {speed:g} MB/s, {flush_ms:g} ms a flush"
 
 
+@dataclass(frozen=True, slots=True)
+class Stalls:
+    """What a card takes now and then, busy with itself: some flushes, and `long_ms` once an hour."""
+
+    per_million: int
+    least_ms: int
+    most_ms: int
+    long_ms: int
+
+    def __str__(self) -> str:
+        share = self.per_million / 10_000
+        return f"{share:g} % of the flushes stall {self.least_ms} to {self.most_ms} ms, one {self.long_ms / 1000:g} s"
+
+
 SD = Latency(1000, 20_000_000, 4000)
+SD_STALLS = Stalls(1000, 250, 500, 2000)
 FAST = Latency(0, 0, 0)
 
 
@@ -72,6 +87,18 @@ class Card:
     def slow(self, latency: Latency) -> None:
         """Let it be so slow from here."""
         self.ask(f"slow {latency.write_us} {latency.bytes_per_s} {latency.flush_us}")
+
+    def stall(self, stalls: Stalls) -> None:
+        """Let flushes stall from here; the long one comes by `stall_once`."""
+        self.ask(f"stall {stalls.per_million} {stalls.least_ms} {stalls.most_ms}")
+
+    def stall_once(self, milliseconds: int) -> None:
+        """Let the next flush take so long."""
+        self.ask(f"stall_once {milliseconds}")
+
+    def stalled(self) -> int:
+        """Return how many flushes stalled since `stall`."""
+        return int(self.ask("stalled"))
 
     def counts(self) -> tuple[int, int, int]:
         """Return the writes, bytes and flushes the file below was asked for."""

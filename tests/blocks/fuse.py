@@ -7,7 +7,9 @@ one regular file, so there is nothing to look up.
 
 Commands on standard input, a line each, a line in answer. `begin`, when it is mounted; `record`: log from here;
 `position`: how many writes and flushes are logged; `dump PATH`: the file as it was at `record` and the log, pickled;
-`slow WRITE_US BYTES_PER_S FLUSH_US`, all 0 for as fast as it goes; `counts`: writes, bytes, flushes so far.
+`slow WRITE_US BYTES_PER_S FLUSH_US`, all 0 for as fast as it goes; `counts`: writes, bytes, flushes so far;
+`stall PER_MILLION LEAST_MS MOST_MS`: so many flushes take so long; `stall_once MS`: the next one does; `stalled`: how
+many did.
 It ends with its input, hence with its parent, and when it is unmounted.
 """
 
@@ -18,13 +20,14 @@ import errno
 import mmap
 import os
 import pickle
+import random
 import select
 import signal
 import struct
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 WRITE_BYTES_MAX = 1 << 20
@@ -74,6 +77,26 @@ class Slowness:
             time.sleep(self.flush_s)
 
 
+@dataclass(slots=True)
+class Stalls:
+    """Flushes that take long, by chance but the same each time, and one that is told to."""
+
+    per_million: int = 0
+    least_ms: int = 0
+    most_ms: int = 0
+    once_ms: int = 0
+    count: int = 0
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
+
+    def flush(self) -> None:
+        stall_ms, self.once_ms = self.once_ms, 0
+        if self.chance.random() * 1_000_000 < self.per_million:
+            stall_ms = max(stall_ms, self.chance.randint(self.least_ms, self.most_ms))
+        if stall_ms:
+            self.count += 1
+            time.sleep(stall_ms / 1000)
+
+
 class MemoryFile:
     """The file, its log, and the answers to the kernel."""
 
@@ -82,7 +105,7 @@ class MemoryFile:
         self.content = mmap.mmap(-1, size_bytes)
         self.log: list[Written] | None = None
         self.beginning = b""
-        self.slowness = Slowness()
+        self.slowness, self.stalls = Slowness(), Stalls()
         self.writes = self.bytes = self.flushes = 0
         self._answers: dict[int, Callable[[memoryview], bytes | memoryview]] = {
             _INIT: self._init,
@@ -133,6 +156,7 @@ class MemoryFile:
 
     def _fsync(self, asked: memoryview) -> bytes:
         self.slowness.flush()
+        self.stalls.flush()
         self.flushes += 1
         if self.log is not None:
             self.log.append(FLUSH)
@@ -152,6 +176,13 @@ class MemoryFile:
             case "slow":
                 write_us, bytes_per_s, flush_us = (float(argument) for argument in arguments)
                 self.slowness = Slowness(write_us / 1e6, bytes_per_s, flush_us / 1e6)
+            case "stall":
+                per_million, least_ms, most_ms = map(int, arguments)
+                self.stalls = Stalls(per_million, least_ms, most_ms)
+            case "stall_once":
+                self.stalls.once_ms = int(arguments[0])
+            case "stalled":
+                return str(self.stalls.count)
             case "counts":
                 return f"{self.writes} {self.bytes} {self.flushes}"
             case _:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from gateway.disk import Disk
+from tests.bench.stalls import one_row
 from tests.blocks.card import ROOT, card
 from tests.blocks.kills import kill_again_and_again
 from tests.blocks.mounts import Missing
@@ -146,3 +147,12 @@ def test_a_safety_step_taken_away_is_caught(
 def test_kills_at_any_moment_lose_nothing_that_was_told() -> None:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as place:
         assert kill_again_and_again(Path(place), 100, 1) > 500
+
+
+@pytest.mark.slow
+def test_a_card_that_stalls_while_syncs_fail_loses_no_reading() -> None:
+    with skipped_where_impossible():
+        row = one_row("stalls, one sync in twenty fails", stalls=True, failing=0.05, seconds=6.0)
+    assert row["stalled"] >= 1
+    assert row["failed_syncs"] >= 1
+    assert (row["passages"], row["lost"]) == (120, 0)
