@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,47 @@ def test_a_client_that_says_nothing_holds_nobody_up(
         client.settimeout(5)
         assert client.recv(1) == b""
         client.close()
+
+
+def test_a_question_may_come_in_pieces(server: ControlServer) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)
+        client.connect(str(server.path))
+        for piece in (b'{"verb"', b': "pi', b'ng", "a": 1}', b"\n"):
+            client.sendall(piece)
+            while server._idle == {}:  # accepted, so that the pieces are read one by one
+                pass
+            time.sleep(0.05)
+        with client.makefile() as answers:
+            assert json.loads(answers.readline()) == {"verb": "ping", "a": 1}
+
+
+def test_who_has_asked_is_no_longer_silent_and_is_not_dropped_for_a_newcomer(configuration: Configuration) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if verb == "slow":
+            asked.set()
+            go_on.wait(10)
+        return {"verb": verb}
+
+    server = ControlServer(configuration, slow)
+    server.start()
+    with socket.socket(socket.AF_UNIX) as first:
+        first.settimeout(5)
+        first.connect(str(server.path))
+        first.sendall(b'{"verb": "slow"}\n')
+        assert asked.wait(5)
+        silent = [socket.socket(socket.AF_UNIX) for _ in range(2 * HEARD_AT_ONCE)]
+        for client in silent:
+            client.connect(str(server.path))
+        assert ask(configuration, "ping") == {"verb": "ping"}
+        go_on.set()
+        assert json.loads(first.makefile().readline()) == {"verb": "slow"}
+        for client in silent:
+            client.close()
+    server.close()
+    assert server._idle == {}
 
 
 def test_who_may_not_look_into_the_outbox_is_not_told_that_nothing_runs(
