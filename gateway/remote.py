@@ -121,7 +121,9 @@ class RemoteConfiguration:
 
     def _refuse_what_is_local(self, local: Configuration, fresh: Configuration) -> None:
         if forbidden := forbidden_keys(local.document, fresh.document, self.configuration.commands.config_keys):
-            advice = "it would have to be in [commands] config_keys, and who, where and what may be ordered never can"
+            advice = (
+                "it would have to be in [commands] config_keys, and hosts, files, pins, identities and rights never can"
+            )
             raise CommandRefused("invalid", f"{', '.join(forbidden)} can be changed at the gateway only: {advice}")
 
     def _roll_back(self, why: str) -> None:

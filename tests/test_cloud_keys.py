@@ -15,8 +15,9 @@ from gateway.answers import Answers
 from gateway.config import SECTIONS, load, loads
 from gateway.config.cloud_keys import CHANGEABLE, FIXED, ON_DEMAND, forbidden_keys
 from gateway.config.overlay import Ordered, write_ordered
+from gateway.config.warnings import warnings_of
 from gateway.errors import ConfigurationError
-from gateway.logs import LINE_CHARACTERS_MAX, JournalFormatter
+from gateway.logs import BURST, KINDS_MAX, LINE_CHARACTERS_MAX, WINDOW_S, JournalFormatter, Throttle, begin_logging
 from gateway.model import CommandReceived, Instant
 from gateway.sensors import kinds
 from tests.daemon import Shop
@@ -42,12 +43,18 @@ def test_a_changed_an_added_and_a_removed_key_are_told() -> None:
     assert forbidden_keys(ours, {"health": {"every": 2}, "door": ours["door"]}, ()) == ["health.every"]
     assert forbidden_keys(ours, {**ours, "door": []}, None) == ["door.id", "door.outer_pin"]
     assert forbidden_keys(ours, {**ours, "broker": {"url": "x"}}, None) == ["broker.url"]
-    assert forbidden_keys(ours, {**ours, "broker": {"url": "x"}}, ("broker.url",)) == []
+    assert forbidden_keys(ours, {**ours, "broker": {"profile": "x"}}, ("broker.profile",)) == []
 
 
-@pytest.mark.parametrize("key", ["commands.allow", "site.store", "outbox.directory", "broker.nothing"])
+def test_nothing_that_names_a_host_a_file_a_pin_or_an_identity_can_ever_be_allowed() -> None:
+    words = ("url", "proxy", "host", "file", "pin", "directory", "identity", "prefix", "tags", "commands", "username")
+    named = {key for key in CHANGEABLE | ON_DEMAND if any(word in key.partition(".")[2] for word in words)}
+    assert named == {"broker.profile"}
+
+
+@pytest.mark.parametrize("key", [*sorted(FIXED), "broker.nothing", "", "x" * 9000])
 def test_config_keys_cannot_name_what_is_fixed_or_unknown(key: str) -> None:
-    with pytest.raises(ConfigurationError, match="config_keys"):
+    with pytest.raises(ConfigurationError, match=r"config_keys has .*, which (the cloud can never change|is no key)"):
         loads(f'{SITE}[commands]\nconfig_keys = ["{key}"]')
 
 
@@ -66,6 +73,79 @@ def test_a_log_record_is_one_bounded_printable_line() -> None:
     assert line.startswith(r"<4>gateway: refused verb=a\nlink up \x1b[31m\r\u2028\u202exxx")
     assert line.isprintable()
     assert len(line) < LINE_CHARACTERS_MAX + 100
+
+
+def warned(message: str, *args: Any, level: int = logging.WARNING) -> logging.LogRecord:
+    return logging.LogRecord("gateway", level, "", 0, message, args, None)
+
+
+def test_a_flood_of_one_kind_is_a_few_lines_and_then_a_count_a_minute() -> None:
+    now, passed = [0.0], list[str]()
+    throttle, form = Throttle(lambda: int(now[0] * 1_000_000)), JournalFormatter("%(message)s")
+    for number in range(50 * 180):  # three minutes of fifty a second
+        now[0] = number / 50
+        record = warned("refused verb=%s", str(number))
+        if throttle.filter(record):
+            passed.append(form.format(record))
+    assert len(passed) == BURST + 2
+    assert passed[BURST] == f"<4>refused verb=3000 (and {3000 - BURST} more like it, left out)"
+    assert passed[-1] == "<4>refused verb=6000 (and 2999 more like it, left out)"
+    assert throttle.filter(warned("another kind"))
+    now[0] += 2 * WINDOW_S
+    assert [throttle.filter(warned("refused verb=%s", "x")) for _ in range(3)] == [True, False, False], "still a flood"
+    now[0] += WINDOW_S
+    assert throttle.filter(warned("refused verb=%s", "x"))
+    now[0] += WINDOW_S
+    assert all(throttle.filter(warned("refused verb=%s", "x")) for _ in range(BURST)), "a quiet minute ends it"
+    assert all(throttle.filter(warned("bytes", level=logging.DEBUG)) for _ in range(BURST + 9)), "asked for by hand"
+
+
+def test_the_kinds_of_lines_that_are_counted_are_bounded() -> None:
+    throttle = Throttle(lambda: 0)
+    assert all(throttle.filter(warned(f"kind {number}")) for number in range(KINDS_MAX * 3))
+    assert len(throttle._kinds) == KINDS_MAX
+
+
+def test_the_daemons_log_is_throttled(capfd: pytest.CaptureFixture[str]) -> None:
+    before, level = logging.root.handlers[:], logging.root.level
+    try:
+        begin_logging()
+        for number in range(BURST * 5):
+            logging.getLogger("gateway.answers").warning("command refused verb=%s", number)
+    finally:
+        logging.root.handlers[:] = before
+        logging.root.setLevel(level)
+    assert len(capfd.readouterr().err.splitlines()) == BURST
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("mqtt://broker.example", "mqtts://"),
+        ("ws://broker.example", "wss://"),
+        ("mqtt://192.168.1.9:1883", "mqtts://"),
+        ("mqtts://broker.example", None),
+        ("wss://broker.example", None),
+        ("mqtt://127.0.0.1", None),
+        ("ws://[::1]", None),
+        ("mqtt://localhost", None),
+    ],
+)
+def test_a_password_in_clear_text_is_warned_of(url: str, word: str | None) -> None:
+    broker = f'[broker]\nurl = "{url}"\n'
+    found = warnings_of(loads(f'{SITE}{broker}username = "u"\npassword_file = "/p"\n'))
+    assert [word in one for one in found if word] == ([True] if word else [])
+    assert bool(found) == bool(word)
+    assert warnings_of(loads(f"{SITE}{broker}")) == []
+
+
+def test_config_check_tells_warnings_and_is_still_good(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, "mqtt://broker.example")
+    text = shop.config.read_text().replace("[broker]", '[broker]\nusername = "u"\npassword_file = "p"')
+    shop.config.write_text(text)
+    said = shop.ask("config check")
+    assert said.returncode == 0
+    assert "warning: broker.url: the password goes over mqtt:// in clear text" in said.stdout
 
 
 def test_a_traceback_keeps_its_lines_and_each_has_its_priority() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ from gateway.commands import CommandRefused, overlay_of
 from gateway.config import load
 from gateway.config.overlay import Ordered, Trial, path_of, read_ordered, write_ordered
 from tests.daemon import Consumer, Shop, stop, wait_for
-from tests.uplink.brokers import Mosquitto, free_port, mosquitto
+from tests.uplink.brokers import Mosquitto, mosquitto
 
 ALLOWED = '[commands]\nallow = ["ping", "status", "config"]'
-MOVABLE = f'{ALLOWED}\nconfig_keys = ["broker.url"]'
 
 
 @pytest.fixture
@@ -64,11 +64,17 @@ def test_a_configuration_is_applied_when_the_link_is_back_and_the_same_again_cha
 
 
 def test_a_configuration_without_a_link_is_taken_back(tmp_path: Path, broker: Mosquitto) -> None:
-    shop = Shop(tmp_path, broker.url, MOVABLE)
+    shop = Shop(tmp_path, broker.url, ALLOWED)
     with Consumer(broker.port) as consumer:
         process = shop.run("--simulated")
         wait_for(lambda: consumer.of("store.gateway.started"), what="the start")
-        answer = order(consumer, {"broker": {"url": f"mqtt://127.0.0.1:{free_port()}"}}, within_s=1)
+        with ThreadPoolExecutor(1) as beside:
+            answered = beside.submit(order, consumer, {"broker": {"keepalive_s": 31}}, 1)
+            wait_for(lambda: read_ordered(shop.outbox).trial, what="the order")
+            broker.freeze()
+            wait_for(lambda: read_ordered(shop.outbox).verdict, what="the end of the trial")
+            broker.thaw()
+            answer = answered.result()
         assert (answer["ok"], answer["error"]["code"]) == (False, "failed")
         assert "acknowledged nothing" in answer["error"]["detail"]
         wait_for(lambda: outcomes(consumer) == ["rolled_back"], what="the event")
@@ -108,8 +114,9 @@ def test_what_is_wrong_or_decided_at_the_gateway_is_rejected_and_changes_nothing
 def test_a_configuration_under_which_the_daemon_dies_three_times_is_taken_back(
     tmp_path: Path, broker: Mosquitto
 ) -> None:
-    shop = Shop(tmp_path, broker.url, MOVABLE)
-    overlay = {"broker": {"url": f"mqtt://127.0.0.1:{free_port()}"}}
+    shop = Shop(tmp_path, broker.url, ALLOWED)
+    overlay = {"broker": {"keepalive_s": 31}}
+    broker.freeze()
     write_ordered(shop.outbox, Ordered(overlay))
     sha256 = load([shop.config]).sha256
     write_ordered(shop.outbox, Ordered(overlay, Trial(sha256, 120, "answers", None, {}, 0)))
@@ -118,6 +125,7 @@ def test_a_configuration_under_which_the_daemon_dies_three_times_is_taken_back(
         wait_for(lambda starts=starts: read_ordered(shop.outbox).trial.starts == starts)  # type: ignore[misc, union-attr]
         process.kill()
         process.communicate()
+    broker.thaw()
     with Consumer(broker.port) as consumer:
         process = shop.run("--simulated")
         wait_for(lambda: outcomes(consumer) == ["rolled_back"], what="the event")

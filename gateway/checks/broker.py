@@ -68,7 +68,7 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
     yield Examination("broker", "tcp", way.tcp, TCP_WITHIN_S * 2 + 1)
     if way.endpoint.is_tls and way.settings.via is None:  # else the proxy stands between; `connect` tells of TLS
         yield Examination("broker", "tls", way.tls, TCP_WITHIN_S * 2 + 1)
-    elif not way.endpoint.is_tls and not _is_this_machine(way.endpoint.host):
+    elif not way.endpoint.is_tls and not way.endpoint.is_this_machine:
         why = "everybody on the way can read, and change, what is sent, the password too"
         advice = "write mqtts:// (port 8883) where the broker offers it"
         bare = Check("broker", "tls", "warning", "the connection is not encrypted", why, advice, "tls.none")
@@ -206,10 +206,6 @@ class Way:
             return [_failed("connect", reasons.CONNACK_TIMEOUT), _skipped("publish"), _skipped("subscribe")]
         silent = Cause("publish.timeout", f"no acknowledgement within {LINK_WITHIN_S:g} s", "look at the broker's log")
         return [connect, publish or _failed("publish", silent), subscribe or _unanswered(publish)]
-
-
-def _is_this_machine(host: str) -> bool:
-    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def _words(result: str) -> bytes:

@@ -25,8 +25,12 @@ def config() -> None:
 @configured
 @printing
 def check(config: tuple[Path, ...], as_json: bool) -> int:
-    """Say everything that is wrong with a configuration, all at once. Exit status 78 where anything is."""
+    """Say everything that is wrong with a configuration, all at once. Exit status 78 where anything is.
+
+    What works and is unsafe is a warning.
+    """
     from gateway.config import DEFAULT_PATH, mistakes_of
+    from gateway.config.warnings import warnings_of
 
     files = [str(path) for path in config or (DEFAULT_PATH,)]
     mistakes = mistakes_of(config)
@@ -39,13 +43,16 @@ def check(config: tuple[Path, ...], as_json: bool) -> int:
             }
             for mistake in mistakes
         ]
-        say_json({"result": "failed" if mistakes else "ok", "files": files, "mistakes": found})
+        warned = [] if mistakes else warnings_of(load(config))
+        say_json({"result": "failed" if mistakes else "ok", "files": files, "mistakes": found, "warnings": warned})
         return EXIT_CONFIGURATION if mistakes else EXIT_GOOD
     configuration = load(config)  # raises with every mistake
     click.echo(f"{', '.join(files)}: good")
     count = len(configuration.sensors)
     broker = configuration.broker.url or "no broker: nothing is sent"
     click.echo(f"  {count} sensor{'' if count == 1 else 's'}; {broker}; sha256 {configuration.sha256[:12]}")
+    for warning in warnings_of(configuration):
+        click.echo(f"  warning: {warning}")
     return EXIT_GOOD
 
 

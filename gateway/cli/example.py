@@ -84,7 +84,7 @@ tags = [
 
 [commands]
 # allow = ["ping", "status", "doctor", "resend"]      # what the cloud may order
-#   config_keys = ["health.every"]   # what "config" may change; else nothing of hosts, files, pins, identity
+#   config_keys = ["health.every"]   # what "config" may change; never hosts, files, pins, identities
 #   response_prefix = "answers/"     # answers go below it too, not only below the own topics
 
 [health]

@@ -26,24 +26,34 @@ CHANGEABLE = _keys(
 """What the cloud may change where `[commands] config_keys` is not given."""
 ON_DEMAND = _keys(
     site="timezone",
-    broker="url username password_file ca_file cert_file key_file client_id profile protocol topic_prefix discovery"
-    " proxy proxy_username proxy_password_file",
+    broker="profile protocol discovery",
     outbox="bytes_max age_max",
-    privacy="identity anonymous_min",
-    door="id outer_pin inner_pin beam_pin pull broken_when wiring",
-    scanner="id adapter driver mode tags",
-    shelf="id driver data_pin clock_pin bus device rate_hz calibration",
+    door="pull broken_when wiring",
+    scanner="driver mode",
+    shelf="driver rate_hz calibration",
 )
-"""What it may change only where `[commands] config_keys` names it: hosts, files, pins, identity, devices."""
-FIXED = _keys(site="store gateway", outbox="directory", commands="allow config_keys response_prefix")
-"""What no configuration lets it change: who this gateway is, where its outbox lies, what the cloud may order."""
+"""What it may change only where `[commands] config_keys` names it."""
+FIXED = _keys(
+    site="store gateway",
+    broker="url username password_file ca_file cert_file key_file client_id topic_prefix"
+    " proxy proxy_username proxy_password_file",
+    outbox="directory",
+    privacy="identity anonymous_min",
+    commands="allow config_keys response_prefix",
+    door="id outer_pin inner_pin beam_pin",
+    scanner="id adapter tags",
+    shelf="id data_pin clock_pin bus device",
+)
+"""What no configuration lets it change: who this gateway is, hosts, files, pins, devices, identities, its rights."""
 
 
 def check_keys(keys: Collection[str]) -> None:
     """Raise ValueError, with a sentence, where `[commands] config_keys` names a key that cannot stand there."""
     for key in keys:
         if key not in CHANGEABLE | ON_DEMAND:
-            why = "can be changed at the gateway only" if key in FIXED else "is no key of the configuration"
+            why = "is no key of the configuration"
+            if key in FIXED:
+                why = "the cloud can never change: hosts, files, pins, identities and rights are set at the gateway"
             raise ValueError(f'config_keys has "{key[:80]}", which {why}')
 
 

@@ -37,6 +37,7 @@ PRIVACY = ("tests/test_privacy.py",)
 INBOUND = ("tests/shipped/test_steps.py",)
 CONTROL = ("tests/cli/test_control.py",)
 REDACTION = ("tests/shipped/test_bundle.py", "tests/cli/test_redaction.py", "tests/cli/test_support_bundle.py")
+CLOUD_KEYS = ("tests/test_cloud_keys.py",)
 CONSUMER = ("tests/test_consumer.py",)
 INSTALLER = ("tests/test_install.py", "tests/test_trust.py")
 
@@ -655,5 +656,23 @@ BUGS: tuple[Bug, ...] = (
         "and book.covered.add(loss.first, loss.last)",
         "and True",
         CONSUMER,
+    ),
+    Bug("logs", "a flood fills the card", "gateway/logs.py", "    stream.addFilter(Throttle())\n", "", CLOUD_KEYS),
+    Bug("logs", "a flood is not counted", "gateway/logs.py", "        kind.left_out += 1\n", "", CLOUD_KEYS),
+    Bug(
+        "commands",
+        "the cloud may be allowed to set the broker",
+        "gateway/config/cloud_keys.py",
+        'broker="profile protocol discovery",',
+        'broker="profile protocol discovery url",',
+        CLOUD_KEYS,
+    ),
+    Bug(
+        "commands",
+        "a password in clear text is not warned of",
+        "gateway/config/warnings.py",
+        "not endpoint.is_tls and",
+        "endpoint.is_tls and",
+        CLOUD_KEYS,
     ),
 )
