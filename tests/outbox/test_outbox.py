@@ -258,6 +258,7 @@ def test_what_overflows_memory_again_and_again_is_named_once(bench: Bench) -> No
         n for loss in named for n in range(int(str(loss["first_sequence"])), int(str(loss["last_sequence"])) + 1)
     ]
     assert len(numbers) == len(set(numbers)) == sum(int(str(loss["count"])) for loss in named)
+    assert bench.outbox.status().lost == sum(int(str(loss["count"])) for loss in losses(bench)), "counted once"
     ends = {int(str(loss["last_sequence"])) + 1 for loss in named}
     assert not ends & {loss["first_sequence"] for loss in named}, "what touches is one range"
 
