@@ -21,10 +21,12 @@ from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxC
 from gateway.health import SHUTDOWN
 from gateway.interpretation import Interpretation, Sense
 from gateway.model import STREAMS, Event, Instant, Loss, Stream
+from gateway.mqtt import certificates
 from gateway.outbox import Outbox, Writer
 from gateway.sensors import Faults, Kind, Surroundings
 from gateway.uplink import Uplink
 from gateway.uplink.discovery import announced
+from gateway.uplink.status import Reason
 from gateway.uplink.subscriptions import commands
 from gateway.wire import Wire
 
@@ -143,6 +145,10 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
                 [(kind.table, settings) for kind, settings in configuration.sensors],
             ),
             subscriptions=[commands(wire_, configuration.commands.allow)],
+            concerns=lambda now: tuple(
+                Reason(cause.code, cause.detail, cause.advice)
+                for cause in certificates.concerns(configuration.broker, now)
+            ),
         ),
         link=world.open_link(configuration, emit),
         interpretation=interpretation_of(configuration, identify, remembered),

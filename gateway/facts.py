@@ -74,6 +74,7 @@ class GatewayHealth(GatewayFact):
     board: str | None = None
     board_serial: str | None = None
     last_reboot: Literal["ordered", "watchdog", "panic", "unclean"] | None = None
+    certificate_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

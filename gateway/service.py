@@ -32,6 +32,7 @@ from gateway.health import look
 from gateway.known_secrets import redactor_of
 from gateway.model import NS_PER_S, STREAMS, DriverFailed, Event, Instant
 from gateway.mqtt import PahoLink
+from gateway.mqtt.certificates import days_left
 from gateway.network import NetworkWatch
 from gateway.outbox import ThreadWriter
 from gateway.privacy import DayKeys, Pseudonyms
@@ -279,7 +280,8 @@ class Service:
 
     def _health(self, now: Instant) -> Iterable[Event]:
         self.answers.count_spoiled()
-        yield health_of(self.engine, look(Path(self.configuration.outbox.directory)), now)
+        days = days_left(self.configuration.broker, now)
+        yield health_of(self.engine, look(Path(self.configuration.outbox.directory)), now, days)
 
     def _turn_day(self, now: Instant) -> Iterable[Event]:
         self._pseudonyms.turn(now)

@@ -94,8 +94,8 @@ def counts_of(sense: Sense, engine: Engine, now: Instant) -> Mapping[str, int]:
     return counts
 
 
-def health_of(engine: Engine, machine: Machine, now: Instant) -> Event:
-    """Return the health event."""
+def health_of(engine: Engine, machine: Machine, now: Instant, certificate_days: int | None = None) -> Event:
+    """Return the health event; `certificate_days`: until the own certificate ends."""
     outbox = engine.outbox.status()
     return Event(
         "gateway",
@@ -116,5 +116,6 @@ def health_of(engine: Engine, machine: Machine, now: Instant) -> Event:
             board=machine.board,
             board_serial=machine.serial,
             last_reboot=last_reboot(machine.trace, engine.outbox.memory.get(SHUTDOWN)),
+            certificate_days=certificate_days,
         ),
     )

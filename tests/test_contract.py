@@ -83,6 +83,7 @@ V1: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "disk_read_only": False,
             "card_worn_percent": 20,
             "card_spare": "normal",
+            "certificate_days": 29,
             "oldest_entry_ms": 100,
             "board": "Raspberry Pi 4 Model B Rev 1.4",
             "board_serial": "10000000abcdef01",

@@ -7,13 +7,15 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.checks import Check, Examination, board
+from gateway.checks import Check, Examination, Result, board
 from gateway.clock import SystemClock
 from gateway.config import Configuration
 from gateway.disk import refusal
 from gateway.errors import GatewayError
-from gateway.model import STREAMS, rfc3339
+from gateway.model import STREAMS, Instant, rfc3339
+from gateway.mqtt.certificates import concerns, day, end_of
 
+CERTIFICATE_WARNINGS = ("certificate.ends_within_30_days", "certificate.ends_within_14_days")
 FREE_BYTES_LEAST = 64 << 20
 PLAUSIBLE_SINCE_NS = 1_735_689_600 * 10**9  # 2025-01-01: before this program was written no event can have happened
 
@@ -25,6 +27,8 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
         path = getattr(configuration.broker, key)
         if path is not None:
             yield Examination("configuration", key, lambda key=key, path=path: _file(key, Path(path)))  # type: ignore[misc]
+    if configuration.broker.ca_file or configuration.broker.cert_file:
+        yield Examination("configuration", "certificate", lambda: certificate(configuration, SystemClock().now()))
     directory = Path(configuration.outbox.directory)
     yield Examination("outbox", "directory", lambda: _directory(directory))
     yield Examination("outbox", "disk", lambda: _disk(configuration, directory))
@@ -67,6 +71,17 @@ def _file(key: str, path: Path) -> Check:
         advice = "leave one line in it"
         return Check("configuration", key, "warning", f"{path} has several lines", why, advice, "file.lines")
     return Check("configuration", key, "ok", f"{path} can be read", code="file.good")
+
+
+def certificate(configuration: Configuration, now: Instant) -> Iterator[Check]:
+    """Yield what is wrong with certificates and key, or will be soon; else until when the own one is good."""
+    why = "without a certificate that is good the broker lets nobody in: events wait, and the outbox fills"
+    found = list(concerns(configuration.broker, now))
+    for cause in found:
+        result: Result = "warning" if cause.code in CERTIFICATE_WARNINGS else "failed"
+        yield Check("configuration", "certificate", result, cause.detail, why, cause.advice, cause.code)
+    if not found and (end := end_of(configuration.broker)) is not None:
+        yield Check("configuration", "certificate", "ok", f"good until {day(end)}", code="certificate.good")
 
 
 def _advice(key: str, error: OSError) -> tuple[str, str]:

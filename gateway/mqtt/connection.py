@@ -21,8 +21,10 @@ from collections.abc import Callable
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
 
+from gateway.clock import SystemClock
 from gateway.model import Acknowledgements, Connect, Disconnect, LinkDown, Message, Signal, Subscribe
 from gateway.mqtt import reasons
+from gateway.mqtt.certificates import refused
 from gateway.mqtt.client import Made, connect, make_client
 from gateway.mqtt.dial import DialRefused, LinkTimes
 from gateway.mqtt.heard import Heard
@@ -118,7 +120,7 @@ class Connection:
             made.lines.line.close()
         if not self._ended:
             heard = self._heard
-            cause = heard.down or reasons.LINK_RESET
+            cause = refused(heard.down or reasons.LINK_RESET, self._settings, SystemClock().now())
             self._emit(
                 LinkDown(
                     self.link, cause.code, cause.detail, cause.advice, heard.connack, heard.had_connack, heard.in_order

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.mqtt.certificates import concerns
 from gateway.mqtt.reasons import Cause, of_encrypted_key, of_file
 from gateway.uplink import BrokerSettings, Endpoint
 from gateway.uplink.profiles import PROFILES
@@ -82,7 +83,7 @@ def tls_context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
         else:
             context.load_verify_locations(settings.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise DialRefused(of_file("ca_file", settings.ca_file or Path(), error)) from error
+        raise DialRefused(_named("ca_file", settings, settings.ca_file or Path(), error)) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 began to refuse authorities without a key usage, as many a store's own has none: the same on every Pi.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -93,11 +94,16 @@ def tls_context(settings: BrokerSettings, endpoint: Endpoint) -> ssl.SSLContext:
             assert settings.key_file is not None
             raise DialRefused(of_encrypted_key(settings.key_file)) from error
         except (OSError, ssl.SSLError) as error:
-            raise DialRefused(of_file("cert_file", settings.cert_file, error)) from error
+            raise DialRefused(_named("cert_file", settings, settings.cert_file, error)) from error
     alpn = PROFILES[settings.profile].alpn_on_443
     if alpn is not None and endpoint.port == 443 and not endpoint.is_websocket:
         context.set_alpn_protocols([alpn])
     return context
+
+
+def _named(key: str, settings: BrokerSettings, path: Path, error: Exception) -> Cause:
+    """Return what a look at the files finds wrong, else what OpenSSL said of them, which names no file."""
+    return next(concerns(settings, None), None) or of_file(key, path, error)
 
 
 class BoundedContext(ssl.SSLContext):

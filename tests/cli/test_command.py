@@ -165,7 +165,9 @@ def test_status_of_a_running_daemon(write_configuration: Any, tmp_path: Path, mo
         told["link"] = {
             "up": False,
             "since": None,
-            "reason": {"code": "tcp.refused", "detail": "nothing listens", "advice": "look"},
+            "reason": "nothing listens",
+            "code": "tcp.refused",
+            "advice": "look",
         }
         down = call("status", "--config", path).stdout
         assert "nothing listens (tcp.refused)" in down

@@ -1,0 +1,131 @@
+"""The own certificate: its end is told before and after, and each file that cannot serve is named truly."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from gateway.cli import gateway
+from gateway.model import Instant
+from gateway.mqtt import certificates
+from gateway.uplink import BrokerSettings
+from tests.uplink.brokers import DAY, Authority, mosquitto
+from tests.uplink.shop import Shop
+
+HOUR = datetime.timedelta(hours=1)
+
+
+def now(clock: str = "synced") -> Instant:
+    ns = int(datetime.datetime.now(datetime.UTC).timestamp() * 1e9)
+    return Instant(0, ns, clock)  # type: ignore[arg-type]
+
+
+def settings_of(authority: Authority, pair: tuple[Path, Path]) -> BrokerSettings:
+    return BrokerSettings(url="mqtts://127.0.0.1:1", ca_file=authority.ca_file, cert_file=pair[0], key_file=pair[1])
+
+
+@pytest.mark.parametrize(
+    ("left", "code"),
+    [
+        (31 * DAY, None),
+        (30 * DAY, "certificate.ends_within_30_days"),
+        (14 * DAY, "certificate.ends_within_14_days"),
+        (3 * DAY, "certificate.ends_within_3_days"),
+        (HOUR, "certificate.ends_within_3_days"),
+        (-HOUR, "certificate.ended"),
+    ],
+)
+def test_the_end_is_told_from_thirty_days_before_and_only_by_a_clock_that_is_set(
+    tmp_path: Path, left: datetime.timedelta, code: str | None
+) -> None:
+    authority = Authority(tmp_path)
+    settings = settings_of(authority, authority.sign("gw", start=-40 * DAY, end=left))
+    assert [one.code for one in certificates.concerns(settings, now())] == ([] if code is None else [code])
+    assert list(certificates.concerns(settings, now("unsynced"))) == []
+    assert certificates.days_left(settings, now("unsynced")) is None
+    assert certificates.days_left(settings, now()) == (left - HOUR / 10).days
+
+
+def replaced(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def as_der(cert: Path, key: Path, ca: Path) -> None:
+    found = x509.load_pem_x509_certificate(cert.read_bytes())
+    cert.write_bytes(found.public_bytes(serialization.Encoding.DER))
+
+
+def encrypted(cert: Path, key: Path, ca: Path) -> None:
+    found = serialization.load_pem_private_key(key.read_bytes(), None)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key.write_bytes(found.private_bytes(*form, serialization.BestAvailableEncryption(b"secret")))
+
+
+FILES: dict[str, tuple[Callable[[Path, Path, Path], object], str]] = {
+    "der": (as_der, "gw.pem is not PEM but DER"),
+    "encrypted": (encrypted, "gw.key is encrypted, and nobody is there to type its passphrase"),
+    "swapped": (lambda cert, key, ca: replaced(cert, key.read_bytes()), "has no certificate in it, but a private key"),
+    "cut": (lambda cert, key, ca: replaced(cert, cert.read_bytes()[:300]), "has a certificate that cannot be read"),
+    "another key": (
+        lambda cert, key, ca: replaced(key, Authority(key.parent / "b").sign("b")[1].read_bytes()),
+        "gw.key is not the key of cert_file",
+    ),
+    "empty authority": (lambda cert, key, ca: replaced(ca, b"\n"), "ca.pem is empty"),
+    "no authority": (lambda cert, key, ca: replaced(ca, b"hello"), "ca.pem is not PEM"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_cannot_serve_is_named_by_check_and_link_alike(tmp_path: Path, name: str) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.sign("gw", end=90 * DAY)
+    FILES[name][0](*pair, authority.ca_file)
+    settings = settings_of(authority, pair)
+    shop = Shop(settings)
+    shop.until(lambda: shop.downs)
+    shop.close()
+    assert FILES[name][1] in shop.downs[0].detail
+    assert shop.downs[0].advice
+    written = "".join(f'{one} = "{getattr(settings, one)}"\n' for one in ("url", "ca_file", "cert_file", "key_file"))
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[site]\nstore = "0042"\ngateway = "front"\n[broker]\n{written}')
+    ran = CliRunner().invoke(gateway, ["config", "check", "--config", str(file)])
+    assert FILES[name][1] in ran.output
+    told = json.loads(CliRunner().invoke(gateway, ["config", "check", "--json", "--config", str(file)]).output)
+    assert any(FILES[name][1] in one["detail"] for one in told["concerns"])
+
+
+@pytest.mark.mosquitto
+def test_a_certificate_that_ended_is_told_with_its_day_and_a_renewed_one_is_taken_at_the_next_connect(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.sign("gw", start=-3 * DAY, end=-DAY)
+    with mosquitto(tmp_path, tls=authority.sign("server"), ca_file=authority.ca_file) as broker:
+        shop = Shop(BrokerSettings(url=broker.url, ca_file=authority.ca_file, cert_file=cert, key_file=key))
+        shop.until(lambda: shop.downs)
+        end = datetime.datetime.now(datetime.UTC) - DAY
+        assert shop.downs[0].code == "tls.client_certificate_refused"
+        assert f"yours ended on {end.day} {end:%B} {end.year}" in shop.downs[0].detail
+        authority.sign("gw", end=90 * DAY)
+        shop.until(lambda: shop.uplink.status().up, hurry=True)
+        shop.close()
+
+
+@pytest.mark.mosquitto
+def test_a_certificate_of_a_stranger_is_told_with_who_signed_it(tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path / "other", "somebody else")
+    pair = other.sign("gw")
+    with mosquitto(tmp_path, tls=authority.sign("server"), ca_file=authority.ca_file) as broker:
+        shop = Shop(BrokerSettings(url=broker.url, ca_file=authority.ca_file, cert_file=pair[0], key_file=pair[1]))
+        shop.until(lambda: shop.downs)
+        shop.close()
+    assert "signed by CN=somebody else" in shop.downs[0].detail
+    assert "append its certificate" in shop.downs[0].advice
