@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.bounded import read_bounded
+from gateway.bounded import json_object, read_bounded
 from gateway.clock import Clock, SystemClock
 from gateway.config import Configuration
 from gateway.errors import NoDaemon, Unavailable
@@ -159,10 +159,10 @@ class ControlServer:
         if len(line) > QUESTION_BYTES_MAX:
             return {"error": f"a question has at most {QUESTION_BYTES_MAX} bytes"}
         try:
-            question = json.loads(line)
-        except (ValueError, RecursionError):
+            question = json_object(line)
+        except ValueError:
             return {"error": "a question is one line with a JSON object"}
-        verb = question.get("verb") if isinstance(question, dict) else None
+        verb = question.get("verb")
         if not isinstance(verb, str):
             return {"error": 'a question is like {"verb": "status"}'}
         try:

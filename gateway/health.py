@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gateway.bounded import read_bounded
+
+KERNEL_BYTES_MAX = 64 * 1024
 ROOT = Path("/")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CELSIUS_RANGE = (-40.0, 150.0)
@@ -98,7 +101,7 @@ def last_reboot(trace: Trace | None, shutdown: Shutdown | None) -> Reboot | None
 def read(path: Path) -> str | None:
     """Return a kernel file's text without its ends (device-tree strings end in a zero byte), None where unknown."""
     try:
-        return path.read_text(errors="replace").strip("\0 \n") or None
+        return read_bounded(path, KERNEL_BYTES_MAX).decode(errors="replace").strip("\0 \n") or None
     except OSError:
         return None
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import binascii
 import dataclasses
-import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.bounded import read_bounded
+from gateway.bounded import read_bounded, read_object
 from gateway.config import Configuration
 from gateway.redaction import Redactor
 
@@ -49,8 +48,8 @@ def known_secrets(configuration: Configuration) -> set[bytes]:
                 found.update(_written(read_bounded(_readable(Path(value).expanduser()), BYTES_MAX)))
         elif SECRET_FIELD.fullmatch(name) and not NOT_SECRET.fullmatch(name):
             found.update(_written(value.encode()))
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        day = json.loads(read_bounded(Path(configuration.outbox.directory) / "privacy.key", BYTES_MAX, follow=False))
+    with suppress(OSError, ValueError, KeyError):
+        day = read_object(Path(configuration.outbox.directory) / "privacy.key", BYTES_MAX, follow=False)
         found.update(_written(str(day["key"]).encode()))
     return found
 

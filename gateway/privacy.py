@@ -29,6 +29,7 @@ from zoneinfo import ZoneInfo
 
 from annotated_types import Ge
 
+from gateway.bounded import read_object
 from gateway.disk import RealDisk
 from gateway.model import NS_PER_S, Instant
 from gateway.owner import settle
@@ -36,6 +37,7 @@ from gateway.owner import settle
 log = logging.getLogger(__name__)
 
 KEY_BYTES = 32
+KEY_FILE_BYTES_MAX = 4096
 KEY_MODE = 0o600
 PSEUDONYM_DIGITS = 16
 UNSYNCED_KEY_NS = 24 * 3600 * NS_PER_S
@@ -159,7 +161,7 @@ class DayKeys:
         if not period.is_day:
             return None
         try:
-            kept = json.loads(self._path.read_bytes())
+            kept = read_object(self._path, KEY_FILE_BYTES_MAX, follow=False)
             key = bytes.fromhex(kept["key"])
             return key if kept["day"] == period.name and len(key) == KEY_BYTES else None
         except (OSError, ValueError, KeyError, TypeError):
@@ -203,9 +205,9 @@ class DayKeys:
     @staticmethod
     def _wipe(path: Path) -> None:
         # Overwritten in place before it is unlinked: an unlinked file's blocks can be read back until they are reused.
-        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            os.write(descriptor, bytes(os.fstat(descriptor).st_size))
+            os.write(descriptor, bytes(min(os.fstat(descriptor).st_size, KEY_FILE_BYTES_MAX)))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -302,6 +302,29 @@ def no_path_of_a_machine(source: Source) -> Iterator[str]:
             yield f"{source.path}:{number}: {line.strip()}"
 
 
+READERS = {"read_text", "read_bytes"}
+READ_FREELY = ("gateway/bounded", "gateway/clock", "gateway/demo/", "gateway/disk")
+"""Where the bounds are, and where what is read is the kernel's boot id, the demonstration's own log, or written."""
+DESCRIPTORS = ("os.open(", "open_regular(", "os.devnull")
+
+
+def files_are_read_with_bounds(source: Source) -> Iterator[str]:
+    """A file may be a pipe, a device, or endless: `gateway.bounded` reads it, or gives a descriptor to read from."""
+    if source.stands_in(*READ_FREELY):
+        return
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        arguments = [ast.unparse(argument) for argument in node.args]
+        if isinstance(node.func, ast.Name):
+            waits = node.func.id == "open" and not arguments[0].startswith(DESCRIPTORS)
+        else:
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            waits = name in READERS or (name == "open" and arguments[:1] in (["'r'"], ["'rb'"]))
+        if waits:
+            yield f"{source.path}:{node.lineno}: {ast.unparse(node.func)} has no bounds; gateway.bounded has"
+
+
 Rule = Callable[[Source], Iterator[str]]
 
 RULES: tuple[Rule, ...] = (
@@ -318,6 +341,7 @@ RULES: tuple[Rule, ...] = (
     a_module_says_what_it_is_for,
     nothing_is_left_over,
     no_path_of_a_machine,
+    files_are_read_with_bounds,
 )
 
 SOURCES = tuple(sorted((ROOT / "gateway").rglob("*.py")))
@@ -374,6 +398,10 @@ PLANTED: tuple[tuple[Rule, str, str], ...] = (
     (a_module_says_what_it_is_for, "gateway/engine.py", '"""One.\n' + "more\n" * 16 + '"""'),
     (nothing_is_left_over, "gateway/engine.py", "x = 1  # TO" + "DO: later"),
     (no_path_of_a_machine, "gateway/engine.py", "x = '/ho" + "me/ann/store.toml'"),
+    (files_are_read_with_bounds, "gateway/health.py", "def f(path):\n    return path.read_text()"),
+    (files_are_read_with_bounds, "gateway/health.py", "def f(path):\n    return path.parent.read_bytes()"),
+    (files_are_read_with_bounds, "gateway/cli/watch.py", "def f(path):\n    return open(path)"),
+    (files_are_read_with_bounds, "gateway/cli/watch.py", "def f(path):\n    return path.open('rb')"),
 )
 
 KEPT: tuple[tuple[Rule, str, str], ...] = (
@@ -393,6 +421,7 @@ KEPT: tuple[tuple[Rule, str, str], ...] = (
     (third_party_stays_in_its_room, "gateway/disk.py", "def __get_pydantic_core_schema__():\n    import pydantic_core"),
     (modules_hold_no_state, "gateway/engine.py", "LIMITS = {}\n__all__ = ['x']\ndef f():\n    seen = []"),
     (no_path_of_a_machine, "gateway/engine.py", "x = '/etc/gateway/gateway.toml'"),
+    (files_are_read_with_bounds, "gateway/health.py", "def f(path):\n    return open(open_regular(path), 'rb')"),
 )
 
 

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.bounded import open_regular, read_opened
 from gateway.checks import Check, Examination, Result, board
 from gateway.clock import SystemClock
 from gateway.config import Configuration
@@ -16,6 +17,8 @@ from gateway.model import STREAMS, Instant, rfc3339
 from gateway.mqtt.certificates import concerns, day, end_of
 
 CERTIFICATE_WARNINGS = ("certificate.ends_within_30_days", "certificate.ends_within_14_days")
+FILE_BYTES_MAX = 1 << 20
+"""Certificates of every authority there is are a quarter of it."""
 FREE_BYTES_LEAST = 64 << 20
 PLAUSIBLE_SINCE_NS = 1_735_689_600 * 10**9  # 2025-01-01: before this program was written no event can have happened
 
@@ -50,9 +53,9 @@ def _loaded(configuration: Configuration) -> Check:
 def _file(key: str, path: Path) -> Check:
     secret = key in ("password_file", "key_file")
     try:
-        with path.open("rb") as file:
-            content = file.read(1 << 20)
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        file = open_regular(path)
+        mode = stat.S_IMODE(os.fstat(file).st_mode)
+        content = read_opened(file, FILE_BYTES_MAX, path)
     except OSError as error:
         why = "the broker is not connected to without it"
         return Check("configuration", key, "failed", f"{path}: {error.strerror}", why, *_advice(key, error))

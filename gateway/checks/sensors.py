@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.bounded import read_text
 from gateway.checks import Check, Examination
 from gateway.config import Configuration
 from gateway.sensors import Kind
@@ -18,6 +19,7 @@ from gateway.sensors import Kind
 DEVICES = Path("/dev")
 BLUETOOTH = Path("/sys/class/bluetooth")
 PROCESS = Path("/proc/self/status")
+KERNEL_BYTES_MAX = 64 * 1024
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # <linux/capability.h>
 
 LIBRARIES = {"bluepy": "bluepy", "bleak": "bleak"}
@@ -117,17 +119,17 @@ def _blocked(adapter: Path) -> str:
     for switch in adapter.glob("rfkill*"):
         for kind in ("hard", "soft"):
             try:
-                if (switch / kind).read_text().strip() == "1":
+                if read_text(switch / kind, KERNEL_BYTES_MAX).strip() == "1":
                     return f"{kind}-blocked"
-            except OSError:
+            except (OSError, ValueError):
                 continue
     return ""
 
 
 def _may_scan() -> bool:
     try:
-        line = next(line for line in PROCESS.read_text().splitlines() if line.startswith("CapEff:"))
-    except (OSError, StopIteration):
+        line = next(line for line in read_text(PROCESS, KERNEL_BYTES_MAX).splitlines() if line.startswith("CapEff:"))
+    except (OSError, ValueError, StopIteration):
         return False
     effective = int(line.split()[1], 16)
     return bool(effective >> CAP_NET_ADMIN & 1 and effective >> CAP_NET_RAW & 1)

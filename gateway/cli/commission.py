@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.bounded import read_object
 from gateway.cli.at_shelf import as_calibrated, say, seconds, whoever
 from gateway.cli.verb import Verb, configured, load, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError, Unavailable
@@ -188,9 +189,8 @@ class Round:
 
     def _earlier(self) -> Any:
         try:
-            with self.path.open("rb") as file:
-                return json.loads(file.read(REPORT_BYTES_MAX))
-        except (OSError, ValueError, RecursionError):
+            return read_object(self.path, REPORT_BYTES_MAX)
+        except (OSError, ValueError):
             return None
 
     def _report(self, source: Source) -> Report:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from gateway.bounded import json_object
 from gateway.cli.outbox_care import estimate, repair, verify
 from gateway.cli.outbox_journey import export, import_
 from gateway.cli.verb import VerbGroup, ago, configured, console, load, printing, say_json, size, table
@@ -160,7 +161,7 @@ def refused(config: tuple[Path, ...], as_json: bool) -> int:
     rows = []
     for line in lines:
         try:
-            about = json.loads(line)
+            about = json_object(line)
             event = about["event"]
             rows.append((about["id"], about["refused"], event.get("type", ""), event.get("subject", ""), about["why"]))
         except (ValueError, KeyError, TypeError, AttributeError):

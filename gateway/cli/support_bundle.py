@@ -21,6 +21,7 @@ import click
 
 from gateway import __version__
 from gateway.acting import acting_as_owner_of
+from gateway.bounded import read_bounded
 from gateway.cli.verb import Verb, configured, load, printing, say_json
 from gateway.errors import EXIT_GOOD, GatewayError
 from gateway.redaction import Redactor
@@ -29,6 +30,7 @@ from gateway.safe_files import opened
 if TYPE_CHECKING:
     from gateway.config import Configuration
 
+FILE_BYTES_MAX = 64 * 1024
 LOG_LINES = 5000
 LOG_WITHIN_S = 15.0
 BUNDLE_MODE = 0o640
@@ -141,7 +143,7 @@ def _machine() -> dict[str, Any]:
 
 def _first_line(path: Path) -> str | None:
     try:
-        return path.read_text(errors="replace").strip("\0\n").splitlines()[0]
+        return read_bounded(path, FILE_BYTES_MAX).decode(errors="replace").strip("\0\n").splitlines()[0]
     except (OSError, IndexError):
         return None
 

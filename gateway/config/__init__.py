@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from gateway.bounded import read_text
 from gateway.config.cloud_keys import check_keys, forbidden_keys
 from gateway.config.file import Document, Location, Mistake, Origin, lay_over, parse, read, shown
 from gateway.config.mistakes import (
@@ -51,6 +52,7 @@ DEFAULT_PATH = Path("/etc/gateway/gateway.toml")
 OVERLAY_NAME = "ordered by the cloud"
 ZONE_LINK = Path("/etc/localtime")
 ZONE_FILE = Path("/etc/timezone")
+ZONE_BYTES_MAX = 4096
 
 CommandVerb = Literal["ping", "status", "doctor", "tare", "resend", "config", "restart"]
 
@@ -68,8 +70,8 @@ def machine_timezone() -> str:
     except OSError:
         linked = ""
     try:
-        written = ZONE_FILE.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        written = read_text(ZONE_FILE, ZONE_BYTES_MAX).strip()
+    except (OSError, ValueError):
         written = ""
     return next((name for name in (named, linked, written) if name and is_zone(name)), "UTC")
 

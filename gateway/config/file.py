@@ -7,6 +7,7 @@ taken away by a later file. What is wrong becomes a `Mistake` that names file, l
 
 from __future__ import annotations
 
+import errno
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
 from typing import Any
+
+from gateway.bounded import read_bounded
 
 Location = tuple[str | int, ...]
 """The way to a value in a document: `("door", 1, "outer_pin")`."""
@@ -143,8 +146,7 @@ def lay_over(document: Document, tables: Mapping[str, Any], name: str) -> None:
 def _text_of(path: Path, mistakes: list[Mistake]) -> str | None:
     origin = Origin(str(path))
     try:
-        with path.open("rb") as file:
-            raw = file.read(FILE_BYTES_MAX + 1)
+        raw = read_bounded(path, FILE_BYTES_MAX)
     except FileNotFoundError:
         advice = f"make one with: gateway config example > {path}; or name another with --config"
         mistakes.append(Mistake(origin, "", "there is no such file", "", advice))
@@ -159,11 +161,12 @@ def _text_of(path: Path, mistakes: list[Mistake]) -> str | None:
         mistakes.append(Mistake(origin, "", "this file may not be read by this user", "", advice))
         return None
     except (OSError, ValueError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        mistakes.append(Mistake(origin, "", f"this file cannot be read: {why}"))
-        return None
-    if len(raw) > FILE_BYTES_MAX:
-        mistakes.append(Mistake(origin, "", f"this file is larger than {FILE_BYTES_MAX >> 20} MiB", "a TOML file"))
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            found, allowed = f"this file is larger than {FILE_BYTES_MAX >> 20} MiB", "a TOML file"
+        else:
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            found, allowed = f"this file cannot be read: {why}", ""
+        mistakes.append(Mistake(origin, "", found, allowed))
         return None
     try:
         return raw.decode("utf-8-sig")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.bounded import read_bounded
 from gateway.model import Instant
 from gateway.mqtt.reasons import Cause, of_encrypted_key, of_file
 from gateway.uplink import BrokerSettings
@@ -146,8 +147,7 @@ def _ends(own: Certificate, path: Path, today: datetime.datetime) -> Iterator[Ca
 
 def _content(name: str, path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX)
+        content = read_bounded(path, FILE_BYTES_MAX)
     except OSError as error:
         raise _Wrong(of_file(name, path, error)) from error
     if not content.strip():

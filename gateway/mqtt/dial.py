@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.bounded import read_text
 from gateway.mqtt.certificates import concerns
 from gateway.mqtt.reasons import Cause, of_encrypted_key, of_file
 from gateway.uplink import BrokerSettings, Endpoint
 from gateway.uplink.profiles import PROFILES
+
+SECRET_BYTES_MAX = 64 * 1024  # MQTT has no longer password
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,8 @@ def _secret(key: str, path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeError) as error:
+        return read_text(path, SECRET_BYTES_MAX).rstrip("\r\n")
+    except (OSError, ValueError) as error:
         raise DialRefused(of_file(key, path, error)) from error
 
 

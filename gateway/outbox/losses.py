@@ -8,10 +8,10 @@ flood is named at its end. A record that is damaged before anybody acknowledged 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
+from gateway.bounded import json_object
 from gateway.model import STREAMS, Instant, Loss, Stream
 from gateway.outbox.record import check_payload
 from gateway.outbox.stream import StreamLog
@@ -122,7 +122,7 @@ def told_loss(payload: bytes, outbox: str) -> Loss | None:
     if MARK not in payload:
         return None
     try:
-        said = json.loads(payload)
+        said = json_object(payload)
         if said["type"] != "store.gateway.events_dropped" or said["data"]["outbox"] != outbox:
             return None
         data = said["data"]

@@ -9,6 +9,7 @@ its position.
 from __future__ import annotations
 
 import json
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tinydb.queries import QueryInstance, where
 from gateway.errors import GatewayError
 
 DEPTH_MAX = 50  # of parentheses and nots; nobody types more
+NUMBER_CHARACTERS_MAX = 60
 TOKENS_MAX = 500  # each `and` nests tinydb's query once more
 _TOKEN = re.compile(
     r"\s*(?:(?P<text>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')|(?P<number>-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
@@ -32,6 +34,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_DECIMAL = re.compile(r"[0-9]{1,20}")
 _CONSTANTS = {"true": True, "false": False, "null": None}
 
 
@@ -132,13 +135,13 @@ class _Parser:
         compare = _COMPARE[sign]
 
         def holds(found: Any) -> bool:
-            if isinstance(found, str) and isinstance(value, int | float) and found.isdecimal():
+            if isinstance(found, str) and isinstance(value, int | float) and _DECIMAL.fullmatch(found):
                 found = int(found)  # CloudEvents has no large numbers: sequence, epoch and uptimems are decimal strings
             if isinstance(found, bool) != isinstance(value, bool) and sign not in ("==", "!="):
                 return False
             try:
                 return bool(compare(found, value))
-            except TypeError:
+            except (TypeError, ValueError):
                 return False
 
         return field.test(holds)
@@ -147,7 +150,9 @@ class _Parser:
         kind, text, at = self._peek()
         self._next += 1
         if kind == "number":
-            return json.loads(text) if not re.match(r"-?0\d", text) else float(text)
+            if len(text) > NUMBER_CHARACTERS_MAX or not math.isfinite(number := float(text)):
+                raise self._error(at, "a number that an event can have")
+            return int(text) if re.fullmatch(r"-?\d+", text) else number
         if kind == "text":
             inner = text[1:-1]
             try:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
+from gateway.bounded import json_object
 from gateway.disk import Disk
 from gateway.model import Instant, Stream, rfc3339
 
@@ -97,7 +98,10 @@ def decode_header(line: bytes) -> dict[str, Any] | None:
     found = _HEADER.match(line)
     if found is None or crc32(found[2]) != int(found[1], 16):
         return None
-    about: dict[str, Any] = json.loads(b"{" + found[2])
+    try:
+        about = json_object(b"{" + found[2])
+    except ValueError:
+        return None
     return about if about.get("v") == VERSION else None
 
 

@@ -16,6 +16,7 @@ from dataclasses import astuple, dataclass, field
 from typing import Any
 from zlib import crc32
 
+from gateway.bounded import json_object
 from gateway.disk import Disk
 from gateway.model import STREAMS, Loss, Stream
 from gateway.outbox.intervals import Intervals, Run
@@ -107,7 +108,7 @@ def decode_state(slot: bytes) -> State | None:
     if not newline or line[8:9] != b" " or line[:8] != b"%08x" % crc32(line[9:]):
         return None
     try:
-        about = json.loads(line[9:])
+        about = json_object(line[9:])
         streams: dict[Stream, StreamState] = {}
         for name in STREAMS:
             found = about["streams"].get(name, {})

@@ -7,11 +7,11 @@ else by the wall clock as far as both moments could be trusted, else not at all.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from gateway.bounded import json_object
 from gateway.model import NS_PER_MS, Entry, Instant, Stream
 from gateway.outbox.stream import StreamLog
 
@@ -73,8 +73,8 @@ class Ages:
 
 def times_ms(payload: bytes) -> tuple[int | None, int | None]:
     """Return when the event happened: wall clock, where it could be trusted, and since boot."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        said = json.loads(payload)
+    with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
+        said = json_object(payload)
         boot_ms = int(said["uptimems"])
         wall_ms = int(datetime.fromisoformat(said["time"]).timestamp() * 1000) if said["clock"] != "unsynced" else None
         return wall_ms, boot_ms

@@ -6,21 +6,18 @@ clock, or a `BadLine` that names its number and what is wrong with it. Only a fi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gateway.bounded import json_object, open_regular
 from gateway.errors import RecordingError
 from gateway.model import NS_PER_S
-from gateway.wire import no_constant
 
 LINE_BYTES_MAX = 16_384
 """A reading is below 1 KiB; a longer line is no recording of ours."""
-DIGITS_MAX = 30
-"""No reading counts that far."""
 LENGTH_MAX_NS = 400 * 86_400 * NS_PER_S
 """More than a year in one recording is a mistyped `t`, and would close intervals for ever."""
 WALL_MAX_NS = 32_503_680_000 * NS_PER_S
@@ -57,23 +54,7 @@ class BadLine:
 def _object_of(raw: bytes) -> dict[str, Any]:
     if len(raw) > LINE_BYTES_MAX:
         raise ValueError(f"longer than {LINE_BYTES_MAX} bytes")
-    try:
-        value = json.loads(raw.decode().strip(), parse_constant=no_constant, parse_int=_bounded_int)
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
-
-
-def _bounded_int(digits: str) -> int:
-    if len(digits) > DIGITS_MAX:
-        raise ValueError(f"a number of {len(digits)} digits")
-    return int(digits)
+    return json_object(raw.strip())
 
 
 def _seconds(values: Mapping[str, Any], key: str) -> int:
@@ -97,7 +78,7 @@ class Recording:
             what = "a pipe or a device, and a recording is read more than once"
             raise RecordingError(f"{path}: this is {what}", "write it into a file first, and name that")
         try:
-            with path.open("rb") as file:
+            with open(open_regular(path), "rb") as file:
                 self.started_ns = self._header(file.readline(LINE_BYTES_MAX + 1))
         except OSError as error:
             raise RecordingError(f"{path}: cannot be read: {error.strerror}") from None
@@ -124,7 +105,7 @@ class Recording:
     def lines(self) -> Iterator[ReadingLine | ClockLine | BadLine]:
         """Yield the lines after the header, in the file's order. Empty lines are passed over."""
         latest_ns, offset_ns = 0, self.started_ns
-        with self.path.open("rb") as file:
+        with open(open_regular(self.path), "rb") as file:
             for number, raw in enumerate(_bounded_lines(file), start=1):
                 if number == 1 or not raw.strip():
                     continue

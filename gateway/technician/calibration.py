@@ -6,12 +6,12 @@ shelf. The straight line is counts = offset_counts + counts_per_gram * grams (ha
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from gateway.bounded import json_object
 from gateway.errors import GatewayError
 from gateway.sensors.shelf import Calibration
 from gateway.technician.settling import Weight
@@ -184,11 +184,7 @@ def in_force(configured: Calibration | None, stored: StoredCalibration | None) -
 
 def from_json(text: bytes | str) -> StoredCalibration:
     """Read what was stored; ValueError says what is wrong with it."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError("it is not JSON") from None
-    return from_object(value)
+    return from_object(json_object(text))
 
 
 def from_object(value: Any) -> StoredCalibration:

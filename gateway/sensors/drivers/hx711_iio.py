@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gateway.bounded import read_text
 from gateway.clock import Clock
 from gateway.model import Reading
 from gateway.sensors.drivers import DriverError, SupervisedThread
@@ -17,6 +18,7 @@ from gateway.sensors.drivers.hx711 import SILENT_NS, signed_24, silent
 from gateway.sensors.shelf import ScaleSampled, ShelfSettings
 
 DEVICES = Path("/sys/bus/iio/devices")
+KERNEL_BYTES_MAX = 4096
 PASSING = (errno.EIO, errno.EAGAIN, errno.EBUSY)
 
 
@@ -48,9 +50,10 @@ class Hx711IioDriver:
     def _work(self, thread: SupervisedThread) -> None:
         thread.alive()
         try:
-            name = (self.folder / "name").read_text().strip()
-        except OSError as error:
-            detail = f"{self.folder} cannot be read ({error.strerror}); load the kernel's hx711 overlay"
+            name = read_text(self.folder / "name", KERNEL_BYTES_MAX).strip()
+        except (OSError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            detail = f"{self.folder} cannot be read ({why}); load the kernel's hx711 overlay"
             raise DriverError("driver_missing", detail) from error
         if name != "hx711":
             detail = f"{self.folder} is a {name or 'nameless device'}, not an hx711; check device in the configuration"
@@ -75,7 +78,7 @@ class Hx711IioDriver:
 
     def _read(self) -> int | None:
         try:
-            raw = int((self.folder / "in_voltage0_raw").read_text())
+            raw = int(read_text(self.folder / "in_voltage0_raw", KERNEL_BYTES_MAX))
         except OSError as error:
             if error.errno not in PASSING:
                 raise DriverError("driver_died", f"{self.folder} cannot be read ({error.strerror})") from error

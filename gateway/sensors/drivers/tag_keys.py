@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from gateway.bounded import read_text
 from gateway.sensors.ciphers import KEY_BYTES, Decrypt, aes_block, aes_ccm
 from gateway.sensors.tags import TagRule
 from gateway.sensors.telemetry import BTHOME_TAG_BYTES
+
+KEY_FILE_BYTES_MAX = 4096
 
 
 @dataclass(slots=True, repr=False)
@@ -42,7 +44,7 @@ def keys_of(settings: object) -> TagKeys:
 
 def _open(keys: TagKeys, index: int, rule: TagRule, path: str, what: str, sealed: str) -> None:
     try:
-        key = bytes.fromhex(Path(path).read_text(encoding="ascii").strip())
+        key = bytes.fromhex(read_text(path, KEY_FILE_BYTES_MAX).strip())
         if len(key) != KEY_BYTES:
             raise ValueError
         if rule.bindkey_file is not None:
