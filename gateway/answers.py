@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,11 +18,14 @@ import orjson
 from gateway.commands import CommandRefused, resend_of, resent, understood
 from gateway.config import Configuration
 from gateway.engine import Engine, Question, Say
+from gateway.errors import ConfigurationError
 from gateway.model import NS_PER_MS, CommandReceived, Instant
 from gateway.recordings.tap import Tap
 from gateway.redaction import Redactor
 from gateway.remote import RemoteConfiguration
 from gateway.sensors import Driver
+from gateway.signed import SIGNED_VERBS, opened, read_believed, write_believed
+from gateway.signing_keys import verifier
 from gateway.status import status_of
 from gateway.technician.scales import VERB as CALIBRATION
 from gateway.technician.scales import Scales
@@ -113,6 +117,8 @@ class Answers:
         self._rate.spend(1)
         try:
             arguments = understood(command.verb, command.payload, self.configuration.commands.allow)
+            if self.configuration.commands.key_file is not None and command.verb in SIGNED_VERBS:
+                arguments = self._signed(command, arguments, self.configuration.commands.key_file, now)
             result = self._carry_out(command, arguments, now)
         except CommandRefused as refused:
             log.warning("command refused verb=%s code=%s", command.verb[:40], refused.code)
@@ -120,6 +126,24 @@ class Answers:
         else:
             if result is not None:
                 self._reply(command, {"ok": True, "result": result})
+
+    def _signed(
+        self, command: CommandReceived, outer: Mapping[str, Any], key_file: Path, now: Instant
+    ) -> Mapping[str, Any]:
+        """Return what was signed, once it is kept that it was; the key is read anew, so that it can be replaced."""
+        directory = self.configuration.outbox.directory
+        try:
+            verify = verifier(key_file)
+        except ConfigurationError as error:
+            log.error("no command can be believed: %s; %s", error, error.advice)
+            raise CommandRefused("not_signed", "this gateway cannot read the key of [commands] key_file") from None
+        topic = f"{self._own}command/{command.verb}"
+        arguments, believed = opened(outer, topic, verify, now, read_believed(directory, now))
+        try:
+            write_believed(directory, believed)
+        except OSError as error:
+            raise CommandRefused("failed", f"it cannot be kept: {error.strerror or error}") from None
+        return arguments
 
     def _carry_out(self, command: CommandReceived, arguments: Mapping[str, Any], now: Instant) -> Any:
         """Return the result, or None where the answer will come later; raises CommandRefused."""
@@ -168,13 +192,17 @@ class Answers:
     def _reply(self, command: CommandReceived, answer: Mapping[str, Any]) -> None:
         self.engine.uplink.answer(self._topic(command), orjson.dumps(answer, default=str), command.correlation)
 
+    @property
+    def _own(self) -> str:
+        site, prefix = self.configuration.site, self.configuration.broker.topic_prefix
+        return f"{prefix}/v1/{site.store}/{site.gateway}/"
+
     def _topic(self, command: CommandReceived) -> str:
         """Return where the answer goes: where it was asked for, if that is a topic for answers; else the usual one.
 
         That is one below the gateway's own topics, but none on which it says other things, or below `response_prefix`.
         """
-        site, prefix = self.configuration.site, self.configuration.broker.topic_prefix
-        own = f"{prefix}/v1/{site.store}/{site.gateway}/"
+        own = self._own
         asked, usual = command.response_topic, f"{own}command/{command.verb}/result"
         if asked is None or asked == usual:
             return usual

@@ -12,9 +12,10 @@ from gateway.checks import Check, Examination, Result, board
 from gateway.clock import SystemClock
 from gateway.config import Configuration
 from gateway.disk import refusal
-from gateway.errors import GatewayError
+from gateway.errors import ConfigurationError, GatewayError
 from gateway.model import STREAMS, Instant, rfc3339
 from gateway.mqtt.certificates import concerns, day, end_of
+from gateway.signing_keys import verifier
 
 CERTIFICATE_WARNINGS = ("certificate.ends_within_30_days", "certificate.ends_within_14_days")
 FILE_BYTES_MAX = 1 << 20
@@ -32,6 +33,8 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
             yield Examination("configuration", key, lambda key=key, path=path: _file(key, Path(path)))  # type: ignore[misc]
     if configuration.broker.ca_file or configuration.broker.cert_file:
         yield Examination("configuration", "certificate", lambda: certificate(configuration, SystemClock().now()))
+    if (commands_key := configuration.commands.key_file) is not None:
+        yield Examination("configuration", "commands.key_file", lambda: _commands_key(commands_key))
     directory = Path(configuration.outbox.directory)
     yield Examination("outbox", "directory", lambda: _directory(directory))
     yield Examination("outbox", "disk", lambda: _disk(configuration, directory))
@@ -48,6 +51,15 @@ def _loaded(configuration: Configuration) -> Check:
         return Check("configuration", "file", "ok", found, code="configuration.good")
     why = "without a sensor nothing is counted"
     return Check("configuration", "file", "warning", found, why, "add [[door]], [[shelf]] or [[scanner]]", "no_sensors")
+
+
+def _commands_key(path: Path) -> Check:
+    try:
+        verifier(path)
+    except ConfigurationError as error:
+        why = "no command that must be signed is carried out"
+        return Check("configuration", "commands.key_file", "failed", str(error), why, error.advice, "commands.key")
+    return Check("configuration", "commands.key_file", "ok", f"{path} is an Ed25519 public key", code="commands.key")
 
 
 def _file(key: str, path: Path) -> Check:

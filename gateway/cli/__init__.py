@@ -39,6 +39,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "adopt": ("adopt", "Take over a dead gateway's card: outbox, unsent events, calibrations."),
     "wiring": ("wiring", "The header of this board with every configured pin."),
     "privacy": ("privacy", "What leaves the store."),
+    "sign-command": ("sign_command", "The cloud's side of a signed command."),
     "support-bundle": ("support_bundle", "One archive for those who help from afar, redacted."),
 }
 """Each verb's module in this package and its line in `gateway --help`, for which no module is loaded."""

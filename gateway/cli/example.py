@@ -84,6 +84,7 @@ tags = [
 
 [commands]
 # allow = ["ping", "status", "doctor", "resend"]      # what the cloud may order
+#   key_file = "/etc/gateway/command.pub"   # Ed25519: config and restart must be signed by its private key
 #   config_keys = ["health.every"]   # what "config" may change; never hosts, files, pins, identities
 #   response_prefix = "answers/"     # answers go below it too, not only below the own topics
 

@@ -120,11 +120,13 @@ class SiteSettings:
 class CommandsSettings:
     """Which verbs the cloud may order. By default those that change nothing in the store.
 
-    `config_keys` are the keys that `config` may change, in place of `config.cloud_keys.CHANGEABLE`. Answers go below
-    the gateway's own topics, or below `response_prefix`, which ends with "/".
+    With `key_file`, an Ed25519 public key, `signed.SIGNED_VERBS` need its signature. `config_keys` are the keys that
+    `config` may change, in place of `config.cloud_keys.CHANGEABLE`. Answers go below the gateway's own topics, or below
+    `response_prefix`, which ends with "/".
     """
 
     allow: tuple[CommandVerb, ...] = ("ping", "status", "doctor", "resend")
+    key_file: Path | None = None
     config_keys: tuple[str, ...] | None = None
     response_prefix: str | None = None
 

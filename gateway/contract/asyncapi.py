@@ -10,7 +10,17 @@ from gateway.model import STREAMS
 
 PREFIX = "{prefix}/v1/{store}/{gateway}"
 AREAS = ("door", "shelf", "beacon", "sensor", "gateway")
-ERROR_CODES = ("malformed", "too_large", "unknown", "not_allowed", "invalid", "not_kept", "busy", "failed")
+ERROR_CODES = (
+    "malformed",
+    "too_large",
+    "unknown",
+    "not_allowed",
+    "not_signed",
+    "invalid",
+    "not_kept",
+    "busy",
+    "failed",
+)
 EVENT_TYPE = "application/cloudevents+json; charset=utf-8"
 BATCH_TYPE = "application/cloudevents-batch+json; charset=utf-8"
 

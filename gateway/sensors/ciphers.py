@@ -1,4 +1,4 @@
-"""AES, borrowed: the only file that imports `cryptography`, and only when a key is first used.
+"""AES, borrowed: `cryptography` is imported only when a key is first used.
 
 Nothing here raises on what a radio says; ImportError where the library is not installed.
 """

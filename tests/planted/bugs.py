@@ -37,6 +37,7 @@ PRIVACY = ("tests/test_privacy.py",)
 INBOUND = ("tests/shipped/test_steps.py",)
 CONTROL = ("tests/cli/test_control.py",)
 REDACTION = ("tests/shipped/test_bundle.py", "tests/cli/test_redaction.py", "tests/cli/test_support_bundle.py")
+SIGNED = ("tests/test_signed.py",)
 CLOUD_KEYS = ("tests/test_cloud_keys.py",)
 CONSUMER = ("tests/test_consumer.py",)
 INSTALLER = ("tests/test_install.py", "tests/test_trust.py")
@@ -493,7 +494,7 @@ BUGS: tuple[Bug, ...] = (
         "remote",
         "the overlay is not synced",
         "gateway/config/overlay.py",
-        "            os.fsync(file.fileno())\n",
+        "        os.fsync(file.fileno())\n",
         "",
         KEPT,
     ),
@@ -674,5 +675,88 @@ BUGS: tuple[Bug, ...] = (
         "not endpoint.is_tls and",
         "endpoint.is_tls and",
         CLOUD_KEYS,
+    ),
+    Bug(
+        "commands",
+        "any signature is believed",
+        "gateway/signed.py",
+        "verify(CONTEXT + statement, signature)",
+        "True",
+        SIGNED,
+    ),
+    Bug(
+        "commands",
+        "what is signed for another gateway is believed",
+        "gateway/signed.py",
+        'said["topic"] != topic',
+        "False",
+        SIGNED,
+    ),
+    Bug(
+        "commands",
+        "an expired command is believed",
+        "gateway/signed.py",
+        "abs(age_ms) > WINDOW_MS",
+        "age_ms < -WINDOW_MS",
+        SIGNED,
+    ),
+    Bug(
+        "commands",
+        "a command of the future is believed",
+        "gateway/signed.py",
+        "abs(age_ms) > WINDOW_MS",
+        "age_ms > WINDOW_MS",
+        SIGNED,
+    ),
+    Bug(
+        "commands",
+        "a command is believed twice",
+        "gateway/signed.py",
+        "any(nonce == one for _, one in believed.last)",
+        "False",
+        SIGNED,
+    ),
+    Bug(
+        "commands",
+        "what was forgotten is believed again",
+        "gateway/signed.py",
+        "time_ms <= believed.floor_ms",
+        "False",
+        SIGNED,
+    ),
+    Bug(
+        "commands", "a clock that is not set is believed", "gateway/signed.py", 'now.clock != "synced"', "False", SIGNED
+    ),
+    Bug(
+        "commands",
+        "what was believed is not kept",
+        "gateway/answers.py",
+        "            write_believed(directory, believed)\n",
+        "            pass\n",
+        SIGNED,
+    ),
+    Bug(
+        "commands",
+        "restart needs no signature",
+        "gateway/signed.py",
+        '("config", "restart", "update")',
+        '("config", "update")',
+        SIGNED,
+    ),
+    Bug(
+        "commands",
+        "a damaged memory is an empty one",
+        "gateway/signed.py",
+        "return Believed(now.wall_ns // NS_PER_MS)",
+        "return Believed()",
+        SIGNED,
+    ),
+    Bug(
+        "commands",
+        "a private key is not told",
+        "gateway/signing_keys.py",
+        'if b"PRIVATE KEY" in content:',
+        'if b"PRIVATE  KEY" in content:',
+        SIGNED,
     ),
 )

@@ -20,6 +20,7 @@ from gateway.disk import RealDisk
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxSettings
 from gateway.privacy import DayKeys, Period
+from gateway.signed import Believed, write_believed
 from gateway.technician.calibration import StoredCalibration
 from gateway.technician.calibration_store import CalibrationStore
 from tests.outbox.conftest import event
@@ -38,6 +39,10 @@ def order(folder: Path, number: int) -> None:
     write_ordered(folder / "outbox", Ordered({"health": {"every": number}}, Trial("0" * 64, 20, "topic")))
 
 
+def believe(folder: Path, number: int) -> None:
+    write_believed(folder / "outbox", Believed(number, ((number, "0" * 16),)))
+
+
 def no_order(folder: Path, number: int) -> None:
     write_ordered(folder / "outbox", Ordered())
 
@@ -53,6 +58,7 @@ def key_of_a_day(folder: Path, number: int) -> None:
 
 KEPT: dict[str, tuple[Callable[[Path, int], None], str]] = {
     "what the cloud ordered": (order, "outbox.config.json"),
+    "which commands were believed": (believe, "outbox.signed.json"),
     "a calibration": (calibrate, "calibration/aisle.json"),
 }
 
