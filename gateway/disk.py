@@ -12,6 +12,8 @@ import errno
 import fcntl
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,14 +226,37 @@ class RealDisk:
         return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
 
 
-def refusal(directory: Path) -> OSError | None:
+def refusal(directory: Path, within_s: float = 3.0) -> OSError | None:
     """Try to make a file without a name in `directory`, which leaves nothing behind; return what refuses it.
 
     The mounts do not tell: an ext4 that gave up after an error takes no file and is shown as writable (Linux 6.12, and
     Debian's 6.1; the lab's test_storage.py). None also where the file system knows no such files, or is merely full.
+    ETIMEDOUT where it does not answer: it is asked by a process of its own, for one that waits for a hung disk cannot
+    be ended, and whoever has such a thread does not end either.
     """
     try:
-        os.close(os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
+        asking = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _TRY, str(directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     except OSError as error:
-        return None if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSPC, errno.EDQUOT) else error
-    return None
+        return error
+    try:
+        code = asking.wait(within_s)
+    except subprocess.TimeoutExpired:
+        asking.kill()
+        return TimeoutError(errno.ETIMEDOUT, f"it has not answered for {within_s:g} s")
+    if code in (0, errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSPC, errno.EDQUOT):
+        return None
+    return OSError(code, os.strerror(code))
+
+
+_TRY = f"""import os, sys
+try:
+    os.open(sys.argv[1], os.O_TMPFILE | os.O_RDWR, {FILE_MODE})
+except OSError as error:
+    sys.exit(error.errno)
+"""

@@ -181,9 +181,7 @@ class Engine:
     received: Callable[[Received, Instant], None] | None = None
     clock_stepped: Callable[[], None] = lambda: None
     listeners: list[Callable[[Reading], None]] = field(default_factory=list)
-    counters: dict[str, int] = field(
-        default_factory=lambda: {"readings_discarded": 0, "events_recorded": 0, "events_unwritable": 0}
-    )
+    counters: dict[str, int] = field(default_factory=lambda: {"readings_discarded": 0, "events_unwritable": 0})
     _inbox: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
     _discarded: dict[tuple[str, DiscardReason], int] = field(default_factory=dict)
     _discarding: threading.Lock = field(default_factory=threading.Lock)
@@ -253,7 +251,6 @@ class Engine:
             if sequence is None:
                 self._discard(event.subject, self._why_refused())
                 continue
-            self.counters["events_recorded"] += 1
             if isinstance(event.fact, SensorFailed | SensorRecovered):
                 log.warning("%s sensor=%s reason=%s", event.fact.detail, event.subject, event.fact.reason)
             fact = event.fact

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 READY_WITHIN_S = 5.0
 """A driver that takes longer for its first word is not waited for: the others count meanwhile."""
 DRIVER_HUNG_AFTER_S = 30.0
+WRITER_HUNG_AFTER_S = 600.0
+"""The kernel gives a card, a stick or a server up in minutes; a disk silent for longer does not come back by itself."""
+WRITER = "outbox writer"
 FED_EVERY_NS = NS_PER_S
 """The loop may turn thousands of times a second; WatchdogSec= is 30 s."""
 
@@ -96,9 +99,12 @@ class Readiness:
 
 
 class Watchdog:
-    """Feeds systemd's watchdog while every driver's thread makes progress, and says once which of them does not.
+    """Feeds systemd's watchdog while every thread makes progress, and says once which of them does not.
 
     A driver that stands still is not fed for: systemd then kills and restarts the daemon, radio and pins with it.
+    The outbox's writer is another matter. A restart does not mend a card that hangs, a process that waits for the
+    kernel may not even end, and what waits in memory would be lost; so the disk is told of to systemd (`STATUS=`, in
+    `systemctl status`) and fed for. Only after `WRITER_HUNG_AFTER_S` is it not: what can be killed is then begun anew.
     """
 
     def __init__(self, notify: Notify) -> None:
@@ -106,8 +112,11 @@ class Watchdog:
         self._fed_ns: int | None = None
         self._hung: list[str] = []
 
-    def feed(self, drivers: Mapping[str, Progressing], now: Instant) -> None:
-        """Send `WATCHDOG=1`, at most once a second, unless a driver has stood still for `DRIVER_HUNG_AFTER_S`."""
+    def feed(self, drivers: Mapping[str, Progressing], writer: Progressing, now: Instant) -> None:
+        """Send `WATCHDOG=1`, at most once a second, unless a thread has stood still for too long.
+
+        That is `DRIVER_HUNG_AFTER_S` for a driver, `WRITER_HUNG_AFTER_S` for the writer with work in its hands.
+        """
         hung = [
             sensor
             for sensor, driver in drivers.items()
@@ -116,6 +125,11 @@ class Watchdog:
         ]
         if hung and hung != self._hung:
             log.error("a driver's thread makes no progress sensors=%s", ",".join(hung))
+        silent_ns = 0 if (progress_ns := writer.progress_ns()) is None else now.boot_ns - progress_ns
+        if silent_ns > WRITER_HUNG_AFTER_S * NS_PER_S:
+            if WRITER not in self._hung:
+                log.error("the disk has not answered for %.0f s; the watchdog is not fed", silent_ns / NS_PER_S)
+            hung.append(WRITER)
         self._hung = hung
         if not hung and (self._fed_ns is None or now.boot_ns - self._fed_ns >= FED_EVERY_NS):
             self._fed_ns = now.boot_ns

@@ -250,7 +250,7 @@ class Service:
             self._readiness.tell(self._drivers, now)
             self.engine.step(wait_s=1.0)
             now = self.engine.clock.now()
-            self._watchdog.feed(self._drivers, now)
+            self._watchdog.feed(self._drivers, self.engine.outbox, now)
             self._remote.watch(self.engine, now)
             self._watch_disk()
             if self._played and not self._stays and self._all_acknowledged():
@@ -262,6 +262,7 @@ class Service:
         if (trouble is not None) == self._disk_refuses:
             return
         self._disk_refuses = trouble is not None
+        self._notify.say(f"STATUS={trouble or ''}")
         if trouble is None:
             log.warning("the disk takes events again")
         else:
@@ -353,6 +354,8 @@ class Service:
         for stream in STREAMS:
             if waiting := engine.outbox.waiting(stream):
                 log.error("%d events of stream %s could not be recorded, and are lost", len(waiting), stream)
+        if unnamed := engine.outbox.unnamed():
+            log.error("%d events were given up before, and no record of it could be written", unnamed)
         log.info("stopped reason=%s", self._stop_reason)
 
 

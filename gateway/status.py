@@ -45,7 +45,7 @@ def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dic
             settings.id: {"kind": kind.table, **sensor_of(engine.interpretation.senses[settings.id], engine, now)}
             for kind, settings in configuration.sensors
         },
-        "counters": {**engine.counters, **uplink.counters},
+        "counters": {**engine.counters, "events_recorded": engine.outbox.recorded, **uplink.counters},
         "clock": now.clock,
         "time": rfc3339(now.wall_ns),
         "bootid": engine.clock.bootid,

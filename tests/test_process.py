@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.model import NS_PER_S, Instant
-from gateway.process import DRIVER_HUNG_AFTER_S, READY_WITHIN_S, Notify, Readiness, Watchdog
+from gateway.process import DRIVER_HUNG_AFTER_S, READY_WITHIN_S, WRITER_HUNG_AFTER_S, Notify, Readiness, Watchdog
 from tests.daemon import Shop, stop
 from tests.uplink.brokers import free_port
 
@@ -64,6 +64,9 @@ class Loop:
 
     def progress_ns(self) -> int | None:
         return self.turned_ns
+
+
+IDLE = Loop(None)
 
 
 def at(second: float) -> Instant:
@@ -132,7 +135,7 @@ def test_without_sensors_it_is_ready_at_once(manager: Manager) -> None:
 def test_the_watchdog_is_fed_once_a_second_however_busy_the_loop(manager: Manager) -> None:
     watchdog = Watchdog(Notify())
     for turn in range(1000):
-        watchdog.feed({}, at(100 + turn / 400))
+        watchdog.feed({}, IDLE, at(100 + turn / 400))
     assert [manager.heard() for _ in range(4)] == [["WATCHDOG=1"]] * 3 + [None]
 
 
@@ -140,17 +143,34 @@ def test_a_hung_driver_stops_the_feeding_until_it_goes_on(manager: Manager, capl
     radio, door = Loop(int(100 * NS_PER_S)), Loop(None)
     watchdog = Watchdog(Notify())
     with caplog.at_level(logging.ERROR):
-        watchdog.feed({"ble": radio, "entrance": door}, at(100 + DRIVER_HUNG_AFTER_S))
+        watchdog.feed({"ble": radio, "entrance": door}, IDLE, at(100 + DRIVER_HUNG_AFTER_S))
         assert manager.heard() == ["WATCHDOG=1"]
         for second in range(1, 61):
-            watchdog.feed({"ble": radio, "entrance": door}, at(100 + DRIVER_HUNG_AFTER_S + second))
+            watchdog.feed({"ble": radio, "entrance": door}, IDLE, at(100 + DRIVER_HUNG_AFTER_S + second))
         assert manager.heard() is None
         radio.turned_ns = int(190 * NS_PER_S)
-        watchdog.feed({"ble": radio, "entrance": door}, at(191))
+        watchdog.feed({"ble": radio, "entrance": door}, IDLE, at(191))
         assert manager.heard() == ["WATCHDOG=1"]
     assert [record.getMessage() for record in caplog.records] == ["a driver's thread makes no progress sensors=ble"], (
         "told once, not at each turn"
     )
+
+
+def test_a_card_that_stalls_or_hangs_is_fed_for_and_only_a_dead_one_is_not(
+    manager: Manager, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = Loop(int(100 * NS_PER_S))
+    watchdog = Watchdog(Notify())
+    for second in (2, 5, 120, WRITER_HUNG_AFTER_S):
+        watchdog.feed({}, writer, at(100 + second))
+        assert manager.heard() == ["WATCHDOG=1"], f"a restart would lose what waits, {second} s into the hang"
+    for second in (1, 2, 3):
+        watchdog.feed({}, writer, at(100 + WRITER_HUNG_AFTER_S + second))
+    assert manager.heard() is None
+    assert len(caplog.records) == 1
+    writer.turned_ns = int((104 + WRITER_HUNG_AFTER_S) * NS_PER_S)
+    watchdog.feed({}, writer, at(105 + WRITER_HUNG_AFTER_S))
+    assert manager.heard() == ["WATCHDOG=1"]
 
 
 @pytest.mark.parametrize("address", ["path"], indirect=True)

@@ -122,6 +122,10 @@ def _directory(directory: Path) -> Check:
             "outbox", "directory", "failed", f"{directory} is not a directory", why, "name another", "outbox.file"
         )
     refused = refusal(directory)
+    if isinstance(refused, TimeoutError):
+        found = f"{directory} does not answer: what is written there neither succeeds nor fails"
+        advice = "look at dmesg; a restart of the machine may bring the card back; back it up and replace it"
+        return Check("outbox", "directory", "failed", found, why, advice, "outbox.hung")
     if refused is not None and not isinstance(refused, PermissionError):
         found = f"{directory} takes no files: {refused.strerror}"
         advice = "the card may be worn out: look at dmesg, back it up, replace it; then mount it writable"

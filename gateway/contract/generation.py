@@ -244,7 +244,7 @@ def state_schema() -> dict[str, Any]:
             "sensors": {"type": "array", "items": {"type": "string", "pattern": IDENTIFIER}},
             "troubles": {
                 "type": "array",
-                "description": "what is not as it should be with the way to the broker; absent where all is well",
+                "description": "what is wrong with the way to the broker, or the disk; absent where all is well",
                 "items": {
                     "type": "object",
                     "properties": {

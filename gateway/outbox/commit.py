@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.model import NS_PER_S, Instant, Stream
+from gateway.outbox.jobs import Append, Create, NotCreated, Seal
 from gateway.outbox.record import FOOTER, LINE_OVERHEAD_BYTES, encode, encode_header, salt, segment_name
 from gateway.outbox.retention import Retention
 from gateway.outbox.stream import BLOCK_BYTES, Active, Segment, StreamLog
-from gateway.outbox.writing import Append, Create, NotCreated, Seal
 
 EARLY_BYTES = 64 * 1024  # what waits is committed before its interval is over
 BATCH_BYTES_MAX = 256 * 1024  # of one job, so that a card that stalls has little in its hands
@@ -63,6 +63,7 @@ class Committer:
         self._stuck: set[Stream] = set()  # streams that wait for room
         self._victims: list[tuple[StreamLog, Segment]] = []
         self._into_reserve = False
+        self.recorded = 0  # entries that have become durable
         self.memory: Mapping[str, Any] | None = None  # the engine's, once it knows all that is recorded
 
     @property
@@ -199,6 +200,7 @@ class Committer:
         if log.inflight:
             active.empty = False
             log.durable = log.inflight[-1][0]
+            self.recorded += len(log.inflight)
             log.inflight = ()
             log.remembered = log.carried or log.remembered
         self.recover("record")

@@ -22,6 +22,7 @@ from gateway.disk import Disk
 from gateway.model import SHED_ORDER, Entry, Instant, Stream, rfc3339
 from gateway.outbox.directory import take_directory
 from gateway.outbox.intervals import Run
+from gateway.outbox.jobs import REFUSED_BYTES_MAX, Seal, SetAside
 from gateway.outbox.losses import DescribeLoss
 from gateway.outbox.reading import everything, read_entries
 from gateway.outbox.record import check_payload
@@ -30,13 +31,14 @@ from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.status import Ages, OutboxStatus, Positions
 from gateway.outbox.stream import StreamLog
 from gateway.outbox.table import EntryDatabase, OutboxSource
-from gateway.outbox.upkeep import PENDING_BYTES_MAX, PENDING_PATIENT_BYTES, REFUSED_PART, Upkeep
-from gateway.outbox.writing import (
-    REFUSED_BYTES_MAX,
-    Seal,
-    SetAside,
-    Writer,
+from gateway.outbox.upkeep import (
+    JOBS_WAITING_MAX,
+    PENDING_BYTES_MAX,
+    PENDING_PATIENT_BYTES,
+    REFUSED_PART,
+    Upkeep,
 )
+from gateway.outbox.writing import CLOSE_WAIT_S, Writer
 
 SHED_BYTES = 128 * 1024  # at a time, so that a flood is named in few records; more than the largest payload
 REFUSED_NAME = "refused.jsonl"
@@ -182,7 +184,8 @@ class Outbox:
         }
         line = json.dumps(about)[:-1].encode() + b', "event": ' + entry.payload + b"}\n"
         path = os.path.join(self._directory, REFUSED_NAME)
-        self._upkeep.submit(SetAside(path, line, min(REFUSED_BYTES_MAX, self._settings.bytes_max // REFUSED_PART)))
+        if self._upkeep.jobs_open < JOBS_WAITING_MAX:  # a copy for the technician; what waits in memory is bounded
+            self._upkeep.submit(SetAside(path, line, min(REFUSED_BYTES_MAX, self._settings.bytes_max // REFUSED_PART)))
         self._upkeep.count("refused", 1)
         self._upkeep.lose(log, entry.sequence, entry.sequence, "refused")
 
@@ -258,30 +261,48 @@ class Outbox:
         self._upkeep.step(now)
 
     def close(self, now: Instant) -> None:
-        """Record what waits, save the state as cleanly stopped, close the files, free the directory for the next."""
+        """Record what waits, save the state as cleanly stopped, close the files, free the directory for the next.
+
+        A disk that does not answer is waited for 3 s, or not at all where that is known; `waiting` is then lost.
+        """
         self.commit(now)
-        self._upkeep.wait(now, lambda: self.idle() or self._committer.trouble is not None)
-        if self._upkeep.found is None and self._committer.trouble is None:
+        self._upkeep.wait(now, lambda: self.idle() or self._upkeep.trouble is not None)
+        answers = not self._upkeep.jobs_open
+        if self._upkeep.found is None and self._upkeep.trouble is None and answers:
             self._upkeep.save(synced=True, clean=self.idle() and (self.clean or not self._upkeep.opening))
             self._upkeep.wait(now, lambda: not self._upkeep.jobs_open)
         for log in self._logs.values():
             if log.active is not None and not log.busy:
                 self._upkeep.submit(Seal(log.active.fd, log.active.offset))
                 log.active = None
-        self._writer.close()
+        self._writer.close(CLOSE_WAIT_S if answers else 0.0)
         if self._lock is not None:
             self._disk.close(self._lock)
             self._lock = None
 
     @property
     def trouble(self) -> str | None:
-        """What the disk says, where it refuses again and again: then all that is appended waits in memory."""
-        trouble = self._committer.trouble
+        """What the disk says where it refuses again and again, or that it does not answer: then all waits in memory."""
+        trouble = self._upkeep.trouble
         return trouble.detail if trouble is not None and trouble.failures > 1 else None
+
+    @property
+    def recorded(self) -> int:
+        """How many entries have become durable since the opening; records of losses are among them."""
+        return self._committer.recorded
+
+    def progress_ns(self) -> int | None:
+        """Return the `boot_ns` since which the disk has given nothing back; None while it has nothing to do."""
+        return self._upkeep.progress_ns()
+
+    def unnamed(self) -> int:
+        """Return how many events were given up of which no record is durable yet."""
+        losses = self._upkeep.losses
+        return sum(loss.count for loss in (*losses.owed, *(loss for _, loss in losses.losing)))
 
     def status(self) -> OutboxStatus:
         """Return the outbox at a glance; reads at most one entry, the oldest, and that only when it changed."""
-        trouble = self._committer.trouble
+        trouble = self._upkeep.trouble
         return OutboxStatus(
             self.id,
             self.epoch,

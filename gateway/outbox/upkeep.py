@@ -14,8 +14,19 @@ from typing import Any, Literal
 
 from gateway.disk import Disk
 from gateway.model import NS_PER_MS, NS_PER_S, Instant, Stream
-from gateway.outbox.commit import Committer
+from gateway.outbox.commit import Committer, Trouble
 from gateway.outbox.directory import BALLAST_NAME, foreign_files
+from gateway.outbox.jobs import (
+    REFUSED_BYTES_MAX,
+    Append,
+    Begin,
+    Confirm,
+    Job,
+    LoadBallast,
+    Remove,
+    Save,
+    Trim,
+)
 from gateway.outbox.losses import DescribeLoss, Losses, Reason, told_loss
 from gateway.outbox.reading import read_entries
 from gateway.outbox.recovery import Found
@@ -24,24 +35,14 @@ from gateway.outbox.saving import Remembered, Saver
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME, memory_text
 from gateway.outbox.stream import BLOCK_BYTES, RUNS_MAX, Segment, StreamLog
-from gateway.outbox.writing import (
-    REFUSED_BYTES_MAX,
-    Append,
-    Begin,
-    Confirm,
-    Done,
-    Job,
-    LoadBallast,
-    Remove,
-    Save,
-    Trim,
-    Writer,
-)
+from gateway.outbox.writing import Done, Writer
 
 PENDING_BYTES_MAX = 4 << 20  # in memory while the disk does not take it: some 14,000 events
 PENDING_PATIENT_BYTES = PENDING_BYTES_MAX // 4  # where a source that can wait begins to
 NAMED_AT_ONCE = 500  # entries of a file that leaves, looked at for losses they told of
 NAMED_BYTES = 128 * 1024
+HUNG_AFTER_NS = 5 * NS_PER_S  # without an answer; a worn card stalls for 2 s and is well
+JOBS_WAITING_MAX = 64  # of those that can be left out; one has at most the largest payload in its hands
 RETAIN_EVERY_NS = 10 * NS_PER_S
 CLOSE_WAITS_MAX = 60  # of 50 ms: the service has 5 s to stop
 ROUNDS_MAX = 100_000  # of one step; a writer that runs at once comes to rest long before
@@ -87,6 +88,7 @@ class Upkeep:
         for name, log in self.logs.items():
             log.remembered = (log.mark, self.memory.get(name))
         self.jobs_open = 0
+        self._answered_ns = now.boot_ns  # when the writer last gave a job back, or was given one while it had none
         self._jobs = 0
         self.bad = 0
         self._retained_ns = now.boot_ns
@@ -105,6 +107,23 @@ class Upkeep:
         self.opening = not is_whole
         self.committer.memory = self.memory if is_whole else None
 
+    def progress_ns(self) -> int | None:
+        """Return the `boot_ns` since which the writer has given nothing back; None while it has nothing to do."""
+        return self._answered_ns if self.jobs_open else None
+
+    @property
+    def is_hung(self) -> bool:
+        """Tell whether the disk neither does nor refuses what it was given."""
+        return self.jobs_open > 0 and self.now.boot_ns - self._answered_ns >= HUNG_AFTER_NS
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """The worst trouble there is: the first refusal too, and a disk that does not answer."""
+        if not self.is_hung:
+            return self.committer.trouble
+        what = "the disk does not answer: what was given to it more than 5 s ago is neither written nor refused"
+        return Trouble(what, None, 2, self.now.boot_ns)
+
     def pending_bytes(self) -> int:
         """Return what waits in memory, in bytes of payload."""
         door, shelf, beacon, gateway = self._all
@@ -113,6 +132,8 @@ class Upkeep:
     def due_ns(self) -> int | None:
         """Return the `boot_ns` at which `step` has something to do by the clock alone."""
         times: list[int | None] = []
+        if self.jobs_open and not self.is_hung:
+            times.append(self._answered_ns + HUNG_AFTER_NS)  # to be told
         retry_record_ns = self.committer.retry_ns("record", self.now)
         retry_state_ns = self.committer.retry_ns("state", self.now)
         if self.found is not None:
@@ -133,6 +154,7 @@ class Upkeep:
         for _ in range(ROUNDS_MAX):
             for done in self._writer.finished():
                 self.jobs_open -= 1
+                self._answered_ns = now.boot_ns
                 self._take_in(done, now)
             before = self._jobs
             self._submit_due(now)
@@ -144,6 +166,8 @@ class Upkeep:
 
     def submit(self, job: Job) -> None:
         self._jobs += 1
+        if not self.jobs_open:
+            self._answered_ns = self.now.boot_ns
         self.jobs_open += 1
         self._writer.submit(job)
 
@@ -222,7 +246,7 @@ class Upkeep:
     def _load_ballast(self) -> None:
         """Keep a little room that can be given up for the record of a loss when the disk is full."""
         size = min(BALLAST_BYTES_MAX, self._settings.bytes_max // BALLAST_PART // BLOCK_BYTES * BLOCK_BYTES)
-        if self.committer.trouble is None and self.retention.has_room("beacon", size):
+        if self.trouble is None and self.retention.has_room("beacon", size):
             self.submit(LoadBallast(os.path.join(self._directory, BALLAST_NAME), size))
 
     def _evict(self, log: StreamLog, segment: Segment, reason: Literal["full", "expired"]) -> None:

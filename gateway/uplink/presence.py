@@ -1,6 +1,7 @@
 """The gateway's own presence on the broker: the retained state, and the will (contract section 5). Pure.
 
-Law: told at every connect, on a clean stop, and at most every 60 s where it changed. A broker that refuses the state
+Law: told at every connect, on a clean stop, at once where the disk's trouble begins or ends, and at most every 60 s
+where something else changed. A broker that refuses the state
 topic is asked again at the next connect, one that closes the connection at it after an hour: events are worth more
 than presence.
 """
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 STATE_NS = 60 * NS_PER_S
 CLOSES_MAX = 3
 MUTED_NS = 3600 * NS_PER_S
+DISK_TAKES_NOTHING = "run gateway doctor there; a restart of the machine may help; the card may be worn out"
 
 
 class Presence:
@@ -40,6 +42,7 @@ class Presence:
         self._troubles = troubles
         self._may_retain = retain_available
         self._told: dict[str, Any] | None = None
+        self._disk: str | None = None
         self._closes = 0
         self.topic = topic
         self.retain = retain_available
@@ -63,7 +66,9 @@ class Presence:
         self.wake(now)
 
     def wake(self, now: Instant) -> None:
-        """An hour after it was refused the state is told again: what one bad minute taught does not last for ever."""
+        """Make the state due where the disk's trouble has begun or ended, and an hour after it was refused."""
+        if self._told is not None and self._disk != self._outbox.trouble:
+            self.due_ns = min(self.due_ns, now.boot_ns)
         if self.muted and now.boot_ns >= self._again_ns:
             self.muted, self._closes = False, 0
             self.due_ns = now.boot_ns
@@ -112,8 +117,12 @@ class Presence:
         document = self._outset(state)
         document["streams"] = {stream: self._position(stream) for stream in STREAMS}
         document.update(self._describe())
-        if troubles := self._troubles(now):
-            document["troubles"] = list(troubles)
+        troubles = list(self._troubles(now))
+        if (disk := self._outbox.trouble) is not None:
+            troubles.append({"code": "outbox.degraded", "detail": disk, "advice": DISK_TAKES_NOTHING})
+        if troubles:
+            document["troubles"] = troubles
+        self._disk = disk
         if document == self._told:
             return None
         self._told = document

@@ -43,6 +43,15 @@ class SmallDisk:
         self.turn("errors=remount-ro")
         Path(f"/sys/fs/ext4/{self.device}/trigger_fs_error").write_text("a test\n")
 
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Let nothing that is written or synced come back as long as this lasts: the file system is frozen."""
+        subprocess.run(["fsfreeze", "--freeze", str(self.path)], check=True, capture_output=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", str(self.path)], check=True, capture_output=True)
+
     def fill(self, name: str = "filler") -> Path:
         """Write a file until not a block is left."""
         path = self.path / name

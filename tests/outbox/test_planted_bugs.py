@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.disk import Disk
-from gateway.outbox import commit, outbox, recovery, retention, saving, state, stream, upkeep, writing
+from gateway.outbox import commit, jobs, outbox, recovery, retention, saving, state, stream, upkeep
 from gateway.outbox import reading as reading_module
 from gateway.outbox import record as record_module
 from gateway.outbox.intervals import Intervals
@@ -147,9 +147,9 @@ def the_old_file_is_written_after_a_failed_sync(patch: Patch) -> None:
 def the_name_of_a_failed_file_may_come_back(patch: Patch) -> None:
     def undo(disk: Any, create: Any, error: OSError) -> None:
         disk.unlink(create.path)
-        raise writing.NotCreated(error.errno, error.strerror)
+        raise jobs.NotCreated(error.errno, error.strerror)
 
-    patch.setattr(writing.Append, "_undo", staticmethod(undo))
+    patch.setattr(jobs.Append, "_undo", staticmethod(undo))
 
 
 def files_are_not_bounded(patch: Patch) -> None:
@@ -185,7 +185,7 @@ def numbers_start_at_the_state(patch: Patch) -> None:
 
 
 def what_was_found_is_not_synced(patch: Patch) -> None:
-    patch.setattr(writing.Confirm, "run", lambda *_: None)
+    patch.setattr(jobs.Confirm, "run", lambda *_: None)
     patch.setattr(outbox, "settle_files", lambda *_: None)
 
 

@@ -87,7 +87,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "outbox",
         "a new file's name is not synced",
-        "gateway/outbox/writing.py",
+        "gateway/outbox/jobs.py",
         ("                disk.sync_directory(os.path.dirname(self.create.path))\n        except"),
         "                pass\n        except",
         DISK,
@@ -95,7 +95,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "outbox",
         "a saved state is not synced",
-        "gateway/outbox/writing.py",
+        "gateway/outbox/jobs.py",
         "            if self.synced:\n                disk.sync(fd)\n",
         "",
         DISK,
@@ -103,7 +103,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "outbox",
         "what was read is not confirmed",
-        "gateway/outbox/writing.py",
+        "gateway/outbox/jobs.py",
         "        Confirm(self.tails).run(disk)\n",
         "",
         DISK,
@@ -111,7 +111,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "outbox",
         "removed names are not synced",
-        "gateway/outbox/writing.py",
+        "gateway/outbox/jobs.py",
         (
             "        for directory in sorted({os.path.dirname(path) for path in (*self.paths, "
             "*self.aside)}):\n"

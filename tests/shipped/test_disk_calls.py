@@ -19,10 +19,7 @@ from gateway.clock import SystemClock
 from gateway.disk import RealDisk
 from gateway.model import STREAMS, Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
-from gateway.outbox.record import FOOTER
-from gateway.outbox.repair import repair
-from gateway.outbox.state import SLOT_BYTES, STATE_NAME
-from gateway.outbox.writing import (
+from gateway.outbox.jobs import (
     Append,
     Begin,
     Confirm,
@@ -35,6 +32,9 @@ from gateway.outbox.writing import (
     SetAside,
     Trim,
 )
+from gateway.outbox.record import FOOTER
+from gateway.outbox.repair import repair
+from gateway.outbox.state import SLOT_BYTES, STATE_NAME
 from tests.outbox.conftest import event
 from tests.outbox.histories import describe_loss
 from tests.shipped.calls import Call, Calls, Tree, first

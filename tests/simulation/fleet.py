@@ -87,6 +87,8 @@ class CountedOutbox:
     def read_kept(self, stream: Stream, first: int, last: int, limit: int, bytes_max: int) -> list[Entry]:
         return []
 
+    trouble: str | None = None
+
     def save_soon(self) -> None:
         return
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from random import Random
 
 from gateway.model import NS_PER_MS, NS_PER_S
-from gateway.outbox.writing import Done, Job
+from gateway.outbox.jobs import Job
+from gateway.outbox.writing import CLOSE_WAIT_S, Done
 from tests.simulation.clock import Agenda
 from tests.simulation.disk import ModelDisk
 
@@ -55,7 +56,7 @@ class SlowWriter:
             self._agenda.move_to(next_ns)
             self._agenda.happen()
 
-    def close(self) -> None:
+    def close(self, wait_s: float = CLOSE_WAIT_S) -> None:
         """Run what was submitted, then end."""
         while self._jobs and not self._dead:
             self._run(self._jobs.popleft())

@@ -96,6 +96,8 @@ class MemoryOutbox:
     def read_kept(self, stream: Stream, first: int, last: int, limit: int, bytes_max: int) -> list[Entry]:
         return self._entries[stream][first - 1 : last][:limit]
 
+    trouble: str | None = None
+
     def save_soon(self) -> None:
         self.saves += 1
 
