@@ -73,7 +73,9 @@ def guarded(target: Callable[[bytes], None], raw: bytes) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def fuzz(name: str, target: Callable[[bytes], None], seconds: float, first: int) -> tuple[int, bytes | None, str]:
+def fuzz(
+    name: str, target: Callable[[bytes], None], seconds: float, first: int, shrink: bool = True
+) -> tuple[int, bytes | None, str]:
     """Return how many inputs were tried, and the smallest that crashes with why."""
     corpus, tried = corpus_of(name), 0
     smallest: bytes | None = None
@@ -87,7 +89,7 @@ def fuzz(name: str, target: Callable[[bytes], None], seconds: float, first: int)
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
-            phases=(Phase.generate, Phase.shrink),
+            phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         )
         @given(inputs(corpus))
         def one(raw: bytes) -> None:
