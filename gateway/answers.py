@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from gateway.commands import CommandRefused, resend_of, resent, understood
+from gateway.commands import CommandRefused, Resend, ResendBudget, resend_of, resent, understood
 from gateway.config import Configuration
 from gateway.engine import Engine, Question, Say
 from gateway.errors import ConfigurationError
@@ -55,7 +55,11 @@ class Answers:
     remote: RemoteConfiguration
     redact: Redactor = field(default_factory=Redactor)
     _rate: TokenBucket = field(default_factory=lambda: TokenBucket(COMMANDS_PER_S_MAX))
+    _budget: ResendBudget = field(init=False)
     _examining: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._budget = ResendBudget(self.configuration.commands.resend_bytes_per_hour)
 
     def ask(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Put a question to the engine from another thread and wait for its answer, `ANSWER_WITHIN_S` at most."""
@@ -153,8 +157,7 @@ class Answers:
             case "status":
                 return self.status(now)
             case "resend":
-                asked = resend_of(arguments)
-                return resent(asked, self.engine.uplink.resend(asked.stream, asked.first, asked.last))
+                return self._resend(resend_of(arguments), now)
             case "restart":
                 self.stop("restart_command")
                 return {}
@@ -171,6 +174,17 @@ class Answers:
                 return None
             case _:
                 raise CommandRefused("failed", f'this version cannot "{command.verb}" from afar; use the command line')
+
+    def _resend(self, asked: Resend, now: Instant) -> dict[str, Any]:
+        """Send again what is kept, as far as the budget and the queue allow; raises CommandRefused."""
+        kept = self.engine.outbox.kept(asked.stream, asked.first, asked.last)
+        if not kept:
+            return resent(asked, kept)
+        taken = self.engine.uplink.resend(asked.stream, asked.first, self._budget.through(kept, now.boot_ns))
+        if not taken:
+            raise CommandRefused("busy", "too many ranges wait to be sent again; ask again later")
+        self._budget.spend(taken)
+        return resent(asked, kept, taken[-1][1])
 
     def _examine(self, command: CommandReceived) -> None:
         """Run the doctor in its own thread and hand its answer to the engine."""

@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.model import STREAMS
+from gateway.model import NS_PER_S, STREAMS
 from gateway.wire import no_constant
 
 PAYLOAD_BYTES_MAX = 16 * 1024
 VERBS = ("ping", "status", "doctor", "tare", "resend", "config", "restart")
 SEQUENCE_MAX = 10**16 - 1
 PROVE_WITHIN_S = 120.0
+EVENT_BYTES = 512
+"""What an event sent again counts as: some 500 bytes are usual."""
 
 
 class CommandRefused(Exception):
@@ -107,8 +109,41 @@ def _sequence(arguments: Mapping[str, Any], key: str) -> int:
     return value
 
 
-def resent(asked: Resend, kept: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Return the answer of `resend`: what is sent again, and the ranges that are no longer kept."""
+@dataclass(slots=True)
+class ResendBudget:
+    """How much may be sent again: `bytes_per_hour`, an hour's worth at once; an event counts as `EVENT_BYTES`."""
+
+    bytes_per_hour: int
+    _spent: float = 0.0
+    _at_ns: int = 0
+
+    def through(self, kept: Sequence[tuple[int, int]], boot_ns: int) -> int:
+        """Return the last number of these ranges (one at least) that may be sent; raises CommandRefused (`busy`)."""
+        back = (boot_ns - self._at_ns) * self.bytes_per_hour / (3600 * NS_PER_S)
+        self._spent, self._at_ns = max(0.0, self._spent - back), boot_ns
+        room = int((self.bytes_per_hour - self._spent) // EVENT_BYTES)
+        if room < 1:
+            detail = f"[commands] resend_bytes_per_hour ({self.bytes_per_hour} bytes) are spent; ask again later"
+            raise CommandRefused("busy", detail)
+        last = 0
+        for first, last in kept:
+            if last - first >= room:
+                return first + room - 1
+            room -= last - first + 1
+            if room == 0:
+                break
+        return last
+
+    def spend(self, taken: Sequence[tuple[int, int]]) -> None:
+        """Take away what is sent again."""
+        self._spent += EVENT_BYTES * sum(last - first + 1 for first, last in taken)
+
+
+def resent(asked: Resend, kept: Sequence[tuple[int, int]], through: int | None = None) -> dict[str, Any]:
+    """Return the answer of `resend`: what is sent again, what is no longer kept, what is to be asked for again later.
+
+    `kept` is what there is, `through` the last number of it that is sent now; None: all of it.
+    """
     if not kept:
         detail = f"nothing of {asked.stream} {asked.first} to {asked.last} is kept any more"
         raise CommandRefused("not_kept", detail)
@@ -119,8 +154,12 @@ def resent(asked: Resend, kept: Sequence[tuple[int, int]]) -> dict[str, Any]:
         after = last + 1
     if after <= asked.last:
         gone.append((after, asked.last))
-    return {
-        "stream": asked.stream,
-        "resent": [{"first_sequence": first, "last_sequence": last} for first, last in kept],
-        "not_kept": [{"first_sequence": first, "last_sequence": last} for first, last in gone],
-    }
+    through = kept[-1][1] if through is None else through
+    now = [(first, min(last, through)) for first, last in kept if first <= through]
+    later = [(max(first, through + 1), last) for first, last in kept if last > through]
+    answer = {"stream": asked.stream, "resent": _ranges(now), "not_kept": _ranges(gone)}
+    return {**answer, "later": _ranges(later)} if later else answer
+
+
+def _ranges(pairs: Sequence[tuple[int, int]]) -> list[dict[str, int]]:
+    return [{"first_sequence": first, "last_sequence": last} for first, last in pairs]

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 
 from gateway.commands import (
+    EVENT_BYTES,
     PROVE_WITHIN_S,
     SEQUENCE_MAX,
     VERBS,
     CommandRefused,
     Resend,
+    ResendBudget,
     overlay_of,
     resend_of,
     resent,
     understood,
 )
+from gateway.model import NS_PER_S
 
 
 def refusal(call: Any, *arguments: Any) -> tuple[str, str]:
@@ -98,6 +101,35 @@ def test_the_answer_names_what_is_sent_again_and_what_is_gone(kept: Any, gone: A
         return [{"first_sequence": first, "last_sequence": last} for first, last in pairs]
 
     assert resent(Resend("door", 1, 9), kept) == {"stream": "door", "resent": ranges(kept), "not_kept": ranges(gone)}
+
+
+def test_what_is_beyond_the_budget_is_named_to_be_asked_for_later() -> None:
+    answer = resent(Resend("door", 1, 20), [(1, 4), (7, 9), (12, 20)], 8)
+    assert [(run["first_sequence"], run["last_sequence"]) for run in answer["resent"]] == [(1, 4), (7, 8)]
+    assert [(run["first_sequence"], run["last_sequence"]) for run in answer["later"]] == [(9, 9), (12, 20)]
+    assert [(run["first_sequence"], run["last_sequence"]) for run in answer["not_kept"]] == [(5, 6), (10, 11)]
+
+
+def test_an_hour_sends_its_budget_again_and_no_more_however_it_is_asked_for() -> None:
+    budget, sent, hours, codes = ResendBudget(100 * EVENT_BYTES), 0, 3, set[str]()
+    for second in range(0, hours * 3600, 5):
+        for first in (1, 50, 1_000):
+            kept = [(first, first + 6), (first + 10, first + 10), (first + 20, first + 700)]
+            try:
+                through = budget.through(kept, second * NS_PER_S)
+            except CommandRefused as refused:
+                codes.add(refused.code)
+                continue
+            taken = [(start, min(end, through)) for start, end in kept if start <= through]
+            budget.spend(taken)
+            sent += sum(end - start + 1 for start, end in taken)
+    assert 100 * hours <= sent <= 100 * (hours + 1)
+    assert codes == {"busy"}
+
+
+@pytest.mark.parametrize(("room", "through"), [(1, 1), (3, 3), (4, 4), (5, 7), (7, 9), (8, 12), (99, 20)])
+def test_a_budget_ends_within_or_at_the_end_of_a_range(room: int, through: int) -> None:
+    assert ResendBudget(room * EVENT_BYTES).through([(1, 4), (7, 9), (12, 20)], 0) == through
 
 
 def test_nothing_kept_is_not_kept() -> None:

@@ -8,6 +8,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,6 +159,28 @@ def test_everything_else_is_refused_and_nothing_happens(gateway: Gateway, payloa
     assert gateway.hear(payload) == "not_signed"
     assert not path_of(gateway.folder / "outbox").exists()
     assert gateway.hear(signed()) == "ok"
+
+
+def test_a_flood_of_resends_is_bounded_by_the_hour(tmp_path: Path) -> None:
+    sent: list[tuple[int, int]] = []
+
+    def resend(stream: str, first: int, last: int) -> list[tuple[int, int]]:
+        sent.append((first, last))
+        return [(first, last)]
+
+    uplink = SimpleNamespace(resend=resend, answer=lambda *said: answers.append(json.loads(said[1])))
+    outbox = SimpleNamespace(kept=lambda stream, first, last: [(first, min(last, 8000))])
+    configuration = loads('[site]\nstore = "1"\n[commands]\nresend_bytes_per_hour = "1 MiB"')
+    answers: list[dict[str, Any]] = []
+    engine: Any = SimpleNamespace(uplink=uplink, outbox=outbox)
+    hearing = Answers(engine, configuration, None, {}, None, None, None)  # type: ignore[arg-type]
+    for number in range(64):
+        payload = b'{"stream": "door", "first_sequence": %d, "last_sequence": 9999999}' % (number % 7 + 1)
+        hearing.command(CommandReceived(1, "resend", payload), NOW.later(number * NS_PER_S))
+    assert sent[0] == (1, 2048)
+    assert answers[0]["result"]["later"] == [{"first_sequence": 2049, "last_sequence": 8000}]
+    assert sum(last - first + 1 for first, last in sent) <= 2048 + 64
+    assert answers[-1]["error"]["code"] == "busy" or len(sent) > 1
 
 
 def test_a_huge_one_is_too_large(gateway: Gateway) -> None:

@@ -85,6 +85,7 @@ tags = [
 [commands]
 # allow = ["ping", "status", "doctor", "resend"]      # what the cloud may order
 #   key_file = "/etc/gateway/command.pub"   # Ed25519: config and restart must be signed by its private key
+#   resend_bytes_per_hour = "64 MiB"   # as much of what "resend" asks for
 #   config_keys = ["health.every"]   # what "config" may change; never hosts, files, pins, identities
 #   response_prefix = "answers/"     # answers go below it too, not only below the own topics
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
+from annotated_types import Ge
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from gateway.bounded import read_text
@@ -42,7 +43,7 @@ from gateway.errors import ConfigurationError
 from gateway.outbox.settings import OutboxSettings
 from gateway.privacy import PrivacySettings
 from gateway.sensors import Kind, kinds
-from gateway.units import Identifier, Quantity
+from gateway.units import Bytes, Identifier, Quantity
 from gateway.uplink import BrokerSettings
 from gateway.uplink.profiles import PROFILES
 
@@ -122,13 +123,14 @@ class CommandsSettings:
 
     With `key_file`, an Ed25519 public key, `signed.SIGNED_VERBS` need its signature. `config_keys` are the keys that
     `config` may change, in place of `config.cloud_keys.CHANGEABLE`. Answers go below the gateway's own topics, or below
-    `response_prefix`, which ends with "/".
+    `response_prefix`, which ends with "/". What is sent again is bounded by `resend_bytes_per_hour`.
     """
 
     allow: tuple[CommandVerb, ...] = ("ping", "status", "doctor", "resend")
     key_file: Path | None = None
     config_keys: tuple[str, ...] | None = None
     response_prefix: str | None = None
+    resend_bytes_per_hour: Annotated[Bytes, Ge(1024)] = 64 << 20
 
     def __post_init__(self) -> None:
         check_keys(self.config_keys or ())

@@ -39,7 +39,7 @@ FIXED = _keys(
     " proxy proxy_username proxy_password_file",
     outbox="directory",
     privacy="identity anonymous_min",
-    commands="allow key_file config_keys response_prefix",
+    commands="allow key_file config_keys response_prefix resend_bytes_per_hour",
     door="id outer_pin inner_pin beam_pin",
     scanner="id adapter tags",
     shelf="id data_pin clock_pin bus device",

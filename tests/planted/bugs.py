@@ -37,6 +37,7 @@ PRIVACY = ("tests/test_privacy.py",)
 INBOUND = ("tests/shipped/test_steps.py",)
 CONTROL = ("tests/cli/test_control.py",)
 REDACTION = ("tests/shipped/test_bundle.py", "tests/cli/test_redaction.py", "tests/cli/test_support_bundle.py")
+RESENDS = ("tests/test_commands.py",)
 SIGNED = ("tests/test_signed.py",)
 CLOUD_KEYS = ("tests/test_cloud_keys.py",)
 CONSUMER = ("tests/test_consumer.py",)
@@ -757,6 +758,22 @@ BUGS: tuple[Bug, ...] = (
         "gateway/signing_keys.py",
         'if b"PRIVATE KEY" in content:',
         'if b"PRIVATE  KEY" in content:',
+        SIGNED,
+    ),
+    Bug(
+        "commands",
+        "a resend costs nothing",
+        "gateway/commands.py",
+        "        self._spent += EVENT_BYTES * ",
+        "        _ = ",
+        RESENDS,
+    ),
+    Bug(
+        "commands",
+        "no budget for resends",
+        "gateway/answers.py",
+        "self._budget.through(kept, now.boot_ns)",
+        "asked.last",
         SIGNED,
     ),
 )
