@@ -89,11 +89,18 @@ def intervals_of(configuration: Configuration) -> list[float]:
     return sorted(length for length in lengths if length is not None)
 
 
-def assemble(configuration: Configuration, world: World, identify: Identify, sensing: Sensing | None = None) -> Engine:
+def assemble(
+    configuration: Configuration,
+    world: World,
+    identify: Identify,
+    sensing: Sensing | None = None,
+    leap: int | None = None,
+) -> Engine:
     """Open the outbox and put the engine together. Nothing runs yet; the first step does the first work.
 
     Raises OutboxUnusable where the outbox directory cannot be used. On return the opening is recorded
-    (`outbox_created` where a new one was made, then `started`), to be durable with the first commit.
+    (`outbox_created` where a new one was made, then `started`), to be durable with the first commit. `leap`: see
+    `Outbox.open`.
     """
     clock = world.clock
     now = clock.now()
@@ -115,6 +122,7 @@ def assemble(configuration: Configuration, world: World, identify: Identify, sen
         world.open_writer(lambda: emit(Wake())),
         now,
         describe_loss,
+        leap,
     )
     remember = rememberer(configuration)
     remembered = recall(outbox, remember)

@@ -95,7 +95,8 @@ def test_the_outbox_goes_on_with_its_numbers_and_a_higher_epoch(
     assert (done.marked, done.identity_checked, done.put_aside) == (True, True, None)
     outbox = open_outbox(Path(here.outbox.directory))
     assert outbox.created is None, "no outbox_created: nothing was given up"
-    assert (outbox.id, outbox.epoch) == (before.id, before.epoch + 1)
+    assert outbox.id == before.id
+    assert outbox.epoch > before.epoch
     assert [entry.sequence for entry in outbox.read("door", 0, 100, 1 << 20)] == [5, 6, 7, 8, 9, 10]
     record(outbox, 1)
     assert outbox.positions("door").recorded_through == 11

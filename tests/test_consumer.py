@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.consumer.ledger import Ledger, Report
+from gateway.consumer.ledger import EPOCHS_MAX, Ledger, Report
 from gateway.consumer.messages import PAYLOAD_BYTES_MAX, parse
 from gateway.consumer.order import InOrder
 from gateway.consumer.spans import Spans
@@ -191,12 +191,89 @@ def test_what_a_given_up_outbox_still_held_is_a_named_loss() -> None:
     assert (broker.report.verdict, broker.report.lost) == ("complete", 4)
 
 
-def test_number_used_again_by_a_later_epoch_is_another_event() -> None:
+@pytest.mark.parametrize("epoch", [2, 1 << 40, 1])
+def test_number_used_again_by_another_epoch_is_another_event_and_never_complete(epoch: int) -> None:
+    broker = Broker()
+    broker.live(1, epoch=1)
+    broker.live(2, epoch=7)
+    broker.live(2, 3, 2, epoch=epoch)  # higher or lower: a card put back draws from where its image was
+    assert broker.new == [1, 2, 2, 3]
+    report = broker.report
+    assert (report.duplicates, report.reissued, report.conflicts, report.verdict) == (1, 1, 0, "conflict")
+
+
+def test_id_with_another_content_is_a_conflict_and_never_complete() -> None:
     broker = Broker()
     broker.live(1, 2)
-    broker.live(2, 3, epoch=2)
-    assert broker.new == [1, 2, 2, 3]
-    assert (broker.report.duplicates, broker.report.reissued) == (0, 1)
+    broker.live(2, uptimems="77777")
+    broker.live(1, time="2026-11-22T09:00:07.000Z", clock="estimated")
+    report = broker.report
+    assert (report.duplicates, report.reissued, report.conflicts, report.verdict) == (1, 0, 1, "conflict")
+    assert broker.new == [1, 2, 2]
+    broker.backfill(2, data={"direction": "nowhere"})
+    assert broker.report.conflicts == 2
+
+
+def test_duplicate_that_comes_too_late_to_be_compared_is_said_to_be_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.consumer.ledger.CONTENTS_MAX", 4)
+    broker = Broker()
+    broker.live(1, 2, 3, 4, 5, 6, 1)
+    assert (broker.report.duplicates, broker.report.unchecked, broker.report.verdict) == (1, 1, "complete")
+    broker.live(6)
+    assert (broker.report.duplicates, broker.report.unchecked) == (2, 1)
+
+
+def test_number_that_another_epoch_had_promised_and_never_sent_is_reissued() -> None:
+    broker = Broker(from_one=True)
+    broker.live(1, 2)
+    broker.state(5, 2)
+    broker.state(2, 2, epoch="9")
+    broker.live(3, 4, 5, epoch=9)
+    assert (broker.report.reissued, broker.report.verdict) == (3, "conflict")
+
+
+def test_state_of_a_new_and_lower_epoch_tells_a_card_put_back() -> None:
+    broker = Broker(from_one=True)
+    broker.live(1, 2)
+    broker.state(5, 2, epoch="9")
+    broker.state(2, 2, epoch="6")
+    assert broker.report.reissued == 0, "a card that took no writes: the epoch 9 is in no file"
+    broker.state(5, 2, epoch="8")
+    broker.state(6, 2, epoch="8")
+    broker.state(5, 2, retained=True, epoch="3")
+    assert broker.report.reissued == 0, "old news is no sign"
+    broker.state(2, 2, epoch="4")
+    assert broker.report.verdict == "conflict"
+
+
+def test_state_that_goes_on_after_a_higher_epoch_tells_two_gateways_from_one_card() -> None:
+    broker = Broker(from_one=True)
+    broker.live(1, 2)
+    broker.state(2, 2, epoch="4")
+    broker.state(2, 2, epoch="9")
+    broker.live(3, epoch=9)
+    broker.state(2, 2, epoch="4")
+    assert broker.report.is_complete, "sent again by the broker"
+    broker.state(3, 2, epoch="4")
+    assert broker.report.verdict == "conflict"
+
+
+def test_a_thousand_restarts_and_their_duplicates_are_no_conflict() -> None:
+    broker = Broker(from_one=True)
+    for life in range(1000):
+        epoch = 1 + life * 4_000_000_000
+        broker.state(life * 2, life * 2, epoch=str(epoch))
+        broker.live(life * 2 + 1, life * 2 + 2, epoch=epoch)
+    for life in (0, 1, 500, 935, 936, 937, 999):
+        broker.backfill(life * 2 + 1, epoch=1 + life * 4_000_000_000)
+    report = broker.report
+    assert (report.duplicates, report.reissued, report.conflicts, report.verdict) == (7, 0, 0, "complete")
+    (book,) = broker.ledger._books.values()
+    assert len(book.epochs) <= EPOCHS_MAX
+    broker.state(10, 10, epoch="100")  # an image from before all of them
+    broker.live(11, epoch=100)
+    assert broker.report.verdict == "conflict"
+    assert broker.report.duplicates == 7, "another event, though all those lives are kept as one"
 
 
 def test_out_of_order_in_one_lane_is_counted() -> None:

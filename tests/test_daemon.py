@@ -74,7 +74,7 @@ def test_an_outage_with_a_kill_and_a_restart_within_drains_by_itself(tmp_path: P
         wait_for(lambda: consumer.states()[-1]["state"] == "stopped", what="the state `stopped`")
         passed = sorted(consumer.of("store.door.passed"), key=lambda event: event["sequence"])
         assert [event["data"]["in_total"] for event in passed] == list(range(1, 16))
-        assert {event["epoch"] for event in passed} == {"1", "2"}
+        assert len({event["epoch"] for event in passed}) == 2
         assert any(message.topic == f"{PREFIX}/backfill" for message in consumer.messages)
         started = sorted(consumer.of("store.gateway.started"), key=lambda event: event["sequence"])
         assert [event["data"]["clean"] for event in started] == [True, False]

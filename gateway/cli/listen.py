@@ -93,7 +93,7 @@ def listen(
     else:
         for line in lines_of(report):
             _out(line)
-    return EXIT_FAILED if report.verdict == "gaps" else EXIT_GOOD
+    return EXIT_FAILED if report.verdict in ("conflict", "gaps") else EXIT_GOOD
 
 
 def lines_of(report: Report) -> list[str]:
@@ -116,9 +116,16 @@ def lines_of(report: Report) -> list[str]:
         lines.append(f"{report.invalid} messages or events do not keep the contract: {'; '.join(report.why_invalid)}")
     if report.uncounted:
         lines.append(f"{report.uncounted} events more than could be accounted for")
+    if report.unchecked:
+        lines.append(f"{report.unchecked} duplicates came too late to compare their content")
     verdict: dict[Any, str] = {
         "complete": f"complete: all of {report.recorded} recorded events are accounted for",
         "gaps": f"NOT complete: {report.missing} of {report.recorded} recorded events are missing",
+        "conflict": (
+            f"NOT complete: {report.reissued} times a number was given out again, {report.conflicts} times an id with "
+            "another content. A card was put back to an older image, or two gateways run from one: let only one run, "
+            "then listen anew"
+        ),
         "nothing": "nothing was recorded while this listened, so there is nothing to prove",
     }
     return [*lines, verdict[report.verdict]]

@@ -1,23 +1,27 @@
 """The consumer's ledger: what was delivered, twice, out of order, not at all; and the verdict. Pure.
 
 Law (contract section 3): of each (source, outbox, stream) every number from 1, or from where the listening began, up to
-what the gateway says it has recorded is delivered at least once or lies in a range that the gateway named as lost; else
-there is a gap. Duplicates are dropped by (source, id). Memory grows with the number of gateways and gaps, never with
-the number of events; each bound is a constant here. Nothing that arrives raises.
+what the gateway says it has recorded is delivered at least once or lies in a range named as lost; else there is a gap.
+Duplicates are dropped by (source, id). A number that comes again under another epoch (an old image of a card put back,
+two gateways from one card) is `reissued`, an id with another content a `conflict`: another event, handed on, and the
+verdict is `conflict` until a new listening, for what the other life had recorded and never sent cannot be told.
 
-Where the listening begins: who listens from the first (`from_one`), or meets an outbox that is new, begins with 1. Else
-the first thing that is not old news says: a state that was published after we subscribed (what it says is acknowledged
-came before us), or the first event itself. A retained state alone is old news: up to a minute, or a week.
+Contents are compared with the last CONTENTS_MAX events' (else `unchecked`); of more than EPOCHS_MAX epochs those seen
+first are kept as one. Memory grows with gateways and gaps, not events; nothing that arrives raises. Who listens from
+the first (`from_one`), or meets a new outbox, begins with 1. Else the first thing that is not old news says where: a
+state published after we subscribed (what it says is acknowledged came before us), or the first event itself. A
+retained state alone is old news: up to a minute, or a week.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from gateway.consumer.messages import Delivery, Invalid, Lane, State, named_losses, parse
+from gateway.consumer.messages import Delivery, Invalid, Lane, Position, State, named_losses, parse
 from gateway.consumer.spans import Spans
 from gateway.model import Stream
 
@@ -25,10 +29,23 @@ GATEWAYS_MAX = 20_000
 OUTBOXES_MAX = 16
 """Of one gateway: a card changed more often than this within one listening is somebody playing."""
 EPOCHS_MAX = 64
+CONTENTS_MAX = 1 << 16
+CONTENT = ("type", "subject", "bootid", "uptimems", "data")
+"""What is the same however often an event is sent; its time may become better."""
 REASONS_KEPT = 20
 GAPS_SHOWN = 20
 
-Verdict = Literal["complete", "gaps", "nothing"]
+Verdict = Literal["complete", "conflict", "gaps", "nothing"]
+
+
+@dataclass(slots=True)
+class _Epoch:
+    """What came under one epoch, or under those from `first` to the one it is filed under, and what its states told."""
+
+    first: int
+    delivered: Spans = field(default_factory=Spans)
+    told_through: int = 0
+    has_recorded: bool = False
 
 
 @dataclass(slots=True)
@@ -40,14 +57,38 @@ class _Book:
     delivered: Spans = field(default_factory=Spans)
     covered: Spans = field(default_factory=Spans)
     named: Spans = field(default_factory=Spans)
-    epochs: dict[int, Spans] = field(default_factory=dict)
+    epochs: dict[int, _Epoch] = field(default_factory=dict)
     highest_of_lane: dict[Lane, int] = field(default_factory=dict)
     losses: Counter[str] = field(default_factory=Counter)
     events: int = 0
     duplicates: int = 0
+    unchecked: int = 0
     reissued: int = 0
+    conflicts: int = 0
     out_of_order: int = 0
     uncounted: int = 0
+
+    def epoch(self, number: int, is_alone: bool = False) -> _Epoch:
+        """Return the account of an epoch, opened where it is new; of too many, two become one."""
+        if number in self.epochs:
+            return self.epochs[number]
+        for last, epoch in self.epochs.items():
+            if epoch.first <= number <= last and not is_alone:
+                return epoch
+        if len(self.epochs) >= EPOCHS_MAX:
+            one, other = sorted(list(self.epochs)[:2])
+            merged = _Epoch(min(self.epochs[one].first, self.epochs[other].first))
+            merged.told_through = max(self.epochs[one].told_through, self.epochs[other].told_through)
+            merged.has_recorded = self.epochs[one].has_recorded or self.epochs[other].has_recorded
+            for span in (*self.epochs.pop(one).delivered, *self.epochs.pop(other).delivered):
+                merged.delivered.add(*span)
+            self.epochs = {other: merged, **self.epochs}
+        found = self.epochs[number] = _Epoch(number)
+        return found
+
+    def promised_before(self, number: int) -> int:
+        """Return up to where states of lower epochs said that all is recorded."""
+        return max((epoch.told_through for last, epoch in self.epochs.items() if last < number), default=0)
 
     @property
     def highest(self) -> int:
@@ -79,6 +120,8 @@ class StreamReport:
     gaps: tuple[tuple[int, int], ...]
     out_of_order: int
     reissued: int
+    conflicts: int
+    unchecked: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +136,8 @@ class Report:
     lost: int
     out_of_order: int
     reissued: int
+    conflicts: int
+    unchecked: int
     invalid: int
     uncounted: int
     streams: tuple[StreamReport, ...]
@@ -108,6 +153,13 @@ class Report:
         return asdict(self)
 
 
+def _content(delivery: Delivery) -> int:
+    try:
+        return hash(json.dumps([delivery.envelope.get(key) for key in CONTENT], sort_keys=True))
+    except RecursionError:  # nested just as deep as can be read
+        return 0
+
+
 class Ledger:
     """Accounts for every message of any number of gateways."""
 
@@ -118,6 +170,7 @@ class Ledger:
         self._why_invalid: dict[str, None] = {}
         self._books: dict[tuple[str, str, Stream], _Book] = {}
         self._outboxes: dict[str, dict[str, bool]] = {}
+        self._contents: dict[tuple[str, str], int] = {}
 
     def take(self, topic: str, payload: bytes, retained: bool = False) -> list[Delivery]:
         """Account for one message; return the events in it that are new, as they came. Never raises."""
@@ -161,6 +214,22 @@ class Ledger:
             book.recorded_through = max(book.recorded_through, position.recorded_through)
             if book.begins is None and not retained:
                 book.begins = position.acknowledged_through + 1
+            self._take_position(book, state.epoch, position, retained)
+
+    @staticmethod
+    def _take_position(book: _Book, number: int, position: Position, retained: bool) -> None:
+        """Numbers rise with the epoch: one that is new and lower, or goes on after a higher one, is of another life.
+
+        An epoch that was told and has recorded nothing (a card that took no writes) is in no file: it is no sign.
+        """
+        is_new = number not in book.epochs
+        newest = max((last for last, epoch in book.epochs.items() if epoch.has_recorded), default=0)
+        epoch = book.epoch(number, is_alone=not retained)
+        further = position.recorded_through > max(epoch.told_through, epoch.delivered.highest)
+        if number < newest and not retained and (is_new or further):
+            book.reissued += 1
+        epoch.has_recorded |= not is_new and further
+        epoch.told_through = max(epoch.told_through, position.recorded_through)
 
     def _take_delivery(self, delivery: Delivery) -> bool:
         book = self._book(delivery.source, delivery.outbox, delivery.stream)
@@ -169,6 +238,7 @@ class Ledger:
             return False
         is_new = self._account(book, delivery)
         if is_new:
+            self._remember(delivery)
             try:
                 self._take_loss(delivery)
             except Invalid as error:
@@ -179,22 +249,34 @@ class Ledger:
         number = delivery.sequence
         if book.begins is None:
             book.begins = number
-        if delivery.epoch not in book.epochs and len(book.epochs) >= EPOCHS_MAX:
-            del book.epochs[min(book.epochs)]
-        epoch = book.epochs.setdefault(delivery.epoch, Spans())
-        if number in epoch:
+        epoch = book.epoch(delivery.epoch)
+        if number in epoch.delivered and self._is_same(book, delivery):
             book.duplicates += 1
             return False
-        if number in book.delivered:
-            book.reissued += 1  # another event under a number that an earlier epoch had promised and lost
-        if not (epoch.add(number) and book.delivered.add(number) and book.covered.add(number)):
+        if number in epoch.delivered:
+            book.conflicts += 1  # another event under an id that one has had
+        elif number in book.delivered or number <= book.promised_before(delivery.epoch):
+            book.reissued += 1  # another event under a number that another epoch had given or promised
+        if not (epoch.delivered.add(number) and book.delivered.add(number) and book.covered.add(number)):
             book.uncounted += 1
             return False
+        epoch.has_recorded = True
         book.events += 1
         highest = book.highest_of_lane.get(delivery.lane, 0)
         book.out_of_order += number < highest
         book.highest_of_lane[delivery.lane] = max(highest, number)
         return True
+
+    def _is_same(self, book: _Book, delivery: Delivery) -> bool:
+        """Tell whether an id that comes again has the content that it had, as far as that is still known."""
+        known = self._contents.get((delivery.source, str(delivery.envelope["id"])))
+        book.unchecked += known is None
+        return known is None or known == _content(delivery)
+
+    def _remember(self, delivery: Delivery) -> None:
+        if len(self._contents) >= CONTENTS_MAX:
+            del self._contents[next(iter(self._contents))]
+        self._contents[delivery.source, str(delivery.envelope["id"])] = _content(delivery)
 
     def _take_loss(self, delivery: Delivery) -> None:
         for loss in named_losses(delivery):
@@ -220,13 +302,21 @@ class Ledger:
         return book.begins if book is not None else None
 
     def report(self) -> Report:
-        """Sum up. `complete`: nothing is missing; `gaps`: something is; `nothing`: nothing was there to be proved."""
+        """Sum up. `complete`: nothing is missing; `gaps`: something is; `nothing`: nothing was there to be proved.
+
+        `conflict`: a number or an id was given to two events, so that nothing proves completeness.
+        """
         streams = tuple(self._report(key, book) for key, book in self._books.items())
         books = self._books.values()
         missing = sum(stream.missing for stream in streams)
         uncounted = sum(book.uncounted for book in books)
         begun = [book for book in books if book.begins is not None]
-        verdict: Verdict = "gaps" if missing or uncounted else "complete" if begun else "nothing"
+        reissued, conflicts = sum(book.reissued for book in books), sum(book.conflicts for book in books)
+        verdict: Verdict = "complete" if begun else "nothing"
+        if reissued or conflicts:
+            verdict = "conflict"
+        elif missing or uncounted:
+            verdict = "gaps"
         return Report(
             verdict=verdict,
             recorded=sum(max(book.highest - (book.begins or 1) + 1, 0) for book in begun),
@@ -235,7 +325,9 @@ class Ledger:
             missing=missing,
             lost=sum(stream.lost for stream in streams),
             out_of_order=sum(stream.out_of_order for stream in streams),
-            reissued=sum(stream.reissued for stream in streams),
+            reissued=reissued,
+            conflicts=conflicts,
+            unchecked=sum(stream.unchecked for stream in streams),
             invalid=self.invalid,
             uncounted=uncounted,
             streams=streams,
@@ -258,4 +350,6 @@ class Ledger:
             gaps=gaps[:GAPS_SHOWN],
             out_of_order=book.out_of_order,
             reissued=book.reissued,
+            conflicts=book.conflicts,
+            unchecked=book.unchecked,
         )

@@ -170,7 +170,7 @@ def envelope_schema() -> dict[str, Any]:
         "epoch": {
             "type": "string",
             "pattern": "^[1-9][0-9]*$",
-            "description": "one higher each time the outbox is opened",
+            "description": "higher at each opening, by a random step: no card put back or copied uses an id again",
         },
         "clock": {"enum": ["synced", "estimated", "unsynced"], "description": "how far time can be trusted"},
         "bootid": {"type": "string", "pattern": "^[0-9a-f]{8}$", "description": "of the kernel's boot id"},

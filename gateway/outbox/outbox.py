@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,7 @@ from gateway.outbox.jobs import REFUSED_BYTES_MAX, Seal, SetAside
 from gateway.outbox.losses import DescribeLoss
 from gateway.outbox.reading import everything, read_entries
 from gateway.outbox.record import check_payload
-from gateway.outbox.recovery import Created, Found, find_outbox, settle_files
+from gateway.outbox.recovery import LEAP_MAX, Created, Found, find_outbox, leap_epoch, settle_files
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.status import Ages, OutboxStatus, Positions
 from gateway.outbox.stream import StreamLog
@@ -78,15 +79,20 @@ class Outbox:
         writer: Writer,
         now: Instant,
         describe_loss: DescribeLoss,
+        leap: int | None = None,
     ) -> Outbox:
         """Open the outbox in `directory`, making it where there is none; whatever lies there, it opens.
 
         `describe_loss` turns a loss into the payload of its record. Raises OutboxUnusable where the directory cannot be
-        made or another daemon holds it. On a disk that takes no writes it opens to drain; `status` says so.
+        made or another daemon holds it. On a disk that takes no writes it opens to drain; `status` says so. `leap` is a
+        random number below LEAP_MAX, drawn here where it is None: so far the epoch rises above the next, so that a card
+        put back or copied uses no id again.
         """
         lock = take_directory(disk, directory)
         settle_files(disk, directory)
         found = find_outbox(disk, directory, settings)
+        if found.state is not None:  # a new outbox has a random name
+            found.epoch = leap_epoch(found.epoch, secrets.randbelow(LEAP_MAX) if leap is None else leap)
         outbox = cls(directory, settings, disk, writer, now, describe_loss, found, lock)
         outbox._upkeep.measure()
         outbox.step(now)

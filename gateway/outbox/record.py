@@ -5,11 +5,11 @@
     ,"12346":{"_c":"51d0aa07","type":...}
     }}
 
-The name is `{base:016d}-{epoch:08x}.json`. The key is the sequence; `_c` is the CRC-32 of `outbox:stream:epoch`, the
-key and what follows `_c` and its comma up to the newline. A new file is zeros behind its last record; the last line
-comes when it is sealed and nothing depends on it. Leading zeros of a line are a hole, a line whose checksum fails is
-skipped, a number not above the last one or not in the file's range is stale. A payload goes in and out as bytes, never
-decoded.
+The name is `{base:016d}-{epoch:08x}.json`, the epoch of 8 digits or more. The key is the sequence; `_c` is the CRC-32
+of `outbox:stream:epoch`, the key and what follows `_c` and its comma up to the newline. A new file is zeros behind its
+last record; the last line comes when it is sealed and nothing depends on it. Leading zeros of a line are a hole, a line
+whose checksum fails is skipped, a number not above the last one or not in the file's range is stale. A payload goes in
+and out as bytes, never decoded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHUNK_BYTES = 64 * 1024
 FOOTER = b"}}\n"
 VERSION = 1
 
-_NAME = re.compile(r"([0-9]{16})-([0-9a-f]{8})\.json")
+_NAME = re.compile(r"([0-9]{16})-([0-9a-f]{8,16})\.json")
 _RECORD = re.compile(rb'\x00*[ ,]"([0-9]{1,16})":\{"_c":"([0-9a-f]{8})"([,}])')
 _HEADER = re.compile(rb'\{"_seg":\{"1":\{"_c":"([0-9a-f]{8})",(.*\})\},"([a-z]+)":\{')
 

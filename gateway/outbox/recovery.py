@@ -27,6 +27,8 @@ from gateway.outbox.state import STATE_NAME, State, StreamState, read_slots
 from gateway.outbox.stream import Segment, StreamLog
 
 HEADER_BYTES_MAX = 1024
+LEAP_MAX = 1 << 32
+EPOCH_MAX = (1 << 53) - 1  # what JSON's readers hold exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,15 @@ class Found:
     told: list[tuple[int, Loss]] = field(default_factory=list)
     certain: dict[Stream, int] = field(default_factory=dict)
     """Newest files with records that may be in memory only; and of their streams, the last number that is durable."""
+
+
+def leap_epoch(epoch: int, leap: int) -> int:
+    """Return an epoch that no other life of the same card has had: `epoch` or up to `leap` above it.
+
+    What the card says can go back (an image put back, a card copied); what is drawn at random at each opening does not
+    come twice. The step is shorter where little room is left, so that EPOCH_MAX is never passed.
+    """
+    return epoch + min(leap, (EPOCH_MAX - epoch) >> 20)
 
 
 def settle_files(disk: Disk, directory: str) -> None:

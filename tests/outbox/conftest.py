@@ -29,7 +29,7 @@ class Bench:
         if changed:
             self.settings = OutboxSettings(**{"bytes_max": 1 << 20, **changed})
         writer = InlineWriter(self.disk)
-        self.outbox = Outbox.open(DIRECTORY, self.settings, self.disk, writer, self.now, describe_loss)
+        self.outbox = Outbox.open(DIRECTORY, self.settings, self.disk, writer, self.now, describe_loss, 0)
         return self.outbox
 
     def pass_time(self, seconds: float) -> None:

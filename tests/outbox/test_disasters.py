@@ -10,7 +10,8 @@ import pytest
 
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxSettings, ThreadWriter
-from gateway.outbox.record import FOOTER
+from gateway.outbox.record import FOOTER, parse_name, segment_name
+from gateway.outbox.recovery import EPOCH_MAX, LEAP_MAX, leap_epoch
 from tests.outbox.conftest import Bench, event
 from tests.outbox.histories import DIRECTORY, WALL_NS, describe_loss
 from tests.simulation.disk import ModelDisk, PowerCut
@@ -217,26 +218,55 @@ def test_it_opens_whatever_lies_in_its_directory(bench: Bench, path: str) -> Non
         assert bench.sequences("door")[-1] == bench.outbox.positions("door").recorded_through
 
 
-def test_an_old_image_of_the_card_gives_no_id_again_that_left_under_a_newer_epoch() -> None:
-    bench = Bench()
-    bench.record("door", 2)
-    bench.outbox.close(bench.now)
-    image = {path: bytes(bench.disk.content(path)) for path in bench.disk.paths()}
-    bench.open()
-    bench.record("door", 2)
-    left = {(entry.epoch, entry.sequence) for entry in bench.outbox.read("door", 2, 9, 9999)}
+def opened_copy(bench: Bench, image: dict[str, bytes], leap: int | None = None) -> Outbox:
     disk = ModelDisk(Random(2))
     disk.make_directory(DIRECTORY)
     for path, content in image.items():
         disk.make_directory(path.rpartition("/")[0])
         disk.close(disk.open(path, create=True))
         disk.damage(path, lambda held, content=content: held.extend(content))  # type: ignore[misc]
-    outbox = Outbox.open(DIRECTORY, bench.settings, disk, InlineWriter(disk), bench.now, describe_loss)
-    assert [entry.sequence for entry in outbox.read("door", 0, 9, 9999)] == [1, 2]
-    # The card alone cannot know what left meanwhile; the same ids are possible here, and only the broker's retained
-    # state can tell (storage notes 9). What the outbox owes is that it opens, and that it raises the epoch once more.
-    assert outbox.epoch == bench.outbox.epoch
-    assert {epoch for epoch, _ in left} == {outbox.epoch}
+    return Outbox.open(DIRECTORY, bench.settings, disk, InlineWriter(disk), bench.now, describe_loss, leap)
+
+
+def test_an_old_image_of_the_card_gives_no_id_again_that_left_since() -> None:
+    bench = Bench()
+    bench.record("door", 2)
+    bench.outbox.close(bench.now)
+    image = {path: bytes(bench.disk.content(path)) for path in bench.disk.paths()}
+    left: list[str] = []
+    for leap in (None, None, 0, LEAP_MAX - 1, 7):  # lives of the same image: put back, put back again, copied
+        outbox = opened_copy(bench, image, leap)
+        assert [entry.sequence for entry in outbox.read("door", 0, 9, 9999)] == [1, 2]
+        for payload in (event(3), event(4)):
+            outbox.append("door", payload, bench.now)
+        outbox.commit(bench.now)
+        left += [f"{outbox.id}-{entry.epoch}-{entry.sequence}" for entry in outbox.read("door", 2, 9, 9999)]
+        assert outbox.id == bench.outbox.id
+    assert len(left) == len(set(left)) == 10
+
+
+def test_many_openings_with_the_longest_steps_keep_the_epoch_rising_within_its_bounds() -> None:
+    epoch = 1
+    for _ in range(3000):
+        after = leap_epoch(epoch + 1, LEAP_MAX - 1)
+        assert epoch < after <= EPOCH_MAX
+        epoch = after
+    for near in (EPOCH_MAX - (1 << 52), EPOCH_MAX - (1 << 30), EPOCH_MAX - 1, EPOCH_MAX):
+        assert near <= leap_epoch(near, LEAP_MAX - 1) <= EPOCH_MAX
+    name = segment_name(1, EPOCH_MAX)
+    assert parse_name(name) == (1, EPOCH_MAX)
+
+
+def test_files_of_long_and_short_epochs_are_one_outbox(bench: Bench) -> None:
+    for leap in (0, 1 << 31, LEAP_MAX - 1, 5):
+        bench.outbox.close(bench.now)
+        bench.disk.kill()
+        bench.outbox = Outbox.open(
+            DIRECTORY, bench.settings, bench.disk, InlineWriter(bench.disk), bench.now, describe_loss, leap
+        )
+        bench.record("door", 2)
+    assert bench.outbox.epoch > LEAP_MAX
+    assert bench.sequences("door") == list(range(1, 9))
 
 
 def test_a_reader_at_the_tail_reads_each_piece_of_the_disk_once(bench: Bench) -> None:

@@ -163,6 +163,14 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "outbox",
+        "a card put back or copied draws the epoch that is next",
+        "gateway/outbox/recovery.py",
+        "return epoch + min(leap, (EPOCH_MAX - epoch) >> 20)",
+        "return epoch",
+        OUTBOX,
+    ),
+    Bug(
+        "outbox",
         "acknowledged before it is durable",
         "gateway/outbox/outbox.py",
         "min(last, log.durable)",

@@ -14,7 +14,7 @@ import pytest
 
 from gateway import assembly, interpretation, wire
 from gateway.model import STREAMS, Acknowledged, Instant
-from gateway.outbox import commit, losses, outbox, recovery, retention, saving, state, stream
+from gateway.outbox import commit, losses, outbox, retention, saving, state, stream
 from gateway.uplink import conversation, lanes, policy, traffic
 from tests.simulation import histories
 from tests.simulation.disk import ModelDisk
@@ -83,14 +83,7 @@ def losses_are_not_told(patch: Patch) -> None:
 
 def the_epoch_is_not_raised(patch: Patch) -> None:
     """An opening goes on in the epoch that it finds."""
-    find = recovery.find_outbox
-
-    def found(*arguments: Any, **more: Any) -> Any:
-        result = find(*arguments, **more)
-        result.epoch = max(1, result.epoch - 1)
-        return result
-
-    patch.setattr(outbox, "find_outbox", found)
+    patch.setattr(outbox, "leap_epoch", lambda epoch, leap: max(1, epoch - 1))
 
 
 def backfill_begins_behind_the_highest_interval(patch: Patch) -> None:

@@ -25,6 +25,7 @@ from gateway.errors import OutboxUnusable
 from gateway.health import Machine as Looked
 from gateway.model import NS_PER_MS, NS_PER_S, STREAMS, CommandReceived, Event, Instant, Stream
 from gateway.outbox import InlineWriter, Outbox, Writer
+from gateway.outbox.recovery import LEAP_MAX
 from gateway.status import health_of
 from tests.simulation.broker import Broker, BrokerLink
 from tests.simulation.checker import Checker, Violation
@@ -107,6 +108,7 @@ class Machine:
         self._writer: Writer | None = None
         self._link: BrokerLink | None = None
         self._life = 0
+        self._leaps = Random(str(random.getstate()))  # of the epochs: its own, so that nothing else is drawn otherwise
         self._sync_has_failed = False  # in this boot, as far as anybody can tell
         self._awake_ns: int | None = None
         self._spins = 0
@@ -126,7 +128,9 @@ class Machine:
     def _start(self) -> None:
         world = World(self.clock, self.disk, self._open_writer, self._open_link, self._random)
         try:
-            engine = assemble(self.configuration, world, lambda identity, at: identity[:24])
+            engine = assemble(
+                self.configuration, world, lambda identity, at: identity[:24], None, self._leaps.randrange(LEAP_MAX)
+            )
         except OutboxUnusable as error:
             self._trace.say(f"cannot start: {error}")
             if not self.disk.read_only and self._agenda.now_ns - self.disk_trouble_ns > 60 * NS_PER_S:
