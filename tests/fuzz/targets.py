@@ -39,7 +39,8 @@ from gateway.sensors.advertisement import EddystoneTlm, Ruuvi, decode, power_dbm
 from gateway.sensors.telemetry import QUANTITIES, BtHome, BtHomeOpener
 from gateway.technician.calibration import from_json
 
-FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+HELD = tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+FOLDER = Path(HELD.name)  # gone with the process
 SEGMENT = "door/0000000000000001-00000001.json"
 SOUND_STATE = encode_state(State(1, "0a1b2c3d", 1, True, {}, {}, {}, ()))
 
