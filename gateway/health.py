@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.bounded import read_bounded
+from gateway.mounts import why_not_kept
 
 KERNEL_BYTES_MAX = 64 * 1024
+
 ROOT = Path("/")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CELSIUS_RANGE = (-40.0, 150.0)
@@ -104,6 +106,12 @@ def read(path: Path) -> str | None:
         return read_bounded(path, KERNEL_BYTES_MAX).decode(errors="replace").strip("\0 \n") or None
     except OSError:
         return None
+
+
+def not_kept(directory: Path, root: Path = ROOT) -> str | None:
+    """Return why what is written into `directory` is gone after a power cut; None where it is kept, or unknown."""
+    mountinfo, command_line = read(root / "proc/self/mountinfo"), read(root / "proc/cmdline")
+    return why_not_kept(mountinfo or "", command_line or "", os.path.realpath(directory))
 
 
 def is_read_only(directory: Path, root: Path = ROOT) -> bool | None:

@@ -28,7 +28,7 @@ from gateway.disk import RealDisk
 from gateway.engine import Due, Engine
 from gateway.errors import EXIT_GOOD, ConfigurationError
 from gateway.facts import ConfigChanged
-from gateway.health import look
+from gateway.health import look, not_kept
 from gateway.known_secrets import redactor_of
 from gateway.model import NS_PER_S, STREAMS, DriverFailed, Event, Instant
 from gateway.mqtt import PahoLink
@@ -154,6 +154,7 @@ class Service:
         with Signals(self._on_signal, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._remote.count_start()
             self.engine = engine = assemble(self.configuration, self.world, self._pseudonyms.identify, self.player)
+            self._look_where_it_lies()
             tap = Tap(kinds_of(self.configuration))
             self.answers = Answers(
                 engine,
@@ -255,6 +256,13 @@ class Service:
             self._watch_disk()
             if self._played and not self._stays and self._all_acknowledged():
                 self.stop("recording_ended")
+
+    def _look_where_it_lies(self) -> None:
+        """Warn where the outbox lies in memory: then the first guarantee does not hold."""
+        lost = self.engine.outbox.not_kept = not_kept(Path(self.configuration.outbox.directory))
+        if lost is not None:
+            directory = self.configuration.outbox.directory
+            log.error("%s does not outlast a power cut, %s; what is not delivered goes with it", directory, lost)
 
     def _watch_disk(self) -> None:
         """Say once that the disk refuses, and once that it takes events again."""

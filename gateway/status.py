@@ -40,6 +40,7 @@ def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dic
             "oldest_entry_ms": outbox.oldest_entry_ms,
             "degraded": outbox.degraded,
             "trouble": outbox.trouble,
+            "not_kept": engine.outbox.not_kept,
         },
         "sensors": {
             settings.id: {"kind": kind.table, **sensor_of(engine.interpretation.senses[settings.id], engine, now)}

@@ -13,6 +13,7 @@ from gateway.clock import SystemClock
 from gateway.config import Configuration
 from gateway.disk import refusal
 from gateway.errors import ConfigurationError, GatewayError
+from gateway.health import not_kept
 from gateway.model import STREAMS, Instant, rfc3339
 from gateway.mqtt.certificates import concerns, day, end_of
 from gateway.signing_keys import verifier
@@ -20,6 +21,7 @@ from gateway.signing_keys import verifier
 CERTIFICATE_WARNINGS = ("certificate.ends_within_30_days", "certificate.ends_within_14_days")
 FILE_BYTES_MAX = 1 << 20
 """Certificates of every authority there is are a quarter of it."""
+KEEP_IT = "put [outbox] directory on a card or disk that stays writable: a partition of its own under the overlay"
 FREE_BYTES_LEAST = 64 << 20
 PLAUSIBLE_SINCE_NS = 1_735_689_600 * 10**9  # 2025-01-01: before this program was written no event can have happened
 
@@ -37,6 +39,7 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
         yield Examination("configuration", "commands.key_file", lambda: _commands_key(commands_key))
     directory = Path(configuration.outbox.directory)
     yield Examination("outbox", "directory", lambda: _directory(directory))
+    yield Examination("outbox", "kept", lambda: _kept(directory))
     yield Examination("outbox", "disk", lambda: _disk(configuration, directory))
     yield Examination("outbox", "content", lambda: _content(configuration))
     yield Examination("clock", "synchronised", _clock)
@@ -142,6 +145,15 @@ def _owner(path: Path) -> str:
         return path.owner()
     except (KeyError, OSError):
         return "another user"
+
+
+def _kept(directory: Path) -> Check:
+    lost = not_kept(directory)
+    if lost is None:
+        return Check("outbox", "kept", "ok", f"{directory} does not lie in memory", code="outbox.kept")
+    found = f"{directory} does not outlast a power cut: {lost}"
+    why = "all that is recorded and not yet delivered is gone with the next restart of the machine"
+    return Check("outbox", "kept", "failed", found, why, KEEP_IT, "outbox.not_kept")
 
 
 def _disk(configuration: Configuration, directory: Path) -> Check:

@@ -61,6 +61,7 @@ class Outbox:
     ) -> None:
         self._directory, self._settings, self._disk, self._writer = directory, settings, disk, writer
         self._lock = lock
+        self.not_kept: str | None = None  # why the directory does not outlast a power cut, where somebody has looked
         self.created: Created | None = found.created
         self.clean = bool(found.state is not None and found.state.clean)
         self._upkeep = Upkeep(directory, settings, disk, writer, now, describe_loss, found)

@@ -120,6 +120,9 @@ class Presence:
         troubles = list(self._troubles(now))
         if (disk := self._outbox.trouble) is not None:
             troubles.append({"code": "outbox.degraded", "detail": disk, "advice": DISK_TAKES_NOTHING})
+        if (lost := self._outbox.not_kept) is not None:
+            detail = f"the outbox does not outlast a power cut: {lost}"
+            troubles.append({"code": "outbox.not_kept", "detail": detail, "advice": "gateway doctor says what to do"})
         if troubles:
             document["troubles"] = troubles
         self._disk = disk

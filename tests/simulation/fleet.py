@@ -88,6 +88,7 @@ class CountedOutbox:
         return []
 
     trouble: str | None = None
+    not_kept: str | None = None
 
     def save_soon(self) -> None:
         return

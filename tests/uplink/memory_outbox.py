@@ -97,6 +97,7 @@ class MemoryOutbox:
         return self._entries[stream][first - 1 : last][:limit]
 
     trouble: str | None = None
+    not_kept: str | None = None
 
     def save_soon(self) -> None:
         self.saves += 1
