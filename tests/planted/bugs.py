@@ -24,6 +24,7 @@ class Bug:
 
 DISK = ("tests/shipped/test_disk_calls.py",)
 KEPT = ("tests/shipped/test_kept_files.py",)
+HUNG = ("tests/outbox/test_hung_card.py",)
 LIMITS = ("tests/shipped/test_limits.py",)
 MODES = ("tests/shipped/test_modes.py",)
 REAL = ("tests/outbox/test_real_files.py",)
@@ -44,6 +45,48 @@ CONSUMER = ("tests/test_consumer.py",)
 INSTALLER = ("tests/test_install.py", "tests/test_trust.py")
 
 BUGS: tuple[Bug, ...] = (
+    Bug(
+        "outbox",
+        "a disk that hangs is not told",
+        "gateway/outbox/upkeep.py",
+        "        if not self.is_hung:\n            return self.committer.trouble\n",
+        "        if True:\n            return self.committer.trouble\n",
+        HUNG,
+    ),
+    Bug(
+        "outbox",
+        "an answer of the disk is not heard as a sign of life",
+        "gateway/outbox/upkeep.py",
+        "                self._answered_ns = now.boot_ns\n",
+        "",
+        HUNG,
+    ),
+    Bug(
+        "outbox",
+        "copies for the technician pile up",
+        "gateway/outbox/outbox.py",
+        "if self._upkeep.jobs_open < JOBS_WAITING_MAX:",
+        "if True:",
+        HUNG,
+    ),
+    Bug(
+        "process",
+        "the watchdog does not know the writer",
+        "gateway/process.py",
+        "            hung.append(WRITER)\n",
+        "",
+        ("tests/test_process.py",),
+        "card",
+    ),
+    Bug(
+        "machine",
+        "an overlay's upper layer is not looked at",
+        "gateway/mounts.py",
+        "        if beneath.kind in MEMORY:\n",
+        "        if False:\n",
+        ("tests/test_mounts.py",),
+        "power_cut",
+    ),
     Bug("disk", "a sync does not sync", "gateway/disk.py", "        os.fdatasync(fd)\n", "", DISK),
     Bug("disk", "a folder is not synced", "gateway/disk.py", "            os.fsync(fd)\n", "            pass\n", DISK),
     Bug(
