@@ -6,6 +6,8 @@ the command that ends with it (contract section 9). Programmer errors are assert
 
 from __future__ import annotations
 
+import errno
+
 EXIT_GOOD = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -48,3 +50,21 @@ class NoDaemon(Unavailable):
 
 class RecordingError(GatewayError):
     """A recording cannot be read; the message names the file and the line."""
+
+
+def shortage(error: BaseException) -> GatewayError | None:
+    """Return what this process or machine is short of, where that is the error; no file is to blame for it."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EMFILE:
+        return Unavailable("this process may open no more files", "allow 256: LimitNOFILE= of the unit, or ulimit -n")
+    if number == errno.ENFILE:
+        return Unavailable("this machine can open no more files", "see what holds them: lsof; or sysctl fs.file-max")
+    if number == errno.EAGAIN or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+        return Unavailable(
+            "no more threads or processes may be started", "allow 64: TasksMax= of the unit, or ulimit -u"
+        )
+    if number == errno.ENOMEM or isinstance(error, MemoryError):
+        return Unavailable(
+            "there is no memory left for it", "see what takes it: free -m; or raise MemoryMax= of the unit"
+        )
+    return None

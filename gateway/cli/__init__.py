@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from gateway import __version__
-from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError
+from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError, shortage
 
 VERBS: Mapping[str, tuple[str, str]] = {
     "run": ("run", "The daemon, in the foreground."),
@@ -91,24 +91,26 @@ class LazyGroup(click.Group):
                 click.echo("\ngateway: nobody answered: standard input has ended, and is no terminal", err=True)
                 click.echo("  what to do: run it in a terminal, or see --help for an option that answers", err=True)
                 status = EXIT_FAILED
-        except GatewayError as error:
-            if debug:
-                raise
-            say_error(error)
-            status = error.exit_code
-        except OSError as error:
-            if debug:
-                raise
-            click.echo(f"gateway: {error.filename or 'the output'} cannot be used: {error.strerror or error}", err=True)
-            click.echo("  what to do: check the path, its rights, and that its disk has room", err=True)
-            status = EXIT_FAILED
         except Exception as error:  # the supervisor of every verb: the last place where a sentence can be said
             if debug:
                 raise
-            click.echo(f"gateway: unexpected {type(error).__name__}: {error}", err=True)
-            click.echo("  what to do: report it, with what --debug prints", err=True)
-            status = EXIT_FAILED
+            status = tell(error)
         sys.exit(status if isinstance(status, int) else EXIT_GOOD)
+
+
+def tell(error: Exception) -> int:
+    """Say in a sentence what ended a verb, and what to do; return the exit status."""
+    known = error if isinstance(error, GatewayError) else shortage(error)
+    if known is not None:
+        say_error(known)
+        return known.exit_code
+    if isinstance(error, OSError):
+        click.echo(f"gateway: {error.filename or 'the output'} cannot be used: {error.strerror or error}", err=True)
+        click.echo("  what to do: check the path, its rights, and that its disk has room", err=True)
+    else:
+        click.echo(f"gateway: unexpected {type(error).__name__}: {error}", err=True)
+        click.echo("  what to do: report it, with what --debug prints", err=True)
+    return EXIT_FAILED
 
 
 def make_room_for_any_text() -> None:
