@@ -31,7 +31,6 @@ from gateway.model import (
     LinkUp,
     Order,
     Reading,
-    Received,
     Stream,
     Subscribed,
     data_of,
@@ -136,7 +135,6 @@ Item = (
     | Acknowledged
     | Acknowledgements
     | CommandReceived
-    | Received
     | Subscribed
     | Due
     | Question
@@ -178,7 +176,6 @@ class Engine:
     routines: dict[str, Callable[[Instant], Iterable[Event]]] = field(default_factory=dict)
     answer: Callable[[str, Mapping[str, Any], Instant], dict[str, Any]] | None = None
     command: Callable[[CommandReceived, Instant], None] | None = None
-    received: Callable[[Received, Instant], None] | None = None
     clock_stepped: Callable[[], None] = lambda: None
     listeners: list[Callable[[Reading], None]] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=lambda: {"readings_discarded": 0, "events_unwritable": 0})
@@ -292,9 +289,6 @@ class Engine:
             case CommandReceived():
                 if self.command is not None:
                     self.command(item, now)
-            case Received():
-                if self.received is not None:
-                    self.received(item, now)
             case Due(what):
                 if (routine := self.routines.get(what)) is not None:
                     self.record(routine(now), now)

@@ -192,16 +192,6 @@ class CommandReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """A message on a topic that was asked for and is no command. `retained`: the broker had kept it."""
-
-    link: int
-    topic: str
-    payload: bytes
-    retained: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Subscribed:
     """The broker's answer to the order `Subscribe` with these filters: a reason code each, 0x80 and above a no."""
 
@@ -210,7 +200,7 @@ class Subscribed:
     codes: tuple[int, ...]
 
 
-Signal = LinkUp | LinkDown | Acknowledged | Acknowledgements | CommandReceived | Received | Subscribed
+Signal = LinkUp | LinkDown | Acknowledged | Acknowledgements | CommandReceived | Subscribed
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +227,10 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """The order to ask for these topic filters; `retained`: also for what the broker has kept there."""
+    """The order to ask for these topic filters."""
 
     link: int
     filters: tuple[str, ...]
-    retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

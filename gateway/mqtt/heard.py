@@ -19,7 +19,6 @@ from gateway.model import (
     CommandReceived,
     Connect,
     LinkUp,
-    Received,
     Signal,
     Subscribe,
     Subscribed,
@@ -75,7 +74,7 @@ class Heard:
         """Ask for what the uplink wants to be told."""
         self._wanted += tuple(topic for topic in order.filters if topic not in self._wanted)
         if self._order.protocol == "5":  # 2: nothing retained is sent; as published: what is retained says so
-            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=0 if order.retained else 2)
+            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=2)
             _, mid = client.subscribe([(topic, options) for topic in order.filters])
         else:
             _, mid = client.subscribe([(topic, 1) for topic in order.filters])
@@ -158,9 +157,6 @@ class Heard:
         properties = message.properties
         above, _, verb = topic.rpartition("/")
         if not above.endswith("/command"):
-            self._emit(
-                Received(self._order.link, topic, bytes(message.payload[:COMMAND_BYTES_MAX]), bool(message.retain))
-            )
             return
         self._emit(
             CommandReceived(
@@ -179,7 +175,7 @@ class Heard:
         if order is None:
             return
         codes = tuple(int(reason.value) for reason in reasons)
-        if all(code < FAILURE for code in codes) and not order.retained:
+        if all(code < FAILURE for code in codes):
             self._granted = order
         self._emit(Subscribed(self._order.link, order.filters, codes))
 

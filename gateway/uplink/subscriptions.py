@@ -45,7 +45,6 @@ class Subscription:
     name: str
     filter: str
     each: tuple[str, ...] = ()
-    retained: bool = False
 
 
 def commands(wire: Wire, verbs: Iterable[str]) -> Subscription:
@@ -121,7 +120,7 @@ class Subscriptions:
             filters = self._filters(wish, now)
             if filters:
                 self._asked, self._asked_ns = wish, now.boot_ns
-                return Subscribe(link, filters, wish.subscription.retained)
+                return Subscribe(link, filters)
             self._note(wish, "subscribe.no_wildcards", "the broker allows no wildcards in subscriptions")
         return None
 
