@@ -6,6 +6,7 @@ A `World` is everything that is not a value: clock, disk, writer, drivers, link,
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from gateway.uplink.discovery import announced
 from gateway.uplink.status import Reason
 from gateway.uplink.subscriptions import commands
 from gateway.wire import Wire
+
+log = logging.getLogger(__name__)
 
 REMEMBERED_MAX = 28
 """Sensors remembered over restarts: a header has no pins for more doors, and the outbox's memory is 4 KiB."""
@@ -124,6 +127,8 @@ def assemble(
         describe_loss,
         leap,
     )
+    for path in outbox.strangers:
+        log.warning("no file of the outbox, passed over: look at it and move it away path=%s", path)
     remember = rememberer(configuration)
     remembered = recall(outbox, remember)
     forget_strangers(outbox, configuration)

@@ -6,7 +6,12 @@ nothing away. The mode is the one asked for, whatever the umask. (Whole verbs ac
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import os
+import pwd
+import shlex
+import stat
 
 FILE_MODE = 0o640  # the technician's group reads beside the daemon
 DIRECTORY_MODE = 0o750
@@ -23,3 +28,40 @@ def settle(fd: int, mode: int, folder: str | os.PathLike[str], at: int | None = 
         made = os.fstat(fd)
         if (made.st_uid, made.st_gid) != (owner.st_uid, owner.st_gid):
             os.fchown(fd, owner.st_uid, owner.st_gid)
+
+
+def whose(path: str | os.PathLike[str]) -> str:
+    """Say who owns it and who may: "belongs to root:root with mode 0600"; empty where that cannot be seen."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return ""
+    return f"belongs to {_names(found.st_uid, found.st_gid)} with mode {stat.S_IMODE(found.st_mode):04o}"
+
+
+def mending(folder: str | os.PathLike[str]) -> str:
+    """Return the line that gives `folder` and all in it to whom they should belong, with the rights they need.
+
+    That is the folder's owner; where that is root or cannot be seen, this process's user.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    with contextlib.suppress(OSError):
+        found = os.stat(folder)
+        if found.st_uid:
+            uid, gid = found.st_uid, found.st_gid
+    place = shlex.quote(os.path.abspath(folder))
+    return f"sudo chown -R {_names(uid, gid)} {place} && sudo chmod -R u+rwX {place}"
+
+
+def user() -> str:
+    """Return the name of the user whose process this is."""
+    return _names(os.geteuid(), os.getegid()).partition(":")[0]
+
+
+def _names(uid: int, gid: int) -> str:
+    user, group = str(uid), str(gid)
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwuid(uid).pw_name
+    with contextlib.suppress(KeyError):
+        group = grp.getgrgid(gid).gr_name
+    return f"{user}:{group}"

@@ -128,6 +128,7 @@ class Service:
         self._drivers: dict[str, Driver] = {}
         self._stop_reason: str | None = None
         self._disk_refuses = False
+        self._disk_unreadable = False
         self._notify = Notify()
         self._readiness = Readiness(self._notify)
         self._watchdog = Watchdog(self._notify)
@@ -265,7 +266,11 @@ class Service:
             log.error("%s does not outlast a power cut, %s; what is not delivered goes with it", directory, lost)
 
     def _watch_disk(self) -> None:
-        """Say once that the disk refuses, and once that it takes events again."""
+        """Say once that the disk refuses or cannot be read, and once that it takes events or can be read again."""
+        unreadable = self.engine.outbox.unreadable
+        if (unreadable is not None) != self._disk_unreadable:
+            self._disk_unreadable = unreadable is not None
+            log.log(*((logging.ERROR, unreadable) if unreadable else (logging.WARNING, "the outbox can be read again")))
         trouble = self.engine.outbox.trouble
         if (trouble is not None) == self._disk_refuses:
             return

@@ -41,6 +41,7 @@ def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dic
             "degraded": outbox.degraded,
             "trouble": outbox.trouble,
             "not_kept": engine.outbox.not_kept,
+            "unreadable": outbox.unreadable,
         },
         "sensors": {
             settings.id: {"kind": kind.table, **sensor_of(engine.interpretation.senses[settings.id], engine, now)}

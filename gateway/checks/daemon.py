@@ -10,6 +10,7 @@ from gateway.clock import kernel_says_synced
 from gateway.config import Configuration
 from gateway.control import ANSWER_WITHIN_S, ask
 from gateway.errors import Unavailable
+from gateway.owner import mending
 
 BACKLOG_OLD_MS = 15 * 60_000
 TO_DO = "what to do:"
@@ -46,6 +47,11 @@ def _daemon(configuration: Configuration) -> Iterator[Check]:
         why = "events wait in memory, and a power cut would lose them"
         advice = "look at dmesg and at the free room: df -h; the card may be worn out"
         yield Check("daemon", "outbox", "failed", found, why, advice, "outbox.degraded")
+    if outbox.get("unreadable"):
+        why = "they are sent when it can be read again; nothing is lost by waiting"
+        directory = configuration.outbox.directory
+        advice = f"{mending(directory)}; for another reason see dmesg"
+        yield Check("daemon", "reading", "failed", outbox["unreadable"], why, advice, "outbox.unreadable")
     for sensor, known in status.get("sensors", {}).items():
         yield _sensor(sensor, known)
 

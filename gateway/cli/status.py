@@ -101,7 +101,8 @@ def outbox_words(outbox: dict[str, Any]) -> str:
     words += f", oldest {ago(oldest)}" if oldest is not None else ""
     trouble = f"; the disk does not take events: {outbox.get('trouble') or 'gateway doctor'}"
     not_kept = f"; it does not outlast a power cut: {lost}" if (lost := outbox.get("not_kept")) else ""
-    return words + (trouble if outbox.get("degraded") else "") + not_kept
+    unreadable = f"; {why}" if (why := outbox.get("unreadable")) else ""
+    return words + (trouble if outbox.get("degraded") else "") + not_kept + unreadable
 
 
 def sensor_table(sensors: dict[str, dict[str, Any]]) -> Any:

@@ -5,16 +5,76 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 from collections.abc import Iterable, Mapping
 
-from gateway.disk import Disk
+from gateway.disk import Disk, NotAFile
 from gateway.errors import OutboxUnusable
 from gateway.model import STREAMS, Stream
+from gateway.outbox.record import parse_name
+from gateway.outbox.sectors import is_of_the_card
+from gateway.outbox.state import STATE_NAME
 from gateway.outbox.stream import BLOCK_BYTES, StreamLog
+from gateway.owner import mending, user, whose
 
 BALLAST_NAME = "ballast"
+DESCRIPTORS = 64  # files, sockets, pipes and chips of a whole gateway, and room
 # A disk that takes no writes can still be drained, without a lock where there is none yet.
 _TAKES_NO_WRITES = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOENT)
+
+
+def unusable(directory: str, error: OSError) -> OutboxUnusable:
+    """Say why the outbox cannot be used: whose file it is and the line that mends it, or what there is too little of.
+
+    Nothing of what is recorded is in question: nothing has been changed.
+    """
+    path = error.filename if isinstance(error.filename, str) else directory
+    why = error.strerror or str(error)
+    if isinstance(error, PermissionError):
+        owned = whose(path)
+        said = f"{path} {owned}, and this is user {user()}: {why}" if owned else f"{path} cannot be used: {why}"
+        return OutboxUnusable(f"the outbox is not touched: {said}", f"{mending(directory)}, then start it again")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        said = f"too many open files; this process may have {limit} (RLIMIT_NOFILE)"
+        return OutboxUnusable(
+            f"{path} cannot be opened: {said}", f"raise the limit: ulimit -n {DESCRIPTORS}, or LimitNOFILE= in the unit"
+        )
+    if isinstance(error, NotAFile):
+        return OutboxUnusable(
+            f"{path} is no file of the outbox: a link, a pipe, a socket or a folder has its name",
+            f"look at it (ls -l {path}) and move it away",
+        )
+    return OutboxUnusable(f"{path} cannot be read: {why}", "nothing was changed; see dmesg, then start it again")
+
+
+def require_rights(disk: Disk, directory: str) -> None:
+    """Raise OSError where a file may not be read, or the state not be written: before anything is believed or changed.
+
+    What the card refuses is another matter, and so is a disk that takes no writes.
+    """
+    segments = [
+        os.path.join(directory, stream, name)
+        for stream in STREAMS
+        for name in _names(disk, os.path.join(directory, stream))
+        if parse_name(name) is not None
+    ]
+    for path in (os.path.join(directory, STATE_NAME), *segments):
+        try:
+            disk.close(disk.open(path) if path.endswith(STATE_NAME) else disk.open_reading(path))
+        except NotAFile:
+            if path.endswith(STATE_NAME):
+                raise
+        except OSError as error:
+            if error.errno != errno.EROFS and not is_of_the_card(error) and not isinstance(error, FileNotFoundError):
+                raise OSError(error.errno, error.strerror, path) from None
+
+
+def _names(disk: Disk, directory: str) -> list[str]:
+    try:
+        return disk.names(directory)
+    except FileNotFoundError:
+        return []
 
 
 def take_directory(disk: Disk, directory: str) -> int | None:
@@ -31,6 +91,8 @@ def take_directory(disk: Disk, directory: str) -> int | None:
             f"another gateway is running on the outbox {directory}", "stop it first: systemctl stop gateway"
         ) from None
     except OSError as error:
+        if isinstance(error, PermissionError) or error.errno in (errno.EMFILE, errno.ENFILE):
+            raise unusable(directory, error) from None
         if error.errno not in _TAKES_NO_WRITES or not _readable(disk, directory):
             raise OutboxUnusable(
                 f"the outbox directory {directory} cannot be used: {error.strerror}",

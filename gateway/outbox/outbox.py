@@ -21,7 +21,7 @@ from typing import Any
 
 from gateway.disk import Disk
 from gateway.model import SHED_ORDER, Entry, Instant, Stream, rfc3339
-from gateway.outbox.directory import take_directory
+from gateway.outbox.directory import require_rights, take_directory, unusable
 from gateway.outbox.intervals import Run
 from gateway.outbox.jobs import REFUSED_BYTES_MAX, Seal, SetAside
 from gateway.outbox.losses import DescribeLoss
@@ -65,6 +65,7 @@ class Outbox:
         self.created: Created | None = found.created
         self.clean = bool(found.state is not None and found.state.clean)
         self._upkeep = Upkeep(directory, settings, disk, writer, now, describe_loss, found)
+        self._handout, self._strangers = self._upkeep.handout, found.strangers
         self.id = self._upkeep.id
         self.memory = self._upkeep.memory
         self._logs, self._saver, self._committer = found.logs, self._upkeep.saver, self._upkeep.committer
@@ -85,13 +86,19 @@ class Outbox:
         """Open the outbox in `directory`, making it where there is none; whatever lies there, it opens.
 
         `describe_loss` turns a loss into the payload of its record. Raises OutboxUnusable where the directory cannot be
-        made or another daemon holds it. On a disk that takes no writes it opens to drain; `status` says so. `leap` is a
-        random number below LEAP_MAX, drawn here where it is None: so far the epoch rises above the next, so that a card
-        put back or copied uses no id again.
+        made, another daemon holds it, or a file in it may not be read: then nothing has been changed. On a disk that
+        takes no writes it opens to drain; `status` says so. `leap` is a random number below LEAP_MAX, drawn here where
+        it is None: so far the epoch rises above the next, so that a card put back or copied uses no id again.
         """
         lock = take_directory(disk, directory)
-        settle_files(disk, directory)
-        found = find_outbox(disk, directory, settings)
+        try:
+            require_rights(disk, directory)
+            settle_files(disk, directory)
+            found = find_outbox(disk, directory, settings)
+        except OSError as error:
+            if lock is not None:
+                disk.close(lock)
+            raise unusable(directory, error) from None
         if found.state is not None:  # a new outbox has a random name
             found.epoch = leap_epoch(found.epoch, secrets.randbelow(LEAP_MAX) if leap is None else leap)
         outbox = cls(directory, settings, disk, writer, now, describe_loss, found, lock)
@@ -157,20 +164,24 @@ class Outbox:
         """Return entries behind sequence `after`, ascending: durable, not acknowledged, not lost.
 
         At most `limit` entries and about `bytes_max` of payload, one in any case; up to sequence `through`. Numbers
-        that are found missing are named as lost with reason `corrupt`.
+        that are found missing are named as lost with reason `corrupt`; what cannot be read now is waited for
+        (`patience`).
         """
         log = self._logs[stream]
         end = self._recorded_through(log) if through is None else min(through, self._recorded_through(log))
-        got = read_entries(self._disk, self.id, log, after + 1, end, limit, bytes_max, log.open_run)
-        for unreadable in got.unreadable:
-            unreadable.damaged = unreadable.leaving = True
-        for (first, last), segment in got.missing:
-            lost = list(log.open_within(first, last))
-            if lost and segment is not None:
-                segment.damaged = True
-            for run in lost:
-                self._upkeep.lose(log, *run, "corrupt")
-        return got.entries
+        return self._handout.read(log, after + 1, end, limit, bytes_max, self._upkeep.now)
+
+    @property
+    def stopped_short(self) -> bool:
+        """Tell whether the last `read` was held up: there is more, to be read later."""
+        return self._handout.stopped_short
+
+    def take_recovered(self) -> list[tuple[Stream, int, int]]:
+        """Return, once, the numbers that `read` has passed over because the card could not be read, and now can."""
+        if not self._handout.recovered:
+            return []
+        recovered, self._handout.recovered = self._handout.recovered, []
+        return recovered
 
     def acknowledge(self, stream: Stream, first: int, last: int) -> None:
         """Take `first..last` as delivered; numbers that are not durable yet are ignored."""
@@ -307,6 +318,20 @@ class Outbox:
         losses = self._upkeep.losses
         return sum(loss.count for loss in (*losses.owed, *(loss for _, loss in losses.losing)))
 
+    @property
+    def unreadable(self) -> str | None:
+        """What keeps recorded events from being read and sent, where it lasts; nothing is lost by it."""
+        return self._handout.patience.trouble
+
+    @property
+    def strangers(self) -> list[str]:
+        """What had the name of a segment at the opening and is no file: passed over, never touched."""
+        return list(self._strangers)
+
+    def name_unread(self, now: Instant) -> None:
+        """Try a last time what the card could not read, and name what it still cannot: for one who repairs."""
+        self._handout.try_again(now, is_last=True)
+
     def status(self) -> OutboxStatus:
         """Return the outbox at a glance; reads at most one entry, the oldest, and that only when it changed."""
         trouble = self._upkeep.trouble
@@ -324,6 +349,7 @@ class Outbox:
             self._upkeep.counters.get("refused", 0),
             self._upkeep.pending_bytes(),
             self._upkeep.counters.get("lost", 0),
+            self.unreadable,
         )
 
     def _look(self, log: StreamLog, sequence: int) -> Entry | None:

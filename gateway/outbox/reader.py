@@ -18,12 +18,14 @@ from tinydb.table import Document
 from gateway.disk import Disk, RealDisk
 from gateway.errors import OutboxUnusable
 from gateway.model import STREAMS, Entry, Stream
+from gateway.outbox.directory import unusable
 from gateway.outbox.estimate import RATE_S_MIN, StreamRate
 from gateway.outbox.intervals import NUMBER_MAX
 from gateway.outbox.outbox import REFUSED_NAME
 from gateway.outbox.reading import everything, read_entries
 from gateway.outbox.record import Damage, Scan, salt
 from gateway.outbox.recovery import find_outbox, read_header
+from gateway.outbox.sectors import read_before
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import SLOT_BYTES, STATE_NAME, decode_state
 from gateway.outbox.status import Positions
@@ -50,7 +52,10 @@ class OutboxReader:
                 f"the outbox {self.directory} cannot be read: {error.strerror}",
                 "check [outbox] directory, and that you are in the group gateway",
             ) from None
-        found = find_outbox(self._disk, self.directory, OutboxSettings())
+        try:
+            found = find_outbox(self._disk, self.directory, OutboxSettings())
+        except OSError as error:
+            raise unusable(self.directory, error) from None
         if found.state is None:
             raise OutboxUnusable(f"there is no readable outbox in {self.directory}", "has the gateway run here yet?")
         self.id, self.epoch = found.state.outbox, found.state.epoch
@@ -69,13 +74,22 @@ class OutboxReader:
     def entries(
         self, stream: Stream, after: int = 0, through: int | None = None, acknowledged: bool = False
     ) -> Iterator[Entry]:
-        """Yield entries behind `after`, ascending, in bounded memory; with `acknowledged` also those still kept."""
+        """Yield entries behind `after`, ascending, in bounded memory; with `acknowledged` also those still kept.
+
+        What the card cannot read is passed over (`verify` tells of it). Raises OutboxUnusable where a file may not be
+        read, so that nobody takes a part for the whole.
+        """
         log = self._logs[stream]
         end = log.durable if through is None else min(through, log.durable)
         wanted = everything if acknowledged else log.open_run
-        while found := read_entries(self._disk, self.id, log, after + 1, end, 256, 1 << 18, wanted).entries:
-            yield from found
-            after = found[-1].sequence
+        while True:
+            got = read_entries(self._disk, self.id, log, after + 1, end, 256, 1 << 18, wanted)
+            yield from got.entries
+            if got.held is not None:
+                raise unusable(self.directory, got.held[1] or OSError(None, "it cannot be read now", got.held[0]))
+            if not got.entries:
+                return
+            after = got.entries[-1].sequence
 
     def entry(self, stream: Stream, sequence: int) -> Entry | None:
         """Return one entry that is not acknowledged."""
@@ -186,7 +200,11 @@ class OutboxReader:
             return
         try:
             for slot in (0, 1):
-                text = self._disk.read_at(fd, SLOT_BYTES, slot * SLOT_BYTES)
+                try:
+                    text = read_before(self._disk, fd, SLOT_BYTES, slot * SLOT_BYTES)
+                except OSError as error:
+                    yield Damage(path, slot * SLOT_BYTES, f"one of the two slots cannot be read: {error.strerror}")
+                    continue
                 if decode_state(text) is None and text.strip(b"\0"):
                     yield Damage(path, slot * SLOT_BYTES, "one of the two slots cannot be read (the other one serves)")
         finally:

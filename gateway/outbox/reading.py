@@ -1,27 +1,25 @@
 """Reading entries back: payload bytes as they were given, ascending, from where the reader stopped before.
 
 Law: only entries whose checksum holds, at most what is durable. A number that should be there and is not is told as a
-`missing` run; a file that cannot be read at all is told as such. Nothing is decoded; a reader's place keeps one piece
-of a file. Whole lines in their order go the short way; at anything else `Scan` takes a careful look.
+`missing` run; what stands where the card cannot be read, or in a file that is not there, as `unread`. Any other error
+ends the pass: it is `held` by what has nothing to do with what is recorded. Nothing is decoded; a reader's place keeps
+one piece of a file. Whole lines in their order go the short way; at anything else `Scan` takes a careful look.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
-from gateway.disk import Disk
+from gateway.disk import Disk, NotAFile
 from gateway.model import Entry
 from gateway.outbox.intervals import NUMBER_MAX, Run
 from gateway.outbox.record import CHUNK_BYTES, LINE_BYTES_MAX, Scan, decode_header, line_of, payload_at, salt
+from gateway.outbox.sectors import is_of_the_card, read_before
 from gateway.outbox.stream import Place, Segment, StreamLog
-
-# What says something about this file; anything else (too many open files, no memory) says something about the moment.
-_OF_THE_FILE = {errno.EIO, errno.ENOENT, errno.EBADMSG, errno.EUCLEAN, errno.EISDIR, errno.ENXIO}
 
 Wanted = Callable[[int], Run]
 """From a number to the first run of numbers at or behind it that the caller wants: `log.open_run`, or `everything`."""
@@ -29,11 +27,16 @@ Wanted = Callable[[int], Run]
 
 @dataclass(slots=True)
 class Reading:
-    """What one pass over a stream gave: entries, numbers that are missing, files that cannot be read."""
+    """What one pass over a stream gave: entries; numbers that are missing, or unread for now; what held it up.
+
+    `opened` are the paths of the files that it could open.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     missing: list[tuple[Run, Segment | None]] = field(default_factory=list)
-    unreadable: list[Segment] = field(default_factory=list)
+    unread: list[tuple[Run, Segment]] = field(default_factory=list)
+    held: tuple[str, OSError | None] | None = None
+    opened: set[str] = field(default_factory=set)
 
 
 def everything(number: int) -> Run:
@@ -50,8 +53,12 @@ def read_entries(
     limit: int,
     bytes_max: int,
     wanted: Wanted,
+    held: Container[str] = (),
 ) -> Reading:
-    """Read from `first` to `through`: up to `limit` entries and `bytes_max` of payload (one entry in any case)."""
+    """Read from `first` to `through`: up to `limit` entries and `bytes_max` of payload (one entry in any case).
+
+    Files whose path is in `held` are not tried.
+    """
     reader = _Pass(disk, outbox, log, min(through, log.durable), limit, bytes_max, wanted)
     reader.want(first)
     while reader.goes_on():
@@ -64,14 +71,28 @@ def read_entries(
             reader.miss(end, None)
             continue
         segment, last = log.segments[index], log.last_of(index)
+        if segment.path in held:
+            reader.got.held = segment.path, None
+            break
         try:
             reader.read(segment, last)
         except OSError as error:
-            if error.errno not in _OF_THE_FILE:
+            if not (is_of_the_card(error) or _is_gone(disk, log, error)):
+                reader.got.held = segment.path, error
                 break
-            reader.got.unreadable.append(segment)
-            reader.miss(last, segment)
+            reader.miss(last, segment, is_unread=True)
     return reader.got
+
+
+def _is_gone(disk: Disk, log: StreamLog, error: OSError) -> bool:
+    """Tell whether the file is missing in a folder that is there; where the folder is away, it may come back."""
+    if not isinstance(error, FileNotFoundError | NotAFile):
+        return False
+    try:
+        disk.names(log.directory)
+    except OSError:
+        return False
+    return True
 
 
 class _Pass:
@@ -89,10 +110,13 @@ class _Pass:
         """Go to the first number wanted from `number` on."""
         self.sequence, self.until = self._wanted(number)
 
-    def miss(self, last: int, segment: Segment | None) -> None:
-        """Tell that everything wanted up to `last` is not there, and go on behind it."""
+    def miss(self, last: int, segment: Segment | None, is_unread: bool = False) -> None:
+        """Tell that everything wanted up to `last` is not there, or cannot be read now, and go on behind it."""
         if self.sequence <= last:
-            self.got.missing.append(((self.sequence, last), segment))
+            if is_unread and segment is not None:
+                self.got.unread.append(((self.sequence, last), segment))
+            else:
+                self.got.missing.append(((self.sequence, last), segment))
         self.want(last + 1)
 
     def goes_on(self) -> bool:
@@ -126,6 +150,7 @@ class _Pass:
                     break
                 if fd < 0:
                     fd = self._disk.open_reading(segment.path)
+                    self.got.opened.add(segment.path)
                 if outcome == "odd" or not self._extend(place, fd):
                     self._look_carefully(place, fd, seed, segment, last)
         finally:
@@ -191,7 +216,12 @@ class _Pass:
         rest = place.buffer[before:]
         if len(rest) > LINE_BYTES_MAX:
             return False
-        chunk = self._disk.read_at(fd, CHUNK_BYTES, place.offset + len(place.buffer))
+        try:
+            chunk = read_before(self._disk, fd, CHUNK_BYTES, place.offset + len(place.buffer))
+        except OSError as error:
+            if is_of_the_card(error):
+                return False  # the careful look steps over it
+            raise
         place.buffer, place.offset, place.at = rest + chunk, place.offset + before, place.at - before
         place.known = self._log.durable
         return bool(chunk)
@@ -199,9 +229,12 @@ class _Pass:
     def _look_carefully(self, place: Place, fd: int, seed: int, segment: Segment, last: int) -> None:
         """Take the next record that there is, wherever it stands, and tell what is missing before it."""
         start, first = (place.offset + place.at, place.sequence) if place.sequence else (0, segment.base)
-        for record in Scan(self._disk, fd, seed, first, last, start):
+        records = Scan(self._disk, fd, seed, first, last, start)
+        skipped = False
+        for record in records:
+            skipped |= records.skipped
             if record.sequence > self.sequence:
-                self.miss(record.sequence - 1, segment)
+                self.miss(record.sequence - 1, segment, skipped)
             if record.sequence < self.sequence:
                 continue
             if self.sequence <= self._through:
@@ -209,4 +242,4 @@ class _Pass:
                 self.want(record.sequence + 1)
                 place.move_to(record.sequence + 1, record.end)
             return
-        self.miss(last, segment)
+        self.miss(last, segment, skipped or records.skipped)

@@ -24,12 +24,14 @@ from zlib import crc32
 from gateway.bounded import json_object
 from gateway.disk import Disk
 from gateway.model import Instant, Stream, rfc3339
+from gateway.outbox.sectors import is_of_the_card, read_before, rest_of_sector
 
 PAYLOAD_BYTES_MAX = 64 * 1024  # MQTT services take 128 KiB at most; an event has some 300 bytes
 LINE_BYTES_MAX = PAYLOAD_BYTES_MAX + 64
 LINE_OVERHEAD_BYTES = 24 + 16  # key, checksum and punctuation, at most
 BEFORE_BYTES = len(',"":{"_c":"00000000",')  # of a line, without its key, before the payload goes on
 CHUNK_BYTES = 64 * 1024
+BAD_SECTORS_MAX = 64  # one behind the other: each may cost a second, and what lies behind so many is no place to look
 FOOTER = b"}}\n"
 VERSION = 1
 
@@ -148,6 +150,8 @@ class Scan:
     """Iterates the valid records of a segment from `offset` on, in bounded memory; afterwards `damages` and `end`.
 
     `end` is the offset behind the last valid record (or header), `clean` whether only zeros or the footer follow it.
+    A sector that cannot be read is passed over: `skipped` tells that there was one since the record before, and
+    `unread_bytes` how many bytes of such sectors follow the last record so closely that a record may stand in them.
     """
 
     def __init__(
@@ -168,20 +172,22 @@ class Scan:
         self.end = offset
         self.solid_end = offset  # behind the last byte that is not zero
         self.clean = True
+        self.skipped = False
+        self.unread_bytes = 0
+        self._bad_sectors = 0  # running
 
     def __iter__(self) -> Iterator[Record]:
         buffer, at, position = b"", self._offset, self._offset
-        while chunk := self._disk.read_at(self._fd, CHUNK_BYTES, position):
+        while chunk := self._chunk(position, touches=bool(buffer)):
             position += len(chunk)
             buffer += chunk
             start = 0
             while (newline := buffer.find(b"\n", start)) >= 0:
                 self.solid_end = at + newline + 1
                 record = self._line(buffer[start:newline], at + start, at + newline + 1)
-                if isinstance(record, Record):
-                    yield record
-                else:
-                    yield from record
+                for one in (record,) if isinstance(record, Record) else record:
+                    yield one
+                    self.skipped, self.unread_bytes = False, 0
                 start = newline + 1
             rest = buffer[start:].lstrip(b"\0")
             at += len(buffer) - len(rest)
@@ -192,8 +198,27 @@ class Scan:
                 cut = len(buffer) - LINE_BYTES_MAX
                 buffer, at = buffer[cut:], at + cut
         if tail := buffer.rstrip(b"\0"):
-            self.solid_end = at + len(tail)
+            self.solid_end = max(self.solid_end, at + len(tail))
             self._damaged(at, f"{len(tail)} bytes of a record that was not finished")
+
+    def _chunk(self, position: int, touches: bool) -> bytes:
+        """Read on; of a sector that cannot be read make zeros. `touches`: a record has begun before `position`."""
+        try:
+            chunk = read_before(self._disk, self._fd, CHUNK_BYTES, position)
+            self._bad_sectors = 0
+            return chunk
+        except OSError as error:
+            if not is_of_the_card(error) or self._bad_sectors >= BAD_SECTORS_MAX:
+                raise
+            why = error.strerror
+        chunk = bytes(rest_of_sector(position))
+        self._damaged(position, f"{len(chunk)} bytes cannot be read: {why}")
+        if touches or position == self.end or (self._bad_sectors and self.unread_bytes):
+            self.unread_bytes += len(chunk)
+        self._bad_sectors += 1
+        self.skipped = True
+        self.solid_end = position + len(chunk)
+        return chunk
 
     def _line(self, raw: bytes, at: int, end: int) -> Record | tuple[Record, ...]:
         sequence = self._first

@@ -6,7 +6,9 @@ the time does not grow with the backlog.
 
 Numbers go on at the highest of: the state's `next`, one behind what is settled, the newest file's base, one behind its
 last record. What lies below that, is not settled and not in a file is lost and named. The losses that stream `gateway`
-recorded after the state was saved are taken into it, so that nothing is named twice.
+recorded after the state was saved are taken into it, so that nothing is named twice. A sector that cannot be read is
+passed over, and what may stand there is left to the reader's patience; any other error is raised: it says nothing of
+what is recorded.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.disk import Disk
+from gateway.disk import Disk, NotAFile
 from gateway.model import STREAMS, Loss, Stream
 from gateway.outbox.intervals import NUMBER_MAX, Intervals, Run
 from gateway.outbox.losses import told_loss
 from gateway.outbox.record import Scan, decode_header, parse_name, salt
+from gateway.outbox.sectors import is_of_the_card, read_before
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME, State, StreamState, read_slots
 from gateway.outbox.stream import Segment, StreamLog
@@ -29,6 +32,7 @@ from gateway.outbox.stream import Segment, StreamLog
 HEADER_BYTES_MAX = 1024
 LEAP_MAX = 1 << 32
 EPOCH_MAX = (1 << 53) - 1  # what JSON's readers hold exactly
+RECORD_BYTES_LEAST = 128  # an event has type, subject, time, clock, boot: so many of them fit an unreadable sector
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class Found:
     aside: list[str] = field(default_factory=list)
     torn: list[Torn] = field(default_factory=list)
     tails: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+    """What has the name of a segment and is no file: passed over, never touched."""
     told: list[tuple[int, Loss]] = field(default_factory=list)
     certain: dict[Stream, int] = field(default_factory=dict)
     """Newest files with records that may be in memory only; and of their streams, the last number that is durable."""
@@ -84,7 +90,8 @@ def settle_files(disk: Disk, directory: str) -> None:
     After a failed sync Linux takes the pages for clean: they are gone at the next power cut, but are still read until
     then. So they are dropped; what could not be synced for other reasons (a read-only card) is read as it is.
     """
-    newest = [segments[-1].path for name in STREAMS if (segments := _segments(disk, os.path.join(directory, name)))]
+    by_stream = (_segments(disk, os.path.join(directory, name), []) for name in STREAMS)
+    newest = [segments[-1].path for segments in by_stream if segments]
     for path in (os.path.join(directory, STATE_NAME), *newest):
         with contextlib.suppress(OSError):
             fd = disk.open_reading(path)
@@ -97,15 +104,20 @@ def settle_files(disk: Disk, directory: str) -> None:
 
 
 def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool = True) -> Found:
-    """Look at the directory; `scan` the newest file of each stream, else `durable` is what the state says."""
+    """Look at the directory; `scan` the newest file of each stream, else `durable` is what the state says.
+
+    Raises OSError for what is no fault of the card's: its `filename` says where.
+    """
     found = Found()
-    by_stream = {name: _segments(disk, os.path.join(directory, name)) for name in STREAMS}
+    by_stream = {name: _segments(disk, os.path.join(directory, name), found.strangers) for name in STREAMS}
     for segments in by_stream.values():
         _leave_out_misnamed(disk, segments, found)
     path = os.path.join(directory, STATE_NAME)
     try:
         slots = read_slots(disk, path)
-    except OSError:
+    except OSError as error:
+        if not is_of_the_card(error):
+            raise
         slots = None
     if slots is not None:
         found.state, found.slot = slots.state, slots.slot
@@ -145,10 +157,10 @@ def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool
     return found
 
 
-def _segments(disk: Disk, directory: str) -> list[Segment]:
+def _segments(disk: Disk, directory: str, strangers: list[str]) -> list[Segment]:
     try:
         names = disk.names(directory)
-    except OSError:
+    except FileNotFoundError:
         return []
     found = []
     for name in names:
@@ -157,7 +169,10 @@ def _segments(disk: Disk, directory: str) -> list[Segment]:
             path = os.path.join(directory, name)
             try:
                 size = disk.size(path)
-            except OSError:
+            except NotAFile:
+                strangers.append(path)
+                continue
+            except FileNotFoundError:
                 size = 0
             found.append(Segment(*place, path, size))
     return sorted(found, key=lambda segment: (segment.base, segment.epoch))
@@ -166,7 +181,7 @@ def _segments(disk: Disk, directory: str) -> list[Segment]:
 def _leave_out_misnamed(disk: Disk, segments: list[Segment], found: Found) -> None:
     """Set newest files aside whose first line is whole and contradicts their name: numbers go on from a name."""
     while segments:
-        about = read_header(disk, segments[-1].path)
+        about = _header(disk, segments[-1].path)
         if about is None or (about.get("base"), about.get("epoch")) == (segments[-1].base, segments[-1].epoch):
             return
         found.aside.append(segments.pop().path)
@@ -183,14 +198,23 @@ def _take_segments(log: StreamLog, segments: list[Segment], found: Found) -> Non
 
 def read_header(disk: Disk, path: str) -> dict[str, Any] | None:
     """Return what the first line of a segment says; None where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return _header(disk, path)
+    return None
+
+
+def _header(disk: Disk, path: str) -> dict[str, Any] | None:
+    """Return the same; OSError where the card is not to blame."""
     try:
         fd = disk.open_reading(path)
         try:
-            return decode_header(disk.read_at(fd, HEADER_BYTES_MAX, 0).partition(b"\n")[0])
+            return decode_header(read_before(disk, fd, HEADER_BYTES_MAX, 0).partition(b"\n")[0])
         finally:
             disk.close(fd)
-    except OSError:
-        return None
+    except OSError as error:
+        if is_of_the_card(error) or isinstance(error, FileNotFoundError):
+            return None
+        raise
 
 
 def _from_headers(disk: Disk, by_stream: Mapping[Stream, list[Segment]]) -> State | None:
@@ -203,7 +227,7 @@ def _from_headers(disk: Disk, by_stream: Mapping[Stream, list[Segment]]) -> Stat
     for name, segments in by_stream.items():
         if not segments:
             return None
-        about = read_header(disk, segments[-1].path)
+        about = _header(disk, segments[-1].path)
         if about is None or (about.get("stream"), about.get("base"), about.get("epoch")) != (
             name,
             segments[-1].base,
@@ -226,7 +250,7 @@ def _give_up(
     found.aside.extend(paths)
     previous = None
     for path in reversed(paths):
-        about = read_header(disk, path)
+        about = _header(disk, path)
         if about is not None:
             previous = str(about["outbox"])
             break
@@ -253,22 +277,24 @@ def _newest(disk: Disk, outbox: str, log: StreamLog, found: Found, scan: bool) -
         fd = disk.open_reading(segment.path)
         try:
             records = Scan(disk, fd, salt(outbox, log.name, segment.epoch), segment.base, NUMBER_MAX)
-            run: list[int] = []
+            unread: list[Run] = []
+            run = [segment.base, segment.base - 1]
             for record in records:
-                if run and record.sequence == run[1] + 1:
-                    run[1] = record.sequence
-                else:
-                    if run:
+                if record.sequence != run[1] + 1:
+                    if records.skipped:
+                        unread.append((run[1] + 1, record.sequence - 1))
+                    if run[0] <= run[1]:
                         present.add(run[0], run[1])
-                    run = [record.sequence, record.sequence]
-            if run:
+                    run = [record.sequence, record.sequence - 1]
+                run[1] = record.sequence
+            if run[0] <= run[1]:
                 present.add(run[0], run[1])
         finally:
             disk.close(fd)
-    except OSError:
-        found.aside.append(segment.path)
-        log.segments.pop()
-        return segment.base, present
+    except OSError as error:
+        if not is_of_the_card(error) and not isinstance(error, FileNotFoundError):
+            raise
+        return _unreadable(log, segment, certain, present, found)
     if present.highest > certain:
         found.tails.append(segment.path)
         found.certain[log.name] = certain
@@ -278,6 +304,23 @@ def _newest(disk: Disk, outbox: str, log: StreamLog, found: Found, scan: bool) -
     elif records.clean and records.header is not None:
         found.void.append(segment.path)
         log.segments.pop()
+    if records.unread_bytes:  # numbers that may have been given: they are not given again
+        log.next = max(log.next, present.highest + 1) + records.unread_bytes // RECORD_BYTES_LEAST
+        found.certain.setdefault(log.name, certain)
+    if records.skipped:
+        unread.append((max(present.highest + 1, segment.base), log.next - 1))
+    for first, last in unread:
+        present.add(first, last)
+    return segment.base, present
+
+
+def _unreadable(
+    log: StreamLog, segment: Segment, certain: int, present: Intervals, found: Found
+) -> tuple[int, Intervals]:
+    """Leave a newest file that the card does not let be read at all to the reader's patience, its numbers with it."""
+    log.next = max(log.next, segment.base) + segment.size_bytes // RECORD_BYTES_LEAST
+    present.add(segment.base, log.next - 1)
+    found.certain.setdefault(log.name, certain)
     return segment.base, present
 
 
@@ -299,8 +342,9 @@ def _replay_losses(disk: Disk, state: State, found: Found) -> None:
                         _replay(record.sequence, loss, found)
             finally:
                 disk.close(fd)
-        except OSError:
-            continue
+        except OSError as error:
+            if not is_of_the_card(error) and not isinstance(error, FileNotFoundError):
+                raise
 
 
 def _replay(sequence: int, loss: Loss, found: Found) -> None:

@@ -1,9 +1,9 @@
 """Repairing an outbox that no daemon holds: what is missing is named, what is damaged is written anew.
 
-Law: every file that is touched is copied aside before, with its name, and nothing of it is ever deleted. The order is:
-copies synced; opened as the daemon would, read through, so that each missing number has its durable record of a loss;
-each damaged file written beside itself from its whole records, synced, renamed over the old one, directory synced. A
-crash at any point leaves an outbox that opens.
+Law: every file that is touched is copied aside before, with its name (zeros for what the card cannot read), and nothing
+of it is ever deleted. The order is: copies synced; opened as the daemon would, read through, so that each missing
+number has its durable record of a loss; each damaged file written beside itself from its whole records, synced, renamed
+over the old one, directory synced. A crash at any point leaves an outbox that opens.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gateway.outbox.losses import DescribeLoss
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.reader import OutboxReader
 from gateway.outbox.record import FOOTER, Damage, Scan, encode, encode_header, parse_name, salt
+from gateway.outbox.sectors import read_over
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.writing import InlineWriter
 
@@ -104,6 +105,7 @@ def _name_losses(
             after = 0
             while entries := outbox.read(stream, after, 1000, 1 << 20):
                 after = entries[-1].sequence
+        outbox.name_unread(now)
         outbox.commit(now)
         return outbox.status().lost - before
     finally:
@@ -121,8 +123,8 @@ def _copy(disk: Disk, path: str, to: str) -> None:
             disk.unlink(to)
         target = disk.open(to, create=True)
         try:
-            offset = 0
-            while piece := disk.read_at(source, PIECE_BYTES, offset):
+            offset, size = 0, disk.size(path)
+            while offset < size and (piece := read_over(disk, source, PIECE_BYTES, offset)):
                 disk.write_at(target, piece, offset)
                 offset += len(piece)
             disk.sync(target)

@@ -20,6 +20,7 @@ from gateway.bounded import json_object
 from gateway.disk import Disk
 from gateway.model import STREAMS, Loss, Stream
 from gateway.outbox.intervals import Intervals, Run
+from gateway.outbox.sectors import is_of_the_card, read_before
 
 STATE_NAME = "state.ack"
 SLOT_BYTES = 16 * 1024
@@ -147,8 +148,10 @@ def read_slots(disk: Disk, path: str) -> Slots:
         texts = []
         for slot in (0, 1):
             try:
-                texts.append(disk.read_at(fd, SLOT_BYTES, slot * SLOT_BYTES))
-            except OSError:
+                texts.append(read_before(disk, fd, SLOT_BYTES, slot * SLOT_BYTES))
+            except OSError as error:
+                if not is_of_the_card(error):
+                    raise
                 texts.append(b"?")  # a sector that cannot be read must not take the other slot with it
     finally:
         disk.close(fd)

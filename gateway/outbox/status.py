@@ -27,7 +27,10 @@ class Positions:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """The outbox at a glance. `trouble` is what the disk said; `damaged` counts files set aside or found damaged."""
+    """The outbox at a glance. `trouble` is what the disk said; `damaged` counts files set aside or found damaged.
+
+    `unreadable` says what keeps recorded events from being read now: they wait.
+    """
 
     outbox: str
     epoch: int
@@ -42,6 +45,7 @@ class OutboxStatus:
     refused: int
     pending_bytes: int
     lost: int
+    unreadable: str | None = None
 
 
 class Ages:

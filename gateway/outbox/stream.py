@@ -83,6 +83,7 @@ class StreamLog:
     segments: list[Segment] = field(default_factory=list)
     settled: Intervals = field(default_factory=Intervals)  # acknowledged, or lost and its loss durable
     named: Intervals = field(default_factory=Intervals)  # beyond reading, and the loss on the way to the disk
+    unread: Intervals = field(default_factory=Intervals)  # passed over for now: the card cannot read where they stand
     lost: Intervals = field(default_factory=Intervals)  # in this life: a loss around them must count them, too
     gone: Intervals = field(default_factory=Intervals)  # of `settled`: files removed before older ones
     next: int = 1
@@ -182,17 +183,18 @@ class StreamLog:
         return low - 1
 
     def next_open(self, sequence: int) -> int:
-        """Return the first number from `sequence` on that is neither settled nor named."""
+        """Return the first number from `sequence` on that is neither settled nor named nor passed over."""
         while True:
-            found = self.named.next_open(self.settled.next_open(sequence))
+            found = self.unread.next_open(self.named.next_open(self.settled.next_open(sequence)))
             if found == sequence:
                 return found
             sequence = found
 
     def open_run(self, sequence: int) -> Run:
-        """Return the first run of numbers from `sequence` on that are neither settled nor named."""
+        """Return the first run of numbers from `sequence` on that are neither settled nor named nor passed over."""
         start = self.next_open(sequence)
-        return start, min(self.settled.open_run(start)[1], self.named.open_run(start)[1])
+        ends = self.settled.open_run(start)[1], self.named.open_run(start)[1], self.unread.open_run(start)[1]
+        return start, min(ends)
 
     def open_within(self, first: int, last: int) -> Iterator[Run]:
         """Yield the parts of `first..last` that are neither settled nor named."""

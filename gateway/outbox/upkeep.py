@@ -16,6 +16,7 @@ from gateway.disk import Disk
 from gateway.model import NS_PER_MS, NS_PER_S, Instant, Stream
 from gateway.outbox.commit import Committer, Trouble
 from gateway.outbox.directory import BALLAST_NAME, foreign_files
+from gateway.outbox.handout import HandOut
 from gateway.outbox.jobs import (
     REFUSED_BYTES_MAX,
     Append,
@@ -84,6 +85,9 @@ class Upkeep:
         )
         self.losses = Losses(self.id, self.logs, describe_loss, found.told)
         self.found: Found | None = found
+        self.handout = HandOut(
+            disk, self.id, self.logs, lambda log, first, last: self.lose(log, first, last, "corrupt")
+        )
         self.opening = True  # the engine has not yet added `recorded_since_memory` to its memory
         for name, log in self.logs.items():
             log.remembered = (log.mark, self.memory.get(name))
@@ -139,7 +143,7 @@ class Upkeep:
         if self.found is not None:
             times.append(retry_state_ns)  # until the opening is durable nothing else is done
         else:
-            times.append(self._retained_ns + RETAIN_EVERY_NS)
+            times += [self._retained_ns + RETAIN_EVERY_NS, self.handout.patience.due_ns(self.now)]
             commits = [self.committer.due_ns(log) for log in self.logs.values()]
             times += commits if retry_record_ns is None else [retry_record_ns]
             save_ns = self.saver.due_ns()
@@ -151,6 +155,8 @@ class Upkeep:
     def step(self, now: Instant) -> None:
         """Take in what the writer finished; hand it what is due. Returns without waiting for the disk."""
         self.now = now
+        if self.found is None:
+            self.handout.step(now)
         for _ in range(ROUNDS_MAX):
             for done in self._writer.finished():
                 self.jobs_open -= 1

@@ -57,6 +57,9 @@ class Backlog(Protocol):
     def read(
         self, stream: Stream, after: int, limit: int, bytes_max: int, through: int | None = None
     ) -> list[Entry]: ...
+    @property
+    def stopped_short(self) -> bool: ...
+    def take_recovered(self) -> list[tuple[Stream, int, int]]: ...
     def acknowledge(self, stream: Stream, first: int, last: int) -> None: ...
     def refuse(self, entry: Entry, why: str) -> None: ...
     def kept(self, stream: Stream, first: int, last: int) -> list[tuple[int, int]]: ...
@@ -136,6 +139,7 @@ class Lanes:
         self._next_live: Parcel | None = None
         self._next_back: Parcel | None = None
         self._resends: deque[tuple[Stream, int, int]] = deque()
+        self._late: deque[tuple[Stream, int, int]] = deque()  # passed over by these lanes, and readable since
         # At the start everything there is comes from an earlier run, also what the outbox counts as recorded only
         # later, because a failed sync may have left it in memory alone.
         self._found = {stream: outbox.next_sequence(stream) - 1 for stream in STREAMS}
@@ -178,6 +182,7 @@ class Lanes:
             self.resend_lost(self._next_back)
         self._live = {}
         self._back = {}
+        self._late.clear()
         self._next_live = self._next_back = None
 
     def resend(self, stream: Stream, first: int, last: int) -> list[tuple[int, int]]:
@@ -233,13 +238,25 @@ class Lanes:
     @property
     def has_backfill(self) -> bool:
         """False if nothing is left for the backfill lane of this connection."""
-        return self._has_back or bool(self._resends) or self._next_back is not None
+        for stream, first, last in self._outbox.take_recovered():
+            if self._has_passed(stream, first):
+                self._late.append((stream, first, last))
+        return self._has_back or bool(self._resends) or bool(self._late) or self._next_back is not None
+
+    def _has_passed(self, stream: Stream, number: int) -> bool:
+        """Tell whether this connection's lanes have gone on behind the number."""
+        back, live = self._back.get(stream), self._live.get(stream)
+        if back is not None and back.through is not None and number <= back.through:
+            return back.after >= number
+        return live is not None and live.after >= number
 
     def backfill(self, bytes_max: int) -> Parcel | None:
         """Return the next parcel of the backfill lane (at most `bytes_max` before compression) without taking it."""
         if self._next_back is None:
             self._resend_turn = bool(self._resends) and not self._resend_turn
             self._next_back = self._resend_batch(bytes_max) if self._resend_turn else None
+            if self._next_back is None and self._late:
+                self._next_back = self._late_batch(bytes_max)
             if self._next_back is None and self._has_back:
                 self._next_back = self._backlog_batch(bytes_max)
             if self._next_back is None and self._resends:
@@ -290,7 +307,8 @@ class Lanes:
             return False
         found = self._outbox.read(stream, track.after, READ_ENTRIES, READ_BYTES, track.through)
         if not found:
-            track.after = end
+            if not self._outbox.stopped_short:
+                track.after = end
             return False
         track.after = found[-1].sequence
         track.ahead = deque(found)
@@ -327,6 +345,30 @@ class Lanes:
             self._has_back = any(track.through is None or track.after < track.through for track in self._back.values())
             return None
         return self._joined(entries, envelopes, "backfill")
+
+    def _late_batch(self, bytes_max: int) -> Parcel | None:
+        """What was passed over because the card could not be read follows as soon as it can: out of its order."""
+        while self._late:
+            stream, first, last = self._late.popleft()
+            found = self._outbox.read(stream, first - 1, 1 if self._in_order else BATCH_EVENTS_MAX, READ_BYTES, last)
+            entries: list[Entry] = []
+            envelopes: list[bytes] = []
+            size = 2
+            for entry in found:
+                first = entry.sequence
+                envelope = self._wire.envelope(entry, self._anchors)
+                size += len(envelope) + 1
+                if size > bytes_max and entries:
+                    break
+                first += 1
+                if (stream, entry.sequence) not in self._held_back:
+                    entries.append(entry)
+                    envelopes.append(envelope)
+            if found and first <= last:
+                self._late.appendleft((stream, first, last))
+            if entries:
+                return self._joined(entries, envelopes, "backfill")
+        return None
 
     def _resend_batch(self, bytes_max: int) -> Parcel | None:
         while self._resends:

@@ -141,15 +141,19 @@ def test_a_file_under_a_name_that_is_not_its_own_takes_no_numbers_away(name: str
     assert [path for path in bench.files("door") if path.endswith(f"{name}.bad")]
 
 
-def test_a_file_that_cannot_be_read_is_named_and_set_aside() -> None:
+def test_a_file_that_cannot_be_read_is_named_and_set_aside_when_patience_ends() -> None:
     bench = Bench()
     for _ in range(3):
         bench.record("door", 2)
-        bench.open()
+        bench.open(keep_acknowledged=5.0)
     bench.disk.make_unreadable(bench.files("door")[1])
     assert bench.sequences("door") == [1, 2, 5, 6]
     bench.outbox.commit(bench.now)
     bench.pass_time(11)
+    assert bench.outbox.status().lost == 0
+    for _ in range(20):
+        bench.pass_time(11)
+    assert bench.outbox.status().lost == 2
     assert [path for path in bench.files("door") if path.endswith(".bad")]
     bench.open()
     assert bench.sequences("door") == [1, 2, 5, 6]

@@ -34,7 +34,8 @@ class File:
     seen: bytearray = field(default_factory=bytearray)
     held: bytearray = field(default_factory=bytearray)
     waiting: list[tuple[int, bytes | None]] = field(default_factory=list)
-    unreadable: bool = False
+    bad: list[tuple[int, int]] = field(default_factory=list)  # from, to: reads of these bytes fail with EIO
+    denied: int = 0  # the errno of each opening, 0: none
 
 
 def _directory_of(path: str) -> str:
@@ -63,6 +64,8 @@ class ModelDisk:
         self.read_only = False
         self.sync_error_chance = 0.0
         self.write_error_chance = 0.0
+        self.read_error_chance = 0.0
+        self.away: str | None = None  # a folder that is not to be found now
         self.calls = 0  # mutating calls so far
         self.cut_at: int | None = None  # the mutating call at which the machine dies
         self.fail_at: dict[int, int] = {}  # mutating call -> errno
@@ -124,7 +127,21 @@ class ModelDisk:
 
     def make_unreadable(self, path: str) -> None:
         """Let every read of the file fail with EIO."""
-        self._files[path].unreadable = True
+        self.spoil(path, 0, 1 << 40)
+
+    def spoil(self, path: str, start: int, end: int) -> None:
+        """Let every read that touches these bytes fail with EIO."""
+        self._files[path].bad.append((start, end))
+
+    def deny(self, path: str, number: int = errno.EACCES) -> None:
+        """Let every opening of the file fail, as with another owner; 0 mends it."""
+        self._files[path].denied = number
+
+    def mend(self) -> None:
+        """Let every file be opened and read again."""
+        for file in self._files.values():
+            file.bad, file.denied = [], 0
+        self.away = None
 
     def copy(self, path: str, to: str) -> None:
         """Let a file be there a second time, as a damaged directory may show it."""
@@ -206,11 +223,16 @@ class ModelDisk:
         self._names_waiting.setdefault(_directory_of(act[1]), []).append(act)
 
     def _find(self, path: str) -> File:
-        if path not in self._files:
+        if path not in self._files or self._is_away(path):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return self._files[path]
 
+    def _is_away(self, path: str) -> bool:
+        return self.away is not None and (path == self.away or path.startswith(f"{self.away}/"))
+
     def _open(self, path: str, file: File) -> int:
+        if file.denied:
+            raise OSError(file.denied, os.strerror(file.denied), path)
         self._next_fd += 1
         self._fds[self._next_fd] = (path, file)
         return self._next_fd
@@ -263,7 +285,9 @@ class ModelDisk:
 
     def read_at(self, fd: int, count: int, offset: int) -> bytes:
         file = self._fds[fd][1]
-        if file.unreadable:
+        if any(start < offset + count and offset < end for start, end in file.bad) or (
+            self.read_error_chance and self.random.random() < self.read_error_chance
+        ):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return bytes(file.seen[offset : offset + count])
 
@@ -307,7 +331,7 @@ class ModelDisk:
         return len(self._find(path).seen)
 
     def names(self, directory: str) -> list[str]:
-        if directory not in self._directories:
+        if directory not in self._directories or self._is_away(directory):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
         found = [path for path in (*self._files, *self._directories) if _directory_of(path) == directory]
         names = [os.path.basename(path) for path in found if path != "/"]

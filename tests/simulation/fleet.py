@@ -56,6 +56,7 @@ class CountedOutbox:
     memory: dict[str, Any] = field(default_factory=dict)
     recorded: int = 0
     recorded_ns: dict[int, int] = field(default_factory=dict)
+    stopped_short: bool = False
     _through: int = 0
     _beyond: set[int] = field(default_factory=set)
 
@@ -71,6 +72,9 @@ class CountedOutbox:
         first = max(after, self._through) + 1
         last = min(self.recorded if through is None else min(through, self.recorded), first + limit - 1)
         return [Entry("door", n, 1, PAYLOAD) for n in range(first, last + 1) if n not in self._beyond]
+
+    def take_recovered(self) -> list[tuple[Stream, int, int]]:
+        return []
 
     def acknowledge(self, stream: Stream, first: int, last: int) -> None:
         self._beyond.update(range(max(first, self._through + 1), last + 1))

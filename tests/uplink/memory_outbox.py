@@ -40,6 +40,10 @@ class MemoryOutbox:
     refused: list[tuple[Entry, str]] = field(default_factory=list)
     saves: int = 0
     uncertain: dict[Stream, int] = field(default_factory=lambda: defaultdict(int))
+    stopped_short: bool = False
+    held: set[Stream] = field(default_factory=set)
+    unread: dict[Stream, set[int]] = field(default_factory=lambda: defaultdict(set))
+    _recovered: list[tuple[Stream, int, int]] = field(default_factory=list)
     _entries: dict[Stream, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     _pending: dict[Stream, set[int]] = field(default_factory=lambda: defaultdict(set))
     _through: dict[Stream, int] = field(default_factory=lambda: defaultdict(int))
@@ -65,6 +69,9 @@ class MemoryOutbox:
         return len(self._entries[stream]) + 1
 
     def read(self, stream: Stream, after: int, limit: int, bytes_max: int, through: int | None = None) -> list[Entry]:
+        self.stopped_short = stream in self.held
+        if self.stopped_short:
+            return []
         found: list[Entry] = []
         size = 0
         entries, pending = self._entries[stream], self._pending[stream]
@@ -72,13 +79,23 @@ class MemoryOutbox:
         recorded = len(entries) - self.uncertain[stream]
         for index in range(start, recorded if through is None else min(through, recorded)):
             entry = entries[index]
-            if entry.sequence not in pending:
+            if entry.sequence not in pending or entry.sequence in self.unread[stream]:
                 continue
             if len(found) == limit or (found and size + len(entry.payload) > bytes_max):
                 break
             found.append(entry)
             size += len(entry.payload)
         return found
+
+    def take_recovered(self) -> list[tuple[Stream, int, int]]:
+        recovered, self._recovered = self._recovered, []
+        return recovered
+
+    def mend(self) -> None:
+        """Let everything be read again."""
+        self.held.clear()
+        self._recovered += [(stream, n, n) for stream, numbers in self.unread.items() for n in sorted(numbers)]
+        self.unread.clear()
 
     def acknowledge(self, stream: Stream, first: int, last: int) -> None:
         for sequence in range(first, last + 1):

@@ -498,3 +498,21 @@ def test_the_same_range_asked_for_64_times_at_once_is_delivered_once() -> None:
     sky.run(300)
     again = [number for _, m in sky.sent for number in events_of(m)]
     assert len(again) == 300
+
+
+@pytest.mark.parametrize("settings", [LIVE_FIRST, IN_ORDER])
+@pytest.mark.parametrize("is_live", [False, True])
+def test_what_the_card_could_not_read_follows_on_the_same_link(settings: BrokerSettings, is_live: bool) -> None:
+    sky = Sky(7, settings)
+    sky.run(10 if is_live else 0)
+    sky.outbox.unread["door"] = {3, 4, 40}
+    sky.outbox.held = {"shelf"}
+    sky.record("door", 60)
+    sky.record("shelf", 20)
+    sky.run(60)
+    assert {number for stream, number in sky.delivered if stream == "door"} == set(range(1, 61)) - {3, 4, 40}
+    assert not any(stream == "shelf" for stream, _ in sky.delivered), "it is held, not passed over"
+    sky.outbox.mend()
+    sky.drain(60)
+    sky.check_complete()
+    assert len(sky.connects) == 1
