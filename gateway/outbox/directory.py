@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from gateway.disk import Disk, NotAFile
 from gateway.errors import OutboxUnusable
 from gateway.model import STREAMS, Stream
-from gateway.outbox.record import parse_name
 from gateway.outbox.sectors import is_of_the_card
 from gateway.outbox.state import STATE_NAME
 from gateway.outbox.stream import BLOCK_BYTES, StreamLog
@@ -48,33 +47,19 @@ def unusable(directory: str, error: OSError) -> OutboxUnusable:
     return OutboxUnusable(f"{path} cannot be read: {why}", "nothing was changed; see dmesg, then start it again")
 
 
-def require_rights(disk: Disk, directory: str) -> None:
-    """Raise OSError where a file may not be read, or the state not be written: before anything is believed or changed.
+def require_state(disk: Disk, directory: str) -> None:
+    """Raise OSError where the state may not be written: before anything is believed or changed.
 
     What the card refuses is another matter, and so is a disk that takes no writes.
     """
-    segments = [
-        os.path.join(directory, stream, name)
-        for stream in STREAMS
-        for name in _names(disk, os.path.join(directory, stream))
-        if parse_name(name) is not None
-    ]
-    for path in (os.path.join(directory, STATE_NAME), *segments):
-        try:
-            disk.close(disk.open(path) if path.endswith(STATE_NAME) else disk.open_reading(path))
-        except NotAFile:
-            if path.endswith(STATE_NAME):
-                raise
-        except OSError as error:
-            if error.errno != errno.EROFS and not is_of_the_card(error) and not isinstance(error, FileNotFoundError):
-                raise OSError(error.errno, error.strerror, path) from None
-
-
-def _names(disk: Disk, directory: str) -> list[str]:
+    path = os.path.join(directory, STATE_NAME)
     try:
-        return disk.names(directory)
+        disk.close(disk.open(path))
     except FileNotFoundError:
-        return []
+        return
+    except OSError as error:
+        if error.errno != errno.EROFS and not is_of_the_card(error):
+            raise OSError(error.errno, error.strerror, path) from None
 
 
 def take_directory(disk: Disk, directory: str) -> int | None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from gateway.disk import Disk
 from gateway.model import SHED_ORDER, Entry, Instant, Stream, rfc3339
-from gateway.outbox.directory import require_rights, take_directory, unusable
+from gateway.outbox.directory import require_state, take_directory, unusable
 from gateway.outbox.intervals import Run
 from gateway.outbox.jobs import REFUSED_BYTES_MAX, Seal, SetAside
 from gateway.outbox.losses import DescribeLoss
@@ -92,7 +92,7 @@ class Outbox:
         """
         lock = take_directory(disk, directory)
         try:
-            require_rights(disk, directory)
+            require_state(disk, directory)
             settle_files(disk, directory)
             found = find_outbox(disk, directory, settings)
         except OSError as error:

@@ -111,6 +111,7 @@ def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool
     found = Found()
     by_stream = {name: _segments(disk, os.path.join(directory, name), found.strangers) for name in STREAMS}
     for segments in by_stream.values():
+        _require_rights(disk, segments)
         _leave_out_misnamed(disk, segments, found)
     path = os.path.join(directory, STATE_NAME)
     try:
@@ -176,6 +177,16 @@ def _segments(disk: Disk, directory: str, strangers: list[str]) -> list[Segment]
                 size = 0
             found.append(Segment(*place, path, size))
     return sorted(found, key=lambda segment: (segment.base, segment.epoch))
+
+
+def _require_rights(disk: Disk, segments: list[Segment]) -> None:
+    """Raise OSError where a file may not be read: before anything is believed."""
+    for segment in segments:
+        try:
+            disk.close(disk.open_reading(segment.path))
+        except OSError as error:
+            if not is_of_the_card(error) and not isinstance(error, FileNotFoundError):
+                raise OSError(error.errno, error.strerror, segment.path) from None
 
 
 def _leave_out_misnamed(disk: Disk, segments: list[Segment], found: Found) -> None:

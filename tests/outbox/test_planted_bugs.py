@@ -220,7 +220,7 @@ BUGS: list[tuple[str, Callable[[Patch], None], Callable[[ModelDisk], Disk], Trou
 FIRST_SEEDS = {
     "unlink_before_the_state": 285,
     "the_name_of_a_failed_file_may_come_back": 1925,
-    "holes_are_not_named": 63,
+    "holes_are_not_named": 65,
     "losses_are_not_replayed": 396,
 }
 
