@@ -42,16 +42,23 @@ def redactor_of(configuration: Configuration) -> Redactor:
 def known_secrets(configuration: Configuration) -> set[bytes]:
     """Return every secret that is configured, as it stands and as the bytes that it writes down."""
     found: set[bytes] = set()
+    for _, path in secret_files(configuration):
+        with suppress(OSError):
+            found.update(_written(read_bounded(path, BYTES_MAX)))
     for name, value in _fields(configuration):
-        if name.endswith("_file") and name not in PUBLIC:
-            with suppress(OSError):
-                found.update(_written(read_bounded(_readable(Path(value).expanduser()), BYTES_MAX)))
-        elif SECRET_FIELD.fullmatch(name) and not NOT_SECRET.fullmatch(name):
+        if SECRET_FIELD.fullmatch(name) and not NOT_SECRET.fullmatch(name):
             found.update(_written(value.encode()))
     with suppress(OSError, ValueError, KeyError):
         day = read_object(Path(configuration.outbox.directory) / "privacy.key", BYTES_MAX, follow=False)
         found.update(_written(str(day["key"]).encode()))
     return found
+
+
+def secret_files(configuration: Configuration) -> Iterator[tuple[str, Path]]:
+    """Yield the name and place of every file with a secret in it that the configuration names."""
+    for name, value in _fields(configuration):
+        if name.endswith("_file") and name not in PUBLIC:
+            yield name, _readable(Path(value).expanduser())
 
 
 def _readable(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import sys
 from pathlib import Path
@@ -10,12 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from gateway.answers import Answers
+from gateway.checks.warnings import unsafe
+from gateway.cli import gateway
 from gateway.config import SECTIONS, load, loads
 from gateway.config.cloud_keys import CHANGEABLE, FIXED, ON_DEMAND, forbidden_keys
 from gateway.config.overlay import Ordered, write_ordered
-from gateway.config.warnings import warnings_of
 from gateway.errors import ConfigurationError
 from gateway.logs import BURST, KINDS_MAX, LINE_CHARACTERS_MAX, WINDOW_S, JournalFormatter, Throttle, begin_logging
 from gateway.model import CommandReceived, Instant
@@ -133,10 +136,10 @@ def test_the_daemons_log_is_throttled(capfd: pytest.CaptureFixture[str]) -> None
 )
 def test_a_password_in_clear_text_is_warned_of(url: str, word: str | None) -> None:
     broker = f'[broker]\nurl = "{url}"\n'
-    found = warnings_of(loads(f'{SITE}{broker}username = "u"\npassword_file = "/p"\n'))
-    assert [word in one for one in found if word] == ([True] if word else [])
+    found = list(unsafe(loads(f'{SITE}{broker}username = "u"\npassword_file = "/p"\n')))
+    assert [word in one.advice for one in found if word] == ([True] if word else [])
     assert bool(found) == bool(word)
-    assert warnings_of(loads(f"{SITE}{broker}")) == []
+    assert list(unsafe(loads(f"{SITE}{broker}"))) == []
 
 
 def test_config_check_tells_warnings_and_is_still_good(tmp_path: Path) -> None:
@@ -146,6 +149,26 @@ def test_config_check_tells_warnings_and_is_still_good(tmp_path: Path) -> None:
     said = shop.ask("config check")
     assert said.returncode == 0
     assert "warning: broker.url: the password goes over mqtt:// in clear text" in said.stdout
+
+
+@pytest.mark.parametrize(("mode", "open_to_all"), [(0o644, True), (0o602, True), (0o640, False), (0o600, False)])
+def test_a_secret_that_every_user_can_read_is_told_by_config_check_and_doctor_alike(
+    tmp_path: Path, mode: int, open_to_all: bool
+) -> None:
+    key, crate = tmp_path / "gw.key", tmp_path / "badge.irk"
+    for file in (key, crate):
+        file.write_text("00" * 16)
+        file.chmod(mode)
+    written = tmp_path / "gateway.toml"
+    written.write_text(
+        f'''{SITE}[broker]\nurl = "mqtts://127.0.0.1:9"\ncert_file = "/nowhere"\nkey_file = "{key}"\n'''
+        f'''[[scanner]]\nid = "ble"\ntags = [{{ tag = "badge", irk_file = "{crate}" }}]\n'''
+    )
+    checked = json.loads(CliRunner().invoke(gateway, ["config", "check", "--json", "--config", str(written)]).output)
+    examined = json.loads(CliRunner().invoke(gateway, ["doctor", "--json", "--config", str(written)]).output)
+    for told, word in ((checked["warnings"], "detail"), (examined["checks"], "found")):
+        found = [one[word] for one in told if one["code"] == "file.open"]
+        assert [str(file) in one for file, one in zip((key, crate), found, strict=False)] == [True, True] * open_to_all
 
 
 def test_a_traceback_keeps_its_lines_and_each_has_its_priority() -> None:

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from gateway.answers import Answers
+from gateway.checks.warnings import warnings_of
 from gateway.commands import PAYLOAD_BYTES_MAX, CommandRefused
 from gateway.config import loads
-from gateway.config.warnings import warnings_of
 from gateway.model import NS_PER_MS, NS_PER_S, CommandReceived, Instant
 from gateway.signed import (
     CONTEXT,
@@ -261,11 +261,11 @@ def test_a_key_that_is_replaced_counts_from_the_next_command_on(gateway: Gateway
     ],
 )
 def test_a_key_that_cannot_be_used_is_told_with_what_to_do(gateway: Gateway, content: bytes | None, word: str) -> None:
-    assert warnings_of(gateway.answers.configuration) == []
+    assert warnings_of(gateway.answers.configuration, NOW) == []
     gateway.key_file.unlink()
     if content is not None:
         gateway.key_file.write_bytes(content)
-    assert [word in one for one in warnings_of(gateway.answers.configuration)] == [True]
+    assert [word in one.detail for one in warnings_of(gateway.answers.configuration, NOW)] == [True]
     assert gateway.hear(signed()) == "not_signed"
 
 

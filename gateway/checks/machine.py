@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.bounded import open_regular, read_opened
 from gateway.checks import Check, Examination, Result, board
+from gateway.checks.warnings import unsafe
 from gateway.clock import SystemClock
 from gateway.config import Configuration
 from gateway.disk import refusal
@@ -37,6 +37,7 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
         yield Examination("configuration", "certificate", lambda: certificate(configuration, SystemClock().now()))
     if (commands_key := configuration.commands.key_file) is not None:
         yield Examination("configuration", "commands.key_file", lambda: _commands_key(commands_key))
+    yield Examination("configuration", "secrets", lambda: _secrets(configuration))
     directory = Path(configuration.outbox.directory)
     yield Examination("outbox", "directory", lambda: _directory(directory))
     yield Examination("outbox", "kept", lambda: _kept(directory))
@@ -66,11 +67,8 @@ def _commands_key(path: Path) -> Check:
 
 
 def _file(key: str, path: Path) -> Check:
-    secret = key in ("password_file", "key_file")
     try:
-        file = open_regular(path)
-        mode = stat.S_IMODE(os.fstat(file).st_mode)
-        content = read_opened(file, FILE_BYTES_MAX, path)
+        content = read_opened(open_regular(path), FILE_BYTES_MAX, path)
     except OSError as error:
         why = "the broker is not connected to without it"
         return Check("configuration", key, "failed", f"{path}: {error.strerror}", why, *_advice(key, error))
@@ -79,16 +77,17 @@ def _file(key: str, path: Path) -> Check:
         return Check(
             "configuration", key, "failed", f"{path} is empty", "the broker would refuse it", advice, f"file.{key}"
         )
-    if secret and mode & 0o007:
-        why = "every user of this machine can read the secret"
-        return Check(
-            "configuration", key, "warning", f"{path} has mode {mode:04o}", why, f"chmod o= {path}", "file.open"
-        )
     if key == "password_file" and b"\n" in content.rstrip(b"\r\n"):
         why = "the password is the whole content but for the last line end"
         advice = "leave one line in it"
         return Check("configuration", key, "warning", f"{path} has several lines", why, advice, "file.lines")
     return Check("configuration", key, "ok", f"{path} can be read", code="file.good")
+
+
+def _secrets(configuration: Configuration) -> Iterator[Check]:
+    why = "who reads a secret can speak as this gateway"
+    for cause in unsafe(configuration):
+        yield Check("configuration", "secrets", "warning", cause.detail, why, cause.advice, cause.code)
 
 
 def certificate(configuration: Configuration, now: Instant) -> Iterator[Check]:

@@ -14,7 +14,6 @@ from gateway.errors import EXIT_CONFIGURATION, EXIT_GOOD
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
-    from gateway.mqtt.reasons import Cause
 
 
 @click.group(cls=VerbGroup, example="gateway config check --config gateway.toml")
@@ -30,8 +29,9 @@ def check(config: tuple[Path, ...], as_json: bool) -> int:
 
     What works and is unsafe is a warning.
     """
+    from gateway.checks.warnings import warnings_of
+    from gateway.clock import SystemClock
     from gateway.config import DEFAULT_PATH, mistakes_of
-    from gateway.config.warnings import warnings_of
 
     files = [str(path) for path in config or (DEFAULT_PATH,)]
     mistakes = mistakes_of(config)
@@ -44,30 +44,19 @@ def check(config: tuple[Path, ...], as_json: bool) -> int:
             }
             for mistake in mistakes
         ]
-        warned = [] if mistakes else warnings_of(load(config))
-        concerns = [] if mistakes else [dataclasses.asdict(one) for one in _concerns(load(config))]
+        warned = [] if mistakes else [dataclasses.asdict(one) for one in warnings_of(load(config), SystemClock().now())]
         results: dict[str, Any] = {"result": "failed" if mistakes else "ok", "files": files, "mistakes": found}
-        say_json({**results, "warnings": warned, "concerns": concerns})
+        say_json({**results, "warnings": warned})
         return EXIT_CONFIGURATION if mistakes else EXIT_GOOD
     configuration = load(config)  # raises with every mistake
     click.echo(f"{', '.join(files)}: good")
     count = len(configuration.sensors)
     broker = configuration.broker.url or "no broker: nothing is sent"
     click.echo(f"  {count} sensor{'' if count == 1 else 's'}; {broker}; sha256 {configuration.sha256[:12]}")
-    for warning in warnings_of(configuration):
-        click.echo(f"  warning: {warning}")
-    for concern in _concerns(configuration):
-        click.echo(f"  {concern.detail}")
-        click.echo(f"    what to do: {concern.advice}")
+    for warning in warnings_of(configuration, SystemClock().now()):
+        click.echo(f"  warning: {warning.detail}")
+        click.echo(f"    what to do: {warning.advice}")
     return EXIT_GOOD
-
-
-def _concerns(configuration: Configuration) -> list[Cause]:
-    """Return what is wrong with the files of TLS that the configuration names; it is good without them."""
-    from gateway.clock import SystemClock
-    from gateway.mqtt.certificates import concerns
-
-    return list(concerns(configuration.broker, SystemClock().now()))
 
 
 @config.command(example="gateway config show --config gateway.toml --json | jq .outbox")

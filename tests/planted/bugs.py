@@ -723,7 +723,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "a password in clear text is not warned of",
-        "gateway/config/warnings.py",
+        "gateway/checks/warnings.py",
         "not endpoint.is_tls and",
         "endpoint.is_tls and",
         CLOUD_KEYS,
@@ -826,5 +826,13 @@ BUGS: tuple[Bug, ...] = (
         "self._budget.through(kept, now.boot_ns)",
         "asked.last",
         SIGNED,
+    ),
+    Bug(
+        "commands",
+        "a secret that every user can read is not warned of",
+        "gateway/checks/warnings.py",
+        "mode & 0o007",
+        "mode & 0o002",
+        CLOUD_KEYS,
     ),
 )

@@ -99,7 +99,7 @@ def test_a_file_that_cannot_serve_is_named_by_check_and_link_alike(tmp_path: Pat
     ran = CliRunner().invoke(gateway, ["config", "check", "--config", str(file)])
     assert FILES[name][1] in ran.output
     told = json.loads(CliRunner().invoke(gateway, ["config", "check", "--json", "--config", str(file)]).output)
-    assert any(FILES[name][1] in one["detail"] for one in told["concerns"])
+    assert any(FILES[name][1] in one["detail"] for one in told["warnings"])
 
 
 @pytest.mark.mosquitto
