@@ -259,6 +259,7 @@ def test_a_key_that_is_replaced_counts_from_the_next_command_on(gateway: Gateway
         (KEY.public_key().public_bytes(*SPKI) * 2, "more than one key"),
         (b"x" * 100_000, "larger than"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "key",  # the keys are others in each process
 )
 def test_a_key_that_cannot_be_used_is_told_with_what_to_do(gateway: Gateway, content: bytes | None, word: str) -> None:
     assert warnings_of(gateway.answers.configuration, NOW) == []
