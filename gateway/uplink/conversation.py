@@ -202,9 +202,12 @@ class Conversation:
                 self._drop(parcel, why)
             elif is_final_refusal(code):
                 self._presence.refused(why, now)
+            else:
+                self._presence.put_off(why)
             return
         if not is_final_refusal(code):
             self._counters.retried += len(parcel.entries)
+            self._traffic.verdicts.failed(why, now, passes=True)
             self._traffic.retry(parcel, suspect, code, now)
             return
         if len(parcel.entries) > 1:

@@ -98,6 +98,12 @@ class Presence:
         self.muted, self.why_muted, self._again_ns = True, why, now.boot_ns + MUTED_NS
         log.error("state refused topic=%s why=%s", self.topic, why)
 
+    def put_off(self, why: str) -> None:
+        """The broker refused the state for now: it is told again when it is due."""
+        self.why_muted = why
+        if not self.has_told_stop:
+            self._told = None
+
     def notes(self) -> tuple[Reason, ...]:
         """Return why the state is not told, for a person; empty where it is."""
         if self.why_muted is None:

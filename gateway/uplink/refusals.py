@@ -11,6 +11,12 @@ _FINAL: Mapping[int, str] = {
     0x99: "payload format invalid",
     0x9B: "QoS 1 not supported",
 }
+_PASSING: Mapping[int, str] = {
+    0x80: "without a reason",
+    0x83: "by a rule of its own",
+    0x91: "it takes our packet identifier for one in use",
+    0x97: "its quota is used up",
+}
 """Codes after which a message is never sent again; all others pass (quota, busy, unspecified, unknown ones)."""
 
 
@@ -21,4 +27,4 @@ def is_final_refusal(code: int) -> bool:
 
 def refusal_sentence(code: int) -> str:
     """Say why the broker refused a message."""
-    return f"the broker refused it: {_FINAL.get(code, 'for now')} (0x{code:02x})"
+    return f"the broker refused it: {_FINAL.get(code) or _PASSING.get(code, 'for now')} (0x{code:02x})"

@@ -47,7 +47,7 @@ def limits_of(signal: LinkUp) -> tuple[str, ...]:
     said = (
         (signal.receive_maximum is not None, f"takes {signal.receive_maximum} messages at once"),
         (signal.packet_bytes_max is not None, f"takes packets of {signal.packet_bytes_max} bytes at most"),
-        (signal.keepalive_s is not None, f"wants a sign of life every {signal.keepalive_s} s"),
+        (bool(signal.keepalive_s), f"wants a sign of life every {signal.keepalive_s} s"),
         (signal.qos_max < 2, f"takes QoS {signal.qos_max} at most"),
         (not signal.retain_available, "keeps no retained messages: who comes later does not see this gateway's state"),
         (not signal.wildcards_available, "has no wildcards in subscriptions: commands are asked for verb by verb"),

@@ -8,6 +8,8 @@ whether that is over. A record of a loss is never set aside, for that would be a
 | --- | --- | --- |
 | open | `HELD_AFTER` refusals on end, no event taken between them | everything; who was refused, alone and later |
 | held | an event is taken | one message after 2 s, 4 s, ... 60 s: one that was refused, and a new one, in turn |
+
+Refusals that pass (quota, busy, unknown codes) count alike, but hold the link only after `PASSING_NS` of them on end.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 HELD_AFTER = 8
 CHARGES_MAX = 2
 SPELLS_MAX = 4
+PASSING_NS = 30 * NS_PER_S
+"""A broker that is busy for a moment is none that takes nothing."""
 PROBE_BASE_NS, PROBE_MAX_NS = 2 * NS_PER_S, 60 * NS_PER_S
 _NOTICE = b"store.gateway.events_dropped"
 
@@ -58,6 +62,7 @@ class Verdicts:
         self.taken = 0
         self.hold: Hold | None = None
         self._on_end = 0
+        self._began_ns = 0
 
     def refused(self, suspect: Suspect, why: str, now: Instant) -> bool:
         """Take note that the broker refused a single event; True: set it aside."""
@@ -70,10 +75,13 @@ class Verdicts:
             return False
         return suspect.charges >= CHARGES_MAX or suspect.spells >= SPELLS_MAX
 
-    def failed(self, why: str, now: Instant) -> None:
-        """Take note of a refusal that blames no single event yet: a batch's, or the line closed at a message."""
+    def failed(self, why: str, now: Instant, passes: bool = False) -> None:
+        """Take note of a refusal that blames no single event: a batch's, the line closed, one that `passes`."""
         self._on_end += 1
-        if self.hold is None and self._on_end >= HELD_AFTER:
+        if self._on_end == 1:
+            self._began_ns = now.boot_ns
+        has_lasted = not passes or now.boot_ns - self._began_ns >= PASSING_NS
+        if self.hold is None and self._on_end >= HELD_AFTER and has_lasted:
             self.hold = Hold(why, now, now.boot_ns + PROBE_BASE_NS)
             log.error("sending is held: the broker refuses every event, none is set aside why=%s", why)
 

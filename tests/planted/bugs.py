@@ -268,6 +268,22 @@ BUGS: tuple[Bug, ...] = (
         "BATCH_BYTES_MAX = 64 * 1024",
         LIMITS,
     ),
+    Bug(
+        "uplink",
+        "a broker that is busy for ever is asked for ever",
+        "gateway/uplink/conversation.py",
+        "            self._traffic.verdicts.failed(why, now, passes=True)\n",
+        "",
+        REFUSALS,
+    ),
+    Bug(
+        "uplink",
+        "a broker that is busy for a moment holds the link",
+        "gateway/uplink/verdicts.py",
+        "has_lasted = not passes or",
+        "has_lasted = True or",
+        REFUSALS,
+    ),
     Bug("uplink", "the first wait is a minute", "gateway/uplink/backoff.py", "BASE_S = 2.0", "BASE_S = 60.0", LIMITS),
     Bug(
         "uplink",

@@ -268,13 +268,48 @@ def test_bad_messages_among_good_ones_are_set_aside_and_no_others(bad: int) -> N
     assert {entry.sequence for entry, _ in sky.outbox.refused} == set(range(10, 10 + bad))
 
 
+@pytest.mark.parametrize("code", [0x80, 0x83, 0x91, 0x97, 0xEE])
+def test_refusals_that_pass_and_hit_everything_for_long_hold_the_link_and_are_told(code: int) -> None:
+    sky = Sky(34)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.refuses = dict.fromkeys((("door", n) for n in range(1, 400)), code)
+    for second in range(60):
+        sky.record("door")
+        sky.run(1)
+        assert second > 15 or sky.uplink.status(sky.now).held_since_ms is None, "busy for a moment"
+    status = sky.uplink.status(sky.now)
+    assert status.held_since_ms is not None
+    assert status.reason is not None
+    assert f"0x{code:02x}" in status.reason.detail
+    sent = len(sky.sent)
+    for _ in range(120):
+        sky.record("door")
+        sky.run(1)
+    assert len(sky.sent) - sent < 16, "one message asks now and then"
+    sky.refuses = {}
+    sky.drain(120)
+    assert sky.outbox.refused == []
+    assert sky.uplink.status(sky.now).reason is None
+
+
+def test_a_state_that_is_refused_for_now_is_told_as_such_and_sent_again() -> None:
+    sky = Sky(35)
+    sky.refuses_state = 0xEE
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.run(10)
+    assert "0xee" in (sky.uplink.status(sky.now).state_refused or "")
+    sky.refuses_state = 0
+    sky.run(130)
+    assert sky.uplink.status(sky.now).state_refused is None
+
+
 def test_a_state_that_is_refused_is_told_again_after_an_hour() -> None:
     sky = Sky(33)
-    sky.refuses_state = True
+    sky.refuses_state = 0x87
     assert sky.run(10, lambda: sky.uplink.status().up)
     sky.run(120)
     assert sky.uplink.status(sky.now).state_refused is not None
-    sky.refuses_state = False
+    sky.refuses_state = 0
     told = len([m for _, m in sky.sent if m.topic.endswith("/state")])
     sky.run(3500)
     assert len([m for _, m in sky.sent if m.topic.endswith("/state")]) == told

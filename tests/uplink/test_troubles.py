@@ -70,7 +70,7 @@ def test_commands_that_are_not_received_are_told_in_the_state(monkeypatch: pytes
 
 
 def test_a_state_topic_that_is_refused_is_told_by_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    sky = Sky(43, refuses_state=True)
+    sky = Sky(43, refuses_state=0x87)
     sky.run(60)
     text = said_by_status(link_of(sky.uplink.status(sky.now)), monkeypatch)
     assert "the state topic is not told: " in text

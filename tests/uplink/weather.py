@@ -73,7 +73,8 @@ class Sky:
     poison: set[tuple[Stream, int]] = field(default_factory=set)
     mute_for_ever: set[tuple[Stream, int]] = field(default_factory=set)
     refuses: dict[tuple[Stream, int], int] = field(default_factory=dict)
-    refuses_state: bool = False
+    refuses_state: int = 0
+    """With this code; 0: it takes it."""
     closes_at: str | None = None
     refuses_as: str = "tcp.refused"
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
@@ -218,7 +219,7 @@ class Sky:
             return
         code = 0x97 if chance() < weather.refuse else 0
         if self.refuses_state and message.topic.endswith("/state"):
-            code = 0x87
+            code = self.refuses_state
         code = next((self.refuses[event] for event in events if event in self.refuses), code)
         sent_ns = self.now.boot_ns
         wait_ms = weather.round_trip_ms * (1 + chance())
