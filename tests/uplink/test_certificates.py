@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.cli import gateway
 from gateway.model import Instant
 from gateway.mqtt import certificates
 from gateway.uplink import BrokerSettings
+from tests.daemon import Shop as Daemon
+from tests.daemon import passages, stop
 from tests.uplink.brokers import DAY, Authority, mosquitto
 from tests.uplink.shop import Shop
 
+CLOCK_IS_SET = (
+    "import runpy, gateway.clock; gateway.clock.kernel_says_synced = lambda: True;"
+    "runpy.run_module('gateway', run_name='__main__', alter_sys=True)"
+)
 HOUR = datetime.timedelta(hours=1)
 
 
@@ -129,3 +140,54 @@ def test_a_certificate_of_a_stranger_is_told_with_who_signed_it(tmp_path: Path) 
         shop.close()
     assert "signed by CN=somebody else" in shop.downs[0].detail
     assert "append its certificate" in shop.downs[0].advice
+
+
+class SetClock(Daemon):
+    """Whose clock the kernel calls set, as it may not be on the machine of the tests."""
+
+    def command(self, verb: str, *arguments: str | Path) -> list[str]:
+        return [sys.executable, "-c", CLOCK_IS_SET, *super().command(verb, *arguments)[3:]]
+
+
+@pytest.mark.slow
+@pytest.mark.mosquitto
+def test_a_certificate_that_ends_in_two_days_is_told_by_doctor_status_state_and_health_alike(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.sign("gw", end=2 * DAY + HOUR)
+    folder = tmp_path / "gateway"
+    folder.mkdir()
+    with mosquitto(tmp_path, tls=authority.sign("server"), ca_file=authority.ca_file) as broker:
+        tls = f'ca_file = "{authority.ca_file}"\ncert_file = "{cert}"\nkey_file = "{key}"\n'
+        daemon = SetClock(folder, broker.url, '[health]\nevery = "10 s"\n')
+        daemon.config.write_text(daemon.config.read_text().replace("[broker]\n", f"[broker]\n{tls}"))
+        heard: dict[str, dict[str, Any]] = {}
+
+        def hear(_: object, __: object, message: MQTTMessage) -> None:
+            said = json.loads(message.payload)
+            heard["state" if message.topic.endswith("/state") else said.get("type", "")] = said
+
+        consumer = Client(CallbackAPIVersion.VERSION2)
+        consumer.tls_set(str(authority.ca_file), *map(str, authority.sign("consumer")))
+        consumer.on_message = hear
+        consumer.connect("127.0.0.1", broker.port)
+        consumer.subscribe("stores/#", 1)
+        consumer.loop_start()
+        process = daemon.run("--recording", daemon.recording(passages(2)), "--stay")
+        try:
+            end = time.monotonic() + 60
+            while {"state", "store.gateway.health"} - heard.keys():
+                assert time.monotonic() < end, heard
+                time.sleep(0.05)
+            code, doctor = "certificate.ends_within_3_days", json.loads(daemon.ask("doctor", "--json").stdout)
+            status = daemon.status()
+        finally:
+            stop(process)
+            consumer.loop_stop()
+    told = {
+        "doctor": [(one["code"], one["found"]) for one in doctor["checks"] if one["name"] == "certificate"],
+        "status": [(one["code"], one["detail"]) for one in status["link"]["notes"]],
+        "state": [(one["code"], one["detail"]) for one in heard["state"].get("troubles", [])],
+    }
+    for where, found in told.items():
+        assert any(one[0] == code and "in 2 days" in one[1] for one in found), (where, found)
+    assert heard["store.gateway.health"]["data"]["certificate_days"] == 2
