@@ -167,7 +167,8 @@ def test_a_certificate_that_ends_in_two_days_is_told_by_doctor_status_state_and_
             heard["state" if message.topic.endswith("/state") else said.get("type", "")] = said
 
         consumer = Client(CallbackAPIVersion.VERSION2)
-        consumer.tls_set(str(authority.ca_file), *map(str, authority.sign("consumer")))
+        consumer_cert, consumer_key = map(str, authority.sign("consumer"))
+        consumer.tls_set(str(authority.ca_file), consumer_cert, consumer_key)
         consumer.on_message = hear
         consumer.connect("127.0.0.1", broker.port)
         consumer.subscribe("stores/#", 1)
