@@ -100,7 +100,8 @@ class Answers:
         for sensor, driver in self.drivers.items():
             status["sensors"][sensor]["driver"] = dict(driver.counters())
         redacted: dict[str, Any] = self.redact.document(status)
-        return redacted
+        # Made here and no secret: by it the doctor tells whether the files say something else than what runs.
+        return {**redacted, "config_sha256": status["config_sha256"]}
 
     def count_spoiled(self) -> None:
         """Take over from the drivers how many readings they threw away."""

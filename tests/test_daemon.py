@@ -117,6 +117,7 @@ def test_status_tells_of_the_running_daemon_and_of_one_that_is_not(tmp_path: Pat
     assert {"running", "state", "link", "streams", "outbox", "sensors", "counters", "clock"} <= told.keys()
     assert {"entries", "bytes", "oldest_entry_ms", "degraded"} <= told["outbox"].keys()
     assert told["sensors"]["entrance"]["readings"] == 12
+    assert told["config_sha256"] == json.loads(shop.ask("config show", "--json").stdout)["config_sha256"]
     assert stop(process)[0] == 0
     answer = shop.ask("status", "--json")
     assert (answer.returncode, json.loads(answer.stdout)["running"]) == (69, False)

@@ -310,7 +310,7 @@ def test_what_a_driver_says_names_no_device() -> None:
 
 def test_status_and_the_doctor_s_answer_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"link": {"reason": "hunter2 at DE-AD-BE-EF-0A-01"}, "sensors": {}, "free_bytes": 125829120000}
-    monkeypatch.setattr("gateway.answers.status_of", lambda *given: found)
+    monkeypatch.setattr("gateway.answers.status_of", lambda *given: {**found, "config_sha256": "ab" * 32})
     monkeypatch.setattr("gateway.answers.examination", lambda configuration: found)
     said: list[Any] = []
     engine: Any = SimpleNamespace(offer=said.append)
@@ -318,6 +318,6 @@ def test_status_and_the_doctor_s_answer_are_redacted(monkeypatch: pytest.MonkeyP
     configuration = loads('[site]\nstore = "0042"\n')
     answers = Answers(engine, configuration, none, {}, none, none, none, Redactor([b"hunter2"]), _examining=none)
     redacted = {"link": {"reason": "[secret] at [address]"}, "sensors": {}, "free_bytes": 125829120000}
-    assert answers.status(SystemClock().now()) == redacted
+    assert answers.status(SystemClock().now()) == {**redacted, "config_sha256": "ab" * 32}
     answers._examine(CommandReceived(1, "doctor", b""))
     assert json.loads(said[0].payload) == {"ok": True, "result": redacted}
