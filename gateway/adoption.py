@@ -30,7 +30,8 @@ from gateway.config import Configuration
 from gateway.disk import Disk, RealDisk
 from gateway.errors import GatewayError, OutboxUnusable
 from gateway.model import STREAMS
-from gateway.outbox import OutboxReader
+from gateway.outbox import OutboxReader, Sealing
+from gateway.outbox_key import sealing_of
 from gateway.owner import DIRECTORY_MODE, FILE_MODE
 from gateway.safe_files import Folder, opened, shown
 
@@ -70,13 +71,15 @@ def adopt(configuration: Configuration, directory: Path, *, damaged: bool = Fals
     """Take over the card in `directory` as the outbox of this configuration.
 
     `damaged` takes a damaged one as well: what is lost is named at the next start. `again` takes one that is marked as
-    adopted, where that adoption was interrupted. Raises AdoptionRefused, and OutboxUnusable where none can be read;
-    then nothing was changed. On return the copy survives a power cut, and the next `gateway run` goes on with it.
+    adopted, where that adoption was interrupted. Raises AdoptionRefused, OutboxUnusable where none can be read, and
+    OutboxSealed where this gateway has not the key of either outbox; then nothing was changed. On return the copy
+    survives a power cut, and the next `gateway run` goes on with it.
 
     The card may have been written by anybody: of it regular files alone are read, through opened folders, and only the
     copy is interpreted. Here root writes as the user whose folder it is.
     """
     target = Path(os.path.abspath(configuration.outbox.directory))
+    sealing = sealing_of(configuration.outbox)
     with ExitStack() as held:
         card = card_at(directory, held)
         with suppress(OSError):
@@ -94,21 +97,23 @@ def adopt(configuration: Configuration, directory: Path, *, damaged: bool = Fals
             carefully = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
             openers = [lambda one=one: os.open(one, carefully) for one in (target, target / LOCK)]
             held.enter_context(_Held(str(target), *openers))
-            _target_is_free(target)
+            _target_is_free(target, sealing)
         try:
-            return _take_over(configuration, card, target, damaged, checked)
+            return _take_over(configuration, card, target, damaged, checked, sealing)
         except OSError as error:
             advice = "see df -h, and who owns the folder (ls -ld): it must be the service's user"
             raise AdoptionRefused(f"the outbox cannot be copied: {error}", advice) from None
 
 
-def _take_over(configuration: Configuration, card: Card, target: Path, damaged: bool, checked: bool) -> Adopted:
+def _take_over(
+    configuration: Configuration, card: Card, target: Path, damaged: bool, checked: bool, sealing: Sealing
+) -> Adopted:
     fresh = target.with_name(f"{target.name}.adopting")
     files, damages = files_of(card.outbox, configuration.outbox.bytes_max)
     try:
         damages += _copy(files, fresh, configuration.outbox.bytes_max)
         with acting_as_owner_of(target):
-            reader = OutboxReader(str(fresh))
+            reader = OutboxReader(str(fresh), sealing=sealing)
             damages += [f"{os.path.relpath(found.path, fresh)}: {found.detail}" for found in reader.verify()]
             unsent: dict[str, int] = {stream: reader.positions(stream).backlog for stream in STREAMS}
         if damages and not damaged:
@@ -176,11 +181,11 @@ class _Held:
         self._fds = []
 
 
-def _target_is_free(target: Path) -> None:
+def _target_is_free(target: Path, sealing: Sealing) -> None:
     if not target.exists() or not any(target.iterdir()):
         return
     try:
-        unsent = sum(OutboxReader(str(target)).positions(stream).backlog for stream in STREAMS)
+        unsent = sum(OutboxReader(str(target), sealing=sealing).positions(stream).backlog for stream in STREAMS)
     except OutboxUnusable:
         unsent = None
     if unsent is None:

@@ -23,7 +23,7 @@ from gateway.health import SHUTDOWN
 from gateway.interpretation import Interpretation, Sense
 from gateway.model import STREAMS, Event, Instant, Loss, Stream
 from gateway.mqtt import certificates
-from gateway.outbox import Outbox, Writer
+from gateway.outbox import PLAIN, Outbox, Sealing, Writer
 from gateway.sensors import Faults, Kind, Surroundings
 from gateway.uplink import Uplink
 from gateway.uplink.discovery import announced
@@ -54,6 +54,7 @@ class World:
     open_writer: Callable[[Callable[[], None]], Writer]
     open_link: Callable[[Configuration, Emit], Link]
     random: random.Random
+    sealing: Sealing = PLAIN
 
 
 def interpretation_of(
@@ -101,9 +102,9 @@ def assemble(
 ) -> Engine:
     """Open the outbox and put the engine together. Nothing runs yet; the first step does the first work.
 
-    Raises OutboxUnusable where the outbox directory cannot be used. On return the opening is recorded
-    (`outbox_created` where a new one was made, then `started`), to be durable with the first commit. `leap`: see
-    `Outbox.open`.
+    Raises OutboxUnusable where the outbox directory cannot be used, OutboxSealed where its key is not given. On return
+    the opening is recorded (`outbox_created` where a new one was made, then `started`), to be durable with the first
+    commit. `leap`: see `Outbox.open`.
     """
     clock = world.clock
     now = clock.now()
@@ -126,6 +127,7 @@ def assemble(
         now,
         describe_loss,
         leap,
+        world.sealing,
     )
     for path in outbox.strangers:
         log.warning("no file of the outbox, passed over: look at it and move it away path=%s", path)

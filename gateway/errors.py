@@ -38,6 +38,10 @@ class OutboxUnusable(GatewayError):
     exit_code = EXIT_CANNOT_CREATE
 
 
+class OutboxSealed(ConfigurationError):
+    """The outbox is sealed and cannot be opened: its key is missing, unreadable or another one. Nothing was changed."""
+
+
 class Unavailable(GatewayError):
     """No daemon, or no broker, answers where one was needed."""
 

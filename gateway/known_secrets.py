@@ -58,10 +58,10 @@ def secret_files(configuration: Configuration) -> Iterator[tuple[str, Path]]:
     """Yield the name and place of every file with a secret in it that the configuration names."""
     for name, value in _fields(configuration):
         if name.endswith("_file") and name not in PUBLIC:
-            yield name, _readable(Path(value).expanduser())
+            yield name, readable(Path(value).expanduser())
 
 
-def _readable(path: Path) -> Path:
+def readable(path: Path) -> Path:
     """Return where a secret lies for who is not the service: what the unit hands over, only the service sees."""
     if path.exists() or path.parent != CREDENTIALS:
         return path

@@ -26,7 +26,7 @@ from gateway.config import Configuration, require_broker
 from gateway.control import ControlServer
 from gateway.disk import RealDisk
 from gateway.engine import Due, Engine
-from gateway.errors import EXIT_GOOD, ConfigurationError
+from gateway.errors import EXIT_GOOD, ConfigurationError, GatewayError
 from gateway.facts import ConfigChanged
 from gateway.health import look, not_kept
 from gateway.known_secrets import redactor_of
@@ -34,7 +34,8 @@ from gateway.model import NS_PER_S, STREAMS, DriverFailed, Event, Instant
 from gateway.mqtt import PahoLink
 from gateway.mqtt.certificates import days_left
 from gateway.network import NetworkWatch
-from gateway.outbox import ThreadWriter
+from gateway.outbox import PLAIN, Sealing, ThreadWriter
+from gateway.outbox_key import reader_of, sealing_of
 from gateway.privacy import DayKeys, Pseudonyms
 from gateway.process import Notify, Readiness, Signals, Watchdog
 from gateway.recordings.player import Player
@@ -70,8 +71,8 @@ def client_id_of(configuration: Configuration) -> str:
     return configuration.broker.client_id or f"{site.store}.{site.gateway}"
 
 
-def real_world() -> World:
-    """The machine's own clock, disk, threads and network."""
+def real_world(sealing: Sealing = PLAIN) -> World:
+    """The machine's own clock, disk, threads and network; `sealing` are the outbox's keys."""
     disk = RealDisk()
     return World(
         clock=SystemClock(),
@@ -79,6 +80,7 @@ def real_world() -> World:
         open_writer=lambda wake: ThreadWriter(disk, wake),
         open_link=lambda configuration, emit: PahoLink(configuration.broker, client_id_of(configuration), emit),
         random=random.Random(),
+        sealing=sealing,
     )
 
 
@@ -95,10 +97,12 @@ def run(
     """Run the daemon until it is told to stop; with `recording`, until all of it is acknowledged (unless `stay`).
 
     `reread` loads the configuration again on SIGHUP, `overlaid` with another overlay of the cloud's. Returns the exit
-    status. Raises ConfigurationError without a broker, OutboxUnusable where the outbox cannot be used.
+    status. Raises ConfigurationError without a broker, OutboxUnusable where the outbox cannot be used, OutboxSealed
+    without its key.
     """
     require_broker(configuration)
-    service = Service(configuration, real_world(), simulated=simulated, reread=reread, overlaid=overlaid)
+    world = real_world(sealing_of(configuration.outbox))
+    service = Service(configuration, world, simulated=simulated, reread=reread, overlaid=overlaid)
     if recording is not None:
         service.play(Recording(recording), speed, stay)
     return service.run()
@@ -313,7 +317,8 @@ class Service:
             fresh = self._reread()
             require_broker(fresh)
             self._require_same_directory(fresh)
-        except ConfigurationError as error:
+            reader_of(fresh.outbox)  # under the keys that it would be opened with
+        except GatewayError as error:
             log.error("the new configuration is refused, the old one stays in force\n%s", error)
             yield Event("gateway", now, ConfigChanged(self.configuration.sha256, "sighup", "rejected"))
             return

@@ -26,7 +26,12 @@ ROOMS_OF_LIBRARIES = {
     "bleak": ("gateway/sensors/drivers/",),
     "bluepy": ("gateway/sensors/drivers/",),
     "click": ("gateway/cli/",),
-    "cryptography": ("gateway/sensors/ciphers", "gateway/mqtt/certificates", "gateway/signing_keys"),
+    "cryptography": (
+        "gateway/outbox/sealing",
+        "gateway/sensors/ciphers",
+        "gateway/mqtt/certificates",
+        "gateway/signing_keys",
+    ),
     "gpiozero": ("gateway/sensors/drivers/",),
     "lgpio": ("gateway/sensors/drivers/",),
     "paho": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from gateway.checks import Check, Examination
 from gateway.disk import refusal
 from gateway.errors import GatewayError
 from gateway.health import NOW, ROOT, SHUTDOWN, Machine, Shutdown, last_reboot, look
+from gateway.outbox import PLAIN, Sealing
 
 CELSIUS_HOT = 80.0  # the Pi slows itself down from here (Raspberry Pi documentation, frequency management)
 WORN_PERCENT = 80
@@ -18,9 +19,15 @@ WORN_OUT_PERCENT = 100
 GROUP = "machine"
 
 
-def examinations(directory: Path, root: Path = ROOT) -> Iterator[Examination]:
-    """Yield the one examination; `directory` is the outbox's, `root` where the kernel's files lie."""
-    yield Examination(GROUP, "board", lambda: checks(tried(look(directory, root), directory), shutdown_of(directory)))
+def examinations(
+    directory: Path, root: Path = ROOT, sealing: Callable[[], Sealing] = lambda: PLAIN
+) -> Iterator[Examination]:
+    """Yield the one examination; `directory` and `sealing` are the outbox's, `root` is where the kernel's files lie."""
+
+    def board() -> Iterator[Check]:
+        return checks(tried(look(directory, root), directory), shutdown_of(directory, sealing))
+
+    yield Examination(GROUP, "board", board)
 
 
 def tried(machine: Machine, directory: Path) -> Machine:
@@ -39,12 +46,12 @@ def checks(machine: Machine, shutdown: Shutdown | None) -> Iterator[Check]:
     yield reboot(machine, shutdown)
 
 
-def shutdown_of(directory: Path) -> Shutdown | None:
+def shutdown_of(directory: Path, sealing: Callable[[], Sealing] = lambda: PLAIN) -> Shutdown | None:
     """Return how the daemon ended before the machine last started, as the outbox remembers; None where unknown."""
     from gateway.outbox import OutboxReader
 
     try:
-        known = OutboxReader(str(directory)).memory.get(SHUTDOWN)
+        known = OutboxReader(str(directory), sealing=sealing()).memory.get(SHUTDOWN)
     except GatewayError:
         return None
     return known if known in ("ordered", "unclean") else None

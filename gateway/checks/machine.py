@@ -12,10 +12,11 @@ from gateway.checks.warnings import unsafe
 from gateway.clock import SystemClock
 from gateway.config import Configuration
 from gateway.disk import refusal
-from gateway.errors import ConfigurationError, GatewayError
+from gateway.errors import ConfigurationError, GatewayError, OutboxSealed
 from gateway.health import not_kept
 from gateway.model import STREAMS, Instant, rfc3339
 from gateway.mqtt.certificates import concerns, day, end_of
+from gateway.outbox_key import reader_of, sealing_of
 from gateway.signing_keys import verifier
 
 CERTIFICATE_WARNINGS = ("certificate.ends_within_30_days", "certificate.ends_within_14_days")
@@ -44,7 +45,7 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
     yield Examination("outbox", "disk", lambda: _disk(configuration, directory))
     yield Examination("outbox", "content", lambda: _content(configuration))
     yield Examination("clock", "synchronised", _clock)
-    yield from board.examinations(directory)
+    yield from board.examinations(directory, sealing=lambda: sealing_of(configuration.outbox))
 
 
 def _loaded(configuration: Configuration) -> Check:
@@ -174,19 +175,21 @@ def _disk(configuration: Configuration, directory: Path) -> Check:
 
 
 def _content(configuration: Configuration) -> Check:
-    from gateway.outbox import OutboxReader
-
     directory = Path(configuration.outbox.directory)
     if not directory.is_dir() or not any(directory.iterdir()):
         return Check("outbox", "content", "skipped", "there is no outbox yet", code="outbox.none")
     try:
-        reader = OutboxReader(str(directory))
+        reader = reader_of(configuration.outbox)
+    except OutboxSealed as error:
+        why = "the gateway records nothing without it, so that nothing lies in the open"
+        return Check("outbox", "content", "failed", str(error), why, error.advice, "outbox.sealed")
     except GatewayError as error:
         why = "what was recorded cannot be looked at by this user"
         return Check("outbox", "content", "warning", str(error), why, error.advice, "outbox.unreadable")
     waiting = sum(reader.backlog(stream) for stream in STREAMS)
     damaged, refused = len(reader.set_aside()), reader.counters.get("refused", 0)
-    found = f"{waiting} entries wait, {damaged} damaged files, {refused} entries refused by the broker"
+    key = f"sealed with key {reader.sealing.seals_with}; " if reader.sealing.seals_with is not None else ""
+    found = f"{key}{waiting} entries wait, {damaged} damaged files, {refused} entries refused by the broker"
     if damaged:
         why = "what a damaged file held may be lost; the loss is named to the cloud"
         advice = "gateway outbox verify; where it happens again, replace the card"

@@ -38,6 +38,8 @@ directory = "/var/lib/gateway/outbox"
 # age_max = "30 d"
 # commit_interval_ms = { door = 50, shelf = 200, beacon = 1000, gateway = 1000 }   # what a power cut may cost
 # keep_acknowledged = "2 h"                           # for the cloud's `resend`
+# key_file = "/run/credentials/gateway.service/secrets_outbox.key"   # /etc/gateway/secrets/outbox.key: sealed
+# old_key_file = "/etc/gateway/old.key"               # opens what is sealed, seals nothing: a key on its way out
 
 [[door]]                             # two beams, one behind the other, tell the direction
 id = "entrance"

@@ -23,7 +23,7 @@ from gateway.model import NS_PER_MS, STREAMS, Entry, Stream
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
-    from gateway.outbox import OutboxReader
+    from gateway.outbox import OutboxReader, Sealing
 
 LISTED = 20
 DATA_SHOWN_MAX = 100
@@ -175,15 +175,25 @@ for verb in (verify, repair, estimate, export, import_):
 
 
 def reader_of(configuration: Configuration) -> OutboxReader:
-    """Open the outbox for reading, beside a daemon or without one; raises OutboxUnusable where there is none."""
+    """Open the outbox for reading, beside a daemon or without one; raises OutboxUnusable where there is none,
+    OutboxSealed where its key is not given.
+    """
+    from gateway import outbox_key
+
+    return outbox_key.reader_of(configuration.outbox)
+
+
+def outbox_at_rest(
+    configuration: Configuration, sealing: Sealing | None = None
+) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+    """Return what the disk says of the outbox, and of each stream; raises as `reader_of`.
+
+    `sealing` are the keys where they are read already, for one who may not read them any more.
+    """
     from gateway.outbox import OutboxReader
 
-    return OutboxReader(configuration.outbox.directory)
-
-
-def outbox_at_rest(configuration: Configuration) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
-    """Return what the disk says of the outbox, and of each stream; raises OutboxUnusable where there is none."""
-    reader = reader_of(configuration)
+    directory = configuration.outbox.directory
+    reader = reader_of(configuration) if sealing is None else OutboxReader(directory, sealing=sealing)
     found = {
         "outbox": reader.id,
         "epoch": str(reader.epoch),

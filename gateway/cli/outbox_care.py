@@ -83,9 +83,11 @@ def repair(config: tuple[Path, ...], as_json: bool, yes: bool, originals: Path |
     from gateway.facts import EventsDropped
     from gateway.model import rfc3339
     from gateway.outbox.repair import repair as mend
+    from gateway.outbox_key import sealing_of
 
     clock = SystemClock()
     directory = str(configuration.outbox.directory)
+    sealing = sealing_of(configuration.outbox)
     damages = list(reader_of(configuration).verify())
     if not damages:
         if as_json:
@@ -109,7 +111,8 @@ def repair(config: tuple[Path, ...], as_json: bool, yes: bool, originals: Path |
         click.echo(what, err=True)
 
     try:
-        done = mend(directory, place, damages, configuration.outbox, RealDisk(), clock.now(), describe_loss, say)
+        now = clock.now()
+        done = mend(directory, place, damages, configuration.outbox, RealDisk(), now, describe_loss, say, sealing)
     except OSError as error:
         raise NotRepaired(
             f"the outbox was not repaired: {error.strerror or error}", f"the originals are in {place}; run it again"

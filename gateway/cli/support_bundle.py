@@ -101,10 +101,12 @@ def collected(configuration: Configuration) -> dict[str, Any]:
     from gateway.cli.outbox import outbox_at_rest
     from gateway.control import ask
     from gateway.doctor import examine
+    from gateway.outbox_key import sealing_of
 
     def outbox() -> Any:
+        sealing = sealing_of(configuration.outbox)
         with acting_as_owner_of(configuration.outbox.directory):
-            found, streams = outbox_at_rest(configuration)
+            found, streams = outbox_at_rest(configuration, sealing)
         return {**found, "streams": streams}
 
     return {

@@ -37,7 +37,7 @@ FIXED = _keys(
     site="store gateway",
     broker="url username password_file ca_file cert_file key_file client_id topic_prefix"
     " proxy proxy_username proxy_password_file",
-    outbox="directory",
+    outbox="directory key_file old_key_file",
     privacy="identity anonymous_min",
     commands="allow key_file config_keys response_prefix resend_bytes_per_hour",
     door="id outer_pin inner_pin beam_pin",

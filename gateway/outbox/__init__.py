@@ -6,11 +6,13 @@ from gateway.outbox.query import QueryError, parse_query
 from gateway.outbox.reader import OutboxReader
 from gateway.outbox.record import Damage
 from gateway.outbox.recovery import Created
+from gateway.outbox.sealing import PLAIN, Sealing
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.status import OutboxStatus, Positions
 from gateway.outbox.writing import InlineWriter, ThreadWriter, Writer
 
 __all__ = [
+    "PLAIN",
     "Created",
     "Damage",
     "DescribeLoss",
@@ -21,6 +23,7 @@ __all__ = [
     "OutboxStatus",
     "Positions",
     "QueryError",
+    "Sealing",
     "ThreadWriter",
     "Writer",
     "parse_query",

@@ -130,7 +130,7 @@ class Committer:
 
     def _append_to_new(self, log: StreamLog, first_bytes: int, now: Instant) -> Append | None:
         base = log.pending[0][0] if log.pending else log.next
-        header = encode_header(self._outbox, log.name, self.epoch, base, now)
+        header = encode_header(self._outbox, log.name, self.epoch, base, now, log.sealing.used)
         needed = -(-(len(header) + first_bytes + len(FOOTER)) // BLOCK_BYTES) * BLOCK_BYTES
         size = self._retention.segment_bytes(log.name)
         trouble = self._troubles.get("record")

@@ -93,7 +93,7 @@ class Losses:
         for loss in owed:
             payload = self._describe(self._outbox, loss, now)
             check_payload(payload)
-            log.naming_through = log.push(payload, now.boot_ns)
+            log.naming_through = log.push(log.sealed(self._outbox, payload), now.boot_ns)
             self.losing.append((log.naming_through, loss))
 
     def settle(self) -> list[StreamLog]:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.disk import Disk
+from gateway.errors import OutboxSealed
 from gateway.model import SHED_ORDER, Entry, Instant, Stream, rfc3339
 from gateway.outbox.directory import require_state, take_directory, unusable
 from gateway.outbox.intervals import Run
@@ -28,6 +29,7 @@ from gateway.outbox.losses import DescribeLoss
 from gateway.outbox.reading import everything, read_entries
 from gateway.outbox.record import check_payload
 from gateway.outbox.recovery import LEAP_MAX, Created, Found, find_outbox, leap_epoch, settle_files
+from gateway.outbox.sealing import PLAIN, Sealing, refused_place
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.status import Ages, OutboxStatus, Positions
 from gateway.outbox.stream import StreamLog
@@ -82,23 +84,25 @@ class Outbox:
         now: Instant,
         describe_loss: DescribeLoss,
         leap: int | None = None,
+        sealing: Sealing = PLAIN,
     ) -> Outbox:
         """Open the outbox in `directory`, making it where there is none; whatever lies there, it opens.
 
         `describe_loss` turns a loss into the payload of its record. Raises OutboxUnusable where the directory cannot be
-        made, another daemon holds it, or a file in it may not be read: then nothing has been changed. On a disk that
-        takes no writes it opens to drain; `status` says so. `leap` is a random number below LEAP_MAX, drawn here where
-        it is None: so far the epoch rises above the next, so that a card put back or copied uses no id again.
+        made, another daemon holds it, or a file in it may not be read, OutboxSealed where `sealing` has not the key of
+        what lies there: then nothing has been changed. On a disk that takes no writes it opens to drain; `status` says
+        so. `leap` is a random number below LEAP_MAX, drawn here where it is None: so far the epoch rises above the
+        next, so that a card put back or copied uses no id again.
         """
         lock = take_directory(disk, directory)
         try:
             require_state(disk, directory)
             settle_files(disk, directory)
-            found = find_outbox(disk, directory, settings)
-        except OSError as error:
+            found = find_outbox(disk, directory, settings, sealing=sealing)
+        except (OSError, OutboxSealed) as error:
             if lock is not None:
                 disk.close(lock)
-            raise unusable(directory, error) from None
+            raise (unusable(directory, error) if isinstance(error, OSError) else error) from None
         if found.state is not None:  # a new outbox has a random name
             found.epoch = leap_epoch(found.epoch, secrets.randbelow(LEAP_MAX) if leap is None else leap)
         outbox = cls(directory, settings, disk, writer, now, describe_loss, found, lock)
@@ -138,7 +142,7 @@ class Outbox:
             log.next += 1
             self._upkeep.lose(log, log.next - 1, log.next - 1, "overflow")
             return None
-        return log.push(payload, now.boot_ns)
+        return log.push(log.sealed(self.id, payload), now.boot_ns)
 
     def _shed_for(self, stream: Stream) -> bool:
         """Forget waiting events of a less valuable stream; return whether there were any."""
@@ -200,7 +204,8 @@ class Outbox:
             "refused": rfc3339(self._upkeep.now.wall_ns),
             "why": why,
         }
-        line = json.dumps(about)[:-1].encode() + b', "event": ' + entry.payload + b"}\n"
+        event = log.sealing.seal(entry.payload, refused_place(about["id"]))
+        line = json.dumps(about)[:-1].encode() + b', "event": ' + event + b"}\n"
         path = os.path.join(self._directory, REFUSED_NAME)
         if self._upkeep.jobs_open < JOBS_WAITING_MAX:  # a copy for the technician; what waits in memory is bounded
             self._upkeep.submit(SetAside(path, line, min(REFUSED_BYTES_MAX, self._settings.bytes_max // REFUSED_PART)))
@@ -243,7 +248,8 @@ class Outbox:
     def waiting(self, stream: Stream) -> list[Entry]:
         """Return what is appended and not durable yet; nobody outside may be told of it."""
         log = self._logs[stream]
-        return [Entry(stream, sequence, self.epoch, payload) for sequence, payload in (*log.inflight, *log.pending)]
+        waiting = ((number, log.opened(self.id, number, sealed)) for number, sealed in (*log.inflight, *log.pending))
+        return [Entry(stream, number, self.epoch, payload) for number, payload in waiting if payload is not None]
 
     def recorded_since_memory(self) -> Iterator[Entry]:
         """Yield what was recorded after the state that carried `memory`, stream by stream, acknowledged or not."""

@@ -8,6 +8,7 @@ directory again.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from gateway.outbox.outbox import REFUSED_NAME
 from gateway.outbox.reading import everything, read_entries
 from gateway.outbox.record import Damage, Scan, salt
 from gateway.outbox.recovery import find_outbox, read_header
+from gateway.outbox.sealing import BEFORE, PLAIN, Sealing, refused_place
 from gateway.outbox.sectors import read_before
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import SLOT_BYTES, STATE_NAME, decode_state
@@ -36,10 +38,13 @@ _ID = re.compile(r"([0-9a-f]{8})-([0-9]+)-(door|shelf|beacon|gateway)-([0-9]{1,1
 
 
 class OutboxReader:
-    """Reads the outbox in `directory`. Raises OutboxUnusable where there is none or it may not be read."""
+    """Reads the outbox in `directory`.
 
-    def __init__(self, directory: str, disk: Disk | None = None) -> None:
-        self.directory = directory
+    Raises OutboxUnusable where there is none or it may not be read, OutboxSealed where `sealing` has not its key.
+    """
+
+    def __init__(self, directory: str, disk: Disk | None = None, sealing: Sealing = PLAIN) -> None:
+        self.directory, self.sealing = directory, sealing
         self._disk: Disk = disk if disk is not None else RealDisk()
         self.refresh()
 
@@ -53,7 +58,7 @@ class OutboxReader:
                 "check [outbox] directory, and that you are in the group gateway",
             ) from None
         try:
-            found = find_outbox(self._disk, self.directory, OutboxSettings())
+            found = find_outbox(self._disk, self.directory, OutboxSettings(), sealing=self.sealing)
         except OSError as error:
             raise unusable(self.directory, error) from None
         if found.state is None:
@@ -158,9 +163,19 @@ class OutboxReader:
             with contextlib.suppress(OSError):
                 fd = self._disk.open_reading(path)
                 try:
-                    yield from self._disk.read_at(fd, self._disk.size(path), 0).splitlines()
+                    yield from map(self._opened, self._disk.read_at(fd, self._disk.size(path), 0).splitlines())
                 finally:
                     self._disk.close(fd)
+
+    def _opened(self, line: bytes) -> bytes:
+        """Return a line of what was refused with its event opened; as it is where it cannot be."""
+        if BEFORE not in line:
+            return line
+        about, event = line[:-1].split(b', "event": ', 1)
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            place = refused_place(str(json.loads(about + b"}")["id"]))
+            return about + b', "event": ' + (self.sealing.open(event, place) or event) + b"}"
+        return line
 
     def files(self) -> int:
         """Return how many segments there are."""
@@ -228,6 +243,8 @@ class OutboxReader:
                 if not newest and record.sequence > expected and not log.settled.covers(expected, record.sequence - 1):
                     yield Damage(segment.path, record.end, f"entries {expected} to {record.sequence - 1} are missing")
                 expected = record.sequence + 1
+                if log.opened(self.id, record.sequence, record.payload) is None:
+                    yield Damage(segment.path, record.end, f"entry {record.sequence} is not what was sealed there")
         except OSError as error:
             yield Damage(segment.path, 0, f"the file cannot be read: {error.strerror}")
             return

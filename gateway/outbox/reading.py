@@ -18,6 +18,7 @@ from gateway.disk import Disk, NotAFile
 from gateway.model import Entry
 from gateway.outbox.intervals import NUMBER_MAX, Run
 from gateway.outbox.record import CHUNK_BYTES, LINE_BYTES_MAX, Scan, decode_header, line_of, payload_at, salt
+from gateway.outbox.sealing import BEFORE
 from gateway.outbox.sectors import is_of_the_card, read_before
 from gateway.outbox.stream import Place, Segment, StreamLog
 
@@ -128,9 +129,11 @@ class _Pass:
         while log.fresh and log.active is not None and log.fresh[0][0] <= self.sequence <= log.fresh[-1][0]:
             skip = self.sequence - log.fresh[0][0]
             count = min(self.until, self._through) - self.sequence + 1
-            for number, payload in islice(log.fresh, skip, skip + count):
+            for number, sealed in islice(log.fresh, skip, skip + count):
                 if not self.goes_on():
                     return
+                payload = log.opened(self._outbox, number, sealed)
+                assert payload is not None, "sealed by this process, and not to be opened"
                 self._take(number, log.active.segment.epoch, payload)
                 self.sequence = number + 1
             if self.sequence <= self.until or not self.goes_on():
@@ -190,6 +193,8 @@ class _Pass:
                 outcome = "more"
                 break
             payload = payload_at(buffer, at, newline, number, seed)
+            if payload is not None and payload.startswith(BEFORE):
+                payload = self._log.opened(self._outbox, number, payload)
             if payload is None:
                 outcome = "odd"
                 break
@@ -233,12 +238,15 @@ class _Pass:
         skipped = False
         for record in records:
             skipped |= records.skipped
+            payload = self._log.opened(self._outbox, record.sequence, record.payload)
+            if payload is None:
+                continue  # whole by its checksum, and not what was sealed here: damaged like any other
             if record.sequence > self.sequence:
                 self.miss(record.sequence - 1, segment, skipped)
             if record.sequence < self.sequence:
                 continue
             if self.sequence <= self._through:
-                self._take(record.sequence, segment.epoch, record.payload)
+                self._take(record.sequence, segment.epoch, payload)
                 self.want(record.sequence + 1)
                 place.move_to(record.sequence + 1, record.end)
             return

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -24,10 +24,12 @@ from zlib import crc32
 from gateway.bounded import json_object
 from gateway.disk import Disk
 from gateway.model import Instant, Stream, rfc3339
+from gateway.outbox.sealing import AFTER, BEFORE, NONCE_BYTES, TAG_BYTES
 from gateway.outbox.sectors import is_of_the_card, read_before, rest_of_sector
 
 PAYLOAD_BYTES_MAX = 64 * 1024  # MQTT services take 128 KiB at most; an event has some 300 bytes
-LINE_BYTES_MAX = PAYLOAD_BYTES_MAX + 64
+SEALED_BYTES_MAX = (NONCE_BYTES + PAYLOAD_BYTES_MAX + TAG_BYTES + 2) // 3 * 4 + len(BEFORE + AFTER)
+LINE_BYTES_MAX = SEALED_BYTES_MAX + 64
 LINE_OVERHEAD_BYTES = 24 + 16  # key, checksum and punctuation, at most
 BEFORE_BYTES = len(',"":{"_c":"00000000",')  # of a line, without its key, before the payload goes on
 CHUNK_BYTES = 64 * 1024
@@ -59,11 +61,11 @@ def salt(outbox: str, stream: Stream, epoch: int) -> int:
 def check_payload(payload: bytes) -> None:
     """Assert that the payload can be a record: a compact JSON object on one line, not too long."""
     is_object = payload[:2] in (b'{"', b"{}") and payload[-1] == 125
-    if not is_object or len(payload) > PAYLOAD_BYTES_MAX or b"\n" in payload or payload[2:4] == b"_c":
+    if not is_object or len(payload) > PAYLOAD_BYTES_MAX or b"\n" in payload or payload[2:4] in (b"_c", b"_e"):
         assert len(payload) <= PAYLOAD_BYTES_MAX, f"payload of {len(payload)} bytes, at most {PAYLOAD_BYTES_MAX}"
         assert is_object, "payload is not a compact JSON object"
         assert b"\n" not in payload, "payload has a newline"
-        raise AssertionError("a field that begins with _c: that name is the checksum's")
+        raise AssertionError("a field that begins with _c or _e: those names are the checksum's and the seal's")
 
 
 def encode(seed: int, items: Iterable[tuple[int, bytes]], first: bool) -> bytes:
@@ -79,9 +81,14 @@ def encode(seed: int, items: Iterable[tuple[int, bytes]], first: bool) -> bytes:
     return b"".join(lines)
 
 
-def encode_header(outbox: str, stream: Stream, epoch: int, base: int, now: Instant) -> bytes:
-    """Return the first line of a segment; it carries what the name and directory say, and a checksum of its own."""
-    about = {
+def encode_header(
+    outbox: str, stream: Stream, epoch: int, base: int, now: Instant, keys: Collection[str] = ()
+) -> bytes:
+    """Return the first line of a segment; it carries what the name and directory say, and a checksum of its own.
+
+    `keys` are the check values of the keys that may be needed to open what stands in it.
+    """
+    about: dict[str, Any] = {
         "v": VERSION,
         "outbox": outbox,
         "stream": stream,
@@ -91,6 +98,8 @@ def encode_header(outbox: str, stream: Stream, epoch: int, base: int, now: Insta
         "created_ms": now.wall_ns // 1_000_000,
         "clock": now.clock,
     }
+    if keys:
+        about["keys"] = sorted(keys)
     rest = json.dumps(about, separators=(",", ":"))[1:].encode()
     return b'{"_seg":{"1":{"_c":"%08x",%b},"%b":{\n' % (crc32(rest), rest, stream.encode())
 

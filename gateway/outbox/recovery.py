@@ -14,16 +14,19 @@ what is recorded.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.disk import Disk, NotAFile
+from gateway.errors import OutboxSealed
 from gateway.model import STREAMS, Loss, Stream
 from gateway.outbox.intervals import NUMBER_MAX, Intervals, Run
 from gateway.outbox.losses import told_loss
 from gateway.outbox.record import Scan, decode_header, parse_name, salt
+from gateway.outbox.sealing import PLAIN, Sealing, memory_place
 from gateway.outbox.sectors import is_of_the_card, read_before
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME, State, StreamState, read_slots
@@ -71,6 +74,8 @@ class Found:
     strangers: list[str] = field(default_factory=list)
     """What has the name of a segment and is no file: passed over, never touched."""
     told: list[tuple[int, Loss]] = field(default_factory=list)
+    sealing: Sealing = PLAIN
+    keys: frozenset[str] = frozenset()  # of what lies there, by their check values
     certain: dict[Stream, int] = field(default_factory=dict)
     """Newest files with records that may be in memory only; and of their streams, the last number that is durable."""
 
@@ -103,12 +108,15 @@ def settle_files(disk: Disk, directory: str) -> None:
                 disk.close(fd)
 
 
-def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool = True) -> Found:
+def find_outbox(
+    disk: Disk, directory: str, settings: OutboxSettings, scan: bool = True, sealing: Sealing = PLAIN
+) -> Found:
     """Look at the directory; `scan` the newest file of each stream, else `durable` is what the state says.
 
-    Raises OSError for what is no fault of the card's: its `filename` says where.
+    Raises OSError for what is no fault of the card's: its `filename` says where; OutboxSealed where something is sealed
+    that no key of `sealing` opens.
     """
-    found = Found()
+    found = Found(sealing=sealing)
     by_stream = {name: _segments(disk, os.path.join(directory, name), found.strangers) for name in STREAMS}
     for segments in by_stream.values():
         _require_rights(disk, segments)
@@ -130,12 +138,15 @@ def find_outbox(disk: Disk, directory: str, settings: OutboxSettings, scan: bool
             found.recovered = True
         else:
             by_stream = _give_up(disk, by_stream, written, found)
+    if found.state is not None:
+        found.keys = _keys_needed(disk, directory, found, by_stream)
+        found.state = replace(found.state, memory=_opened_memory(directory, found.state, sealing))
     state = found.state
     epochs = [segment.epoch for segments in by_stream.values() for segment in segments]
     found.epoch = 1 + max([state.epoch if state else 0, *epochs])
     for name in STREAMS:
         place = state.streams.get(name, StreamState()) if state else StreamState()
-        log = StreamLog(name, os.path.join(directory, name), settings.interval_ns(name))
+        log = StreamLog(name, os.path.join(directory, name), settings.interval_ns(name), sealing=sealing)
         log.settled = Intervals(place.through, place.acked)
         log.gone = Intervals(0, place.gone)
         log.mark = place.mark
@@ -253,6 +264,43 @@ def _from_headers(disk: Disk, by_stream: Mapping[Stream, list[Segment]]) -> Stat
     return State(0, outboxes.pop(), epoch, streams=streams)
 
 
+def _keys_needed(disk: Disk, directory: str, found: Found, by_stream: Mapping[Stream, list[Segment]]) -> frozenset[str]:
+    """Return the check values of the keys that are needed; raises OutboxSealed where one of them is not given.
+
+    Each file is asked only where the state lists a key that is not given (it may be needed no more), or there is none.
+    """
+    assert found.state is not None
+    keys, given = frozenset(found.state.keys), found.sealing.opens
+    if keys <= given and not found.recovered:
+        return keys
+    asked: set[str] = set()
+    for segment in (segment for segments in by_stream.values() for segment in segments):
+        about = read_header(disk, segment.path)
+        asked.update(keys if about is None else about.get("keys", ()))
+    if not asked <= given:
+        raise sealed(directory, asked - given, given)
+    return frozenset(asked)
+
+
+def _opened_memory(directory: str, state: State, sealing: Sealing) -> Mapping[str, Any]:
+    raw = json.dumps(state.memory, separators=(",", ":")).encode()
+    text = sealing.open(raw, memory_place(state.outbox))
+    if text is None:
+        raise sealed(directory, set(state.keys) - sealing.opens, sealing.opens)
+    memory: dict[str, Any] = json.loads(text)
+    return memory
+
+
+def sealed(directory: str, missing: Collection[str], given: Collection[str]) -> OutboxSealed:
+    """Return the sentence for an outbox whose key is not given."""
+    with_key = f" with key {', '.join(sorted(missing))}" if missing else ""
+    here = f"the key given is {', '.join(sorted(given))}" if given else "no key is given"
+    return OutboxSealed(
+        f"the outbox {directory} is sealed{with_key}, and {here}; nothing was read, nothing has changed",
+        "let [outbox] key_file (or old_key_file) name the key that it was sealed with",
+    )
+
+
 def _give_up(
     disk: Disk, by_stream: Mapping[Stream, list[Segment]], written: bool, found: Found
 ) -> dict[Stream, list[Segment]]:
@@ -349,7 +397,8 @@ def _replay_losses(disk: Disk, state: State, found: Found) -> None:
             try:
                 seed = salt(state.outbox, "gateway", segment.epoch)
                 for record in Scan(disk, fd, seed, max(segment.base, since), log.last_of(index)):
-                    if (loss := told_loss(record.payload, state.outbox)) is not None:
+                    payload = log.opened(state.outbox, record.sequence, record.payload)
+                    if payload is not None and (loss := told_loss(payload, state.outbox)) is not None:
                         _replay(record.sequence, loss, found)
             finally:
                 disk.close(fd)

@@ -20,6 +20,7 @@ from gateway.outbox.losses import DescribeLoss
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.reader import OutboxReader
 from gateway.outbox.record import FOOTER, Damage, Scan, encode, encode_header, parse_name, salt
+from gateway.outbox.sealing import PLAIN, Sealing, place_of
 from gateway.outbox.sectors import read_over
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.writing import InlineWriter
@@ -47,10 +48,12 @@ def repair(
     now: Instant,
     describe_loss: DescribeLoss,
     progress: Callable[[str], None] = lambda what: None,
+    sealing: Sealing = PLAIN,
 ) -> Repaired:
     """Repair what `OutboxReader.verify` found.
 
-    Raises OutboxUnusable where a daemon runs, OSError where the disk fails.
+    Raises OutboxUnusable where a daemon runs, OutboxSealed where `sealing` has not the key, OSError where the disk
+    fails.
     """
     lock = take_directory(disk, directory)  # refused at once, before anything is copied
     if lock is not None:
@@ -64,17 +67,16 @@ def repair(
             _copy(disk, path, _beside(originals, directory, path))
             copied.append(path)
     disk.sync_directory(originals)
-    lost = _name_losses(directory, settings, disk, now, describe_loss, progress)
+    lost = _name_losses(directory, settings, disk, now, describe_loss, progress, sealing)
     rewritten = []
     lock = take_directory(disk, directory)
     try:
-        reader = OutboxReader(directory, disk)
-        outbox = reader.id
+        reader = OutboxReader(directory, disk, sealing)
         for path in copied:
             stream = os.path.basename(os.path.dirname(path))
             if stream in STREAMS and parse_name(os.path.basename(path)) is not None:
                 progress(f"writing {os.path.relpath(path, directory)} anew")
-                _rewrite(disk, outbox, next(name for name in STREAMS if name == stream), path)
+                _rewrite(disk, reader, next(name for name in STREAMS if name == stream), path)
                 rewritten.append(path)
         for path in reader.set_aside():  # also what the opening has set aside
             _copy(disk, path, _beside(originals, directory, path))
@@ -94,10 +96,11 @@ def _name_losses(
     now: Instant,
     describe_loss: DescribeLoss,
     progress: Callable[[str], None],
+    sealing: Sealing,
 ) -> int:
     """Open it as the daemon does and read all that waits: what is not there is recorded as lost."""
-    before = OutboxReader(directory, disk).counters.get("lost", 0)
-    outbox = Outbox.open(directory, settings, disk, InlineWriter(disk), now, describe_loss)
+    before = OutboxReader(directory, disk, sealing).counters.get("lost", 0)
+    outbox = Outbox.open(directory, settings, disk, InlineWriter(disk), now, describe_loss, sealing=sealing)
     outbox.hold_memory()
     try:
         for stream in STREAMS:
@@ -134,11 +137,12 @@ def _copy(disk: Disk, path: str, to: str) -> None:
         disk.close(source)
 
 
-def _rewrite(disk: Disk, outbox: str, stream: Stream, path: str) -> None:
+def _rewrite(disk: Disk, reader: OutboxReader, stream: Stream, path: str) -> None:
     """Write a segment anew from its whole records; byte for byte the same but for what was damaged."""
     place = parse_name(os.path.basename(path))
     assert place is not None
     base, epoch = place
+    outbox, sealing = reader.id, reader.sealing
     seed = salt(outbox, stream, epoch)
     try:
         source = disk.open_reading(path)
@@ -151,15 +155,17 @@ def _rewrite(disk: Disk, outbox: str, stream: Stream, path: str) -> None:
     try:
         offset = 0
         for record in (records := Scan(disk, source, seed, base, 10**16 - 1)):
+            if sealing.open(record.payload, place_of(outbox, stream, record.sequence)) is None:
+                continue  # not what was sealed there: named as lost, and in the originals
             if not offset:
-                offset = _header(disk, source, target, records, (outbox, stream, epoch, base))
+                offset = _header(disk, source, target, records, (outbox, stream, epoch, base), sealing)
                 lines = encode(seed, [(record.sequence, record.payload)], True)
             else:
                 lines = encode(seed, [(record.sequence, record.payload)], False)
             disk.write_at(target, lines, offset)
             offset += len(lines)
         if not offset:
-            offset = _header(disk, source, target, records, (outbox, stream, epoch, base))
+            offset = _header(disk, source, target, records, (outbox, stream, epoch, base), sealing)
         disk.write_at(target, FOOTER, offset)
         disk.sync(target)
     finally:
@@ -169,11 +175,13 @@ def _rewrite(disk: Disk, outbox: str, stream: Stream, path: str) -> None:
     disk.sync_directory(os.path.dirname(path))
 
 
-def _header(disk: Disk, source: int, target: int, records: Scan, about: tuple[str, Stream, int, int]) -> int:
-    """Write the header: the old one where it can be read, else one whose time nobody trusts."""
+def _header(
+    disk: Disk, source: int, target: int, records: Scan, about: tuple[str, Stream, int, int], sealing: Sealing
+) -> int:
+    """Write the header: the old one where it can be read, else one whose time nobody trusts, for any key given."""
     if records.header is not None:
         line = disk.read_at(source, 1024, 0).partition(b"\n")[0] + b"\n"
     else:
-        line = encode_header(*about, Instant(0, 0, "unsynced"))
+        line = encode_header(*about, Instant(0, 0, "unsynced"), sealing.opens)
     disk.write_at(target, line, 0)
     return len(line)

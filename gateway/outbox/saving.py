@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.model import NS_PER_S, Loss, Stream
+from gateway.outbox.sealing import PLAIN, Sealing, memory_place
 from gateway.outbox.state import State, StreamState, encode_state, memory_text
 from gateway.outbox.stream import Segment, StreamLog
 
@@ -45,6 +46,8 @@ class Saver:
     synced_ns: int = 0
     saving: bool = False
     going: list[tuple[StreamLog, Segment]] = field(default_factory=list)
+    sealing: Sealing = PLAIN
+    keys: frozenset[str] = frozenset()
 
     def due(self, now_ns: int) -> bool | None:
         """Return True for a synced save, False for an un-synced one, None for none yet."""
@@ -95,8 +98,9 @@ class Saver:
             damaged = tuple(segment.base for segment in log.segments if segment.damaged)
             durable = log.durable if certain is None else certain.get(name, log.durable)
             streams[name] = StreamState(durable + 1, log.settled.through, acked, gone, mark, damaged)
-        memory = json.loads(self.remembered.text)
-        text = encode_state(State(self.generation, outbox, epoch, clean, streams, memory, counters, told))
+        memory = json.loads(self.sealing.seal(self.remembered.text.encode(), memory_place(outbox)))
+        keys = tuple(sorted(self.keys | self.sealing.used))
+        text = encode_state(State(self.generation, outbox, epoch, clean, streams, memory, counters, told, keys))
         return 1 - self.synced_slot, text
 
     def saved(self, slot: int, synced: bool) -> None:

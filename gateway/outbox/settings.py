@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from gateway.model import STREAMS, Stream
@@ -53,6 +54,8 @@ class OutboxSettings:
         default_factory=lambda: dict(COMMIT_INTERVALS_MS)
     )  # card wear against loss
     keep_acknowledged: Seconds = 7200.0  # a PUBACK is not durability at the broker: time to notice a gap and ask
+    key_file: Path | None = None  # 32 random bytes, raw or as hex or base64: what is recorded is sealed under them
+    old_key_file: Path | None = None  # opens what is sealed, and seals nothing: a key that was changed, or taken out
 
     def __post_init__(self) -> None:
         if self.bytes_max < BYTES_MAX_LEAST:

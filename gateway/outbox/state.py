@@ -59,6 +59,7 @@ class State:
     memory: Mapping[str, Any] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
     told: tuple[tuple[int, Loss], ...] = ()  # losses by the sequence of their record, which nobody acknowledged yet
+    keys: tuple[str, ...] = ()  # check values of the keys that something in the outbox may be sealed with
 
 
 def memory_text(memory: Mapping[str, Any]) -> str:
@@ -98,6 +99,7 @@ def _text(state: State, keep: int) -> bytes:
         "counters": dict(state.counters),
         "told": [[sequence, *astuple(loss)] for sequence, loss in state.told],
         "memory": state.memory,
+        "keys": state.keys,
     }
     text = json.dumps(about, separators=(",", ":"), allow_nan=False).encode()
     return b"%08x %b\n" % (crc32(text), text)
@@ -124,7 +126,8 @@ def decode_state(slot: bytes) -> State | None:
         memory = dict(about.get("memory", {}))
         told = tuple((int(sequence), Loss(*loss)) for sequence, *loss in about.get("told", ()))
         place_in_time = int(about["g"]), outbox, int(about["epoch"]), bool(about.get("clean"))
-        return State(*place_in_time, streams, memory, counters, told)
+        keys = tuple(str(key) for key in about.get("keys", ()))
+        return State(*place_in_time, streams, memory, counters, told, keys)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 

@@ -14,6 +14,7 @@ from typing import Any
 from gateway.model import Stream
 from gateway.outbox.intervals import Intervals, Run
 from gateway.outbox.record import LINE_OVERHEAD_BYTES
+from gateway.outbox.sealing import PLAIN, Sealing, place_of
 
 PLACES_MAX = 4  # two lanes, a resend, and what they were interrupted by; each holds some 64 KiB
 FRESH_BYTES_MAX = 64 * 1024  # of payload
@@ -102,6 +103,7 @@ class StreamLog:
     mark: int = 0  # the engine's memory, as last saved and synced, knows everything up to here
     remembered: tuple[int, Any] = (0, None)  # a durable number, and what was known of the stream's events up to it
     carried: tuple[int, Any] | None = None  # the same of what is in the writer's hands
+    sealing: Sealing = PLAIN  # of all that is pushed; from then on an entry is sealed until it is read out
 
     @property
     def naming(self) -> bool:
@@ -117,6 +119,14 @@ class StreamLog:
         if self.pending_since_ns is None:
             self.pending_since_ns = now_ns
         return sequence
+
+    def sealed(self, outbox: str, payload: bytes) -> bytes:
+        """Seal what is pushed next."""
+        return self.sealing.seal(payload, place_of(outbox, self.name, self.next))
+
+    def opened(self, outbox: str, sequence: int, payload: bytes) -> bytes | None:
+        """Return what was given to be recorded; None where no key opens it at this place."""
+        return self.sealing.open(payload, place_of(outbox, self.name, sequence))
 
     def take(self, bytes_max: int) -> tuple[Item, ...]:
         """Move the oldest waiting entries into the writer's hands, one at least, `bytes_max` of lines at most."""

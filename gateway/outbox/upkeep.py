@@ -79,6 +79,7 @@ class Upkeep:
         generation = state.generation if state is not None else 0
         self.saver = Saver(self.logs, found.slot, generation, remembered, remembered)
         self.saver.synced_ns = self.saver.unsynced_ns = now.boot_ns
+        self.saver.sealing, self.saver.keys = found.sealing, found.keys
         self.retention = Retention(settings, self.logs, disk)
         self.committer = Committer(
             self.id, found.epoch, self.logs, self.retention, os.path.join(directory, BALLAST_NAME)

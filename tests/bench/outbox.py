@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.bench.queues import PAYLOAD, QUEUES, Ours, Queue, missing
+from tests.bench.queues import PAYLOAD, QUEUES, SEALED, Ours, Queue, missing
 from tests.outbox.block_device import Missing, small_ext4
 
 FULL = "SQLite WAL FULL"
@@ -51,8 +51,10 @@ def opened(names: list[str]) -> Iterator[dict[str, Queue]]:
 def side_by_side(rounds: int) -> list[dict[str, Any]]:
     """Measure append and life cycle (append, read, acknowledge), everybody in turn."""
     rows = []
-    with opened(["outbox", FULL, "SQLite WAL NORMAL", "append + fsync", "persist-queue", "litequeue"]) as queues:
-        for name in ("outbox", FULL):
+    with opened(
+        ["outbox", SEALED, FULL, "SQLite WAL NORMAL", "append + fsync", "persist-queue", "litequeue"]
+    ) as queues:
+        for name in ("outbox", SEALED, FULL):
             for _ in range(300):
                 queues[name].append(10)  # SQLite's log has grown, our file has its zeros: as in a shop
         for batch, append_aim, cycle_aim in BATCHES:
@@ -183,7 +185,7 @@ def own_costs() -> dict[str, Any]:
 def device_bytes(quick: bool) -> list[dict[str, Any]]:
     """Count what reaches the block device an event: append, and the life cycle. Raises Missing."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    for name in ("outbox", FULL, "SQLite WAL NORMAL", "append + fsync"):
+    for name in ("outbox", SEALED, FULL, "SQLite WAL NORMAL", "append + fsync"):
         with tempfile.TemporaryDirectory() as place, small_ext4(Path(place), 256 << 20) as disk:
             queue = QUEUES[name][0](disk.path)
             for _ in range(300):

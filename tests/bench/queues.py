@@ -21,13 +21,14 @@ from tinydb.storages import JSONStorage
 
 from gateway.disk import RealDisk
 from gateway.model import Instant
-from gateway.outbox import InlineWriter, Outbox, OutboxSettings
+from gateway.outbox import PLAIN, InlineWriter, Outbox, OutboxSettings, Sealing
 from tests.outbox.histories import describe_loss
 
 NOW = Instant(0, 1_763_800_000_000_000_000)
 PAYLOAD = b'{"type":"store.door.passed","subject":"entrance","data":{"direction":"in"},"x":"%b"}' % (b"y" * 220)
 DOCUMENT = json.loads(PAYLOAD)
 OURS_BYTES_MAX = 8 << 30
+SEALED = "outbox, sealed"
 FILL_BATCH = 1000
 
 
@@ -43,10 +44,14 @@ class Queue(Protocol):
 class Ours:
     """The outbox, committing at once."""
 
+    sealing = PLAIN
+
     def __init__(self, directory: Path) -> None:
         disk = RealDisk()
         settings = OutboxSettings(bytes_max=OURS_BYTES_MAX, keep_acknowledged=0.0)
-        self.outbox = Outbox.open(str(directory / "o"), settings, disk, InlineWriter(disk), NOW, describe_loss)
+        self.outbox = Outbox.open(
+            str(directory / "o"), settings, disk, InlineWriter(disk), NOW, describe_loss, sealing=self.sealing
+        )
 
     def append(self, batch: int) -> None:
         for _ in range(batch):
@@ -64,6 +69,14 @@ class Ours:
 
     def close(self) -> None:
         self.outbox.close(NOW)
+
+
+class OursSealed(Ours):
+    """The same, sealed at rest."""
+
+    def __init__(self, directory: Path) -> None:
+        self.sealing = Sealing(bytes(range(32)))
+        super().__init__(directory / "sealed")
 
 
 class Sqlite:
@@ -208,6 +221,7 @@ class LiteQueue:
 
 QUEUES: dict[str, tuple[Callable[[Path], Queue], bool]] = {
     "outbox": (Ours, True),
+    SEALED: (OursSealed, True),
     "SQLite WAL FULL": (Sqlite, True),
     "SQLite WAL NORMAL": (SqliteNormal, False),
     "append + fsync": (PlainFile, True),

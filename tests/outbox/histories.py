@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.disk import Disk
 from gateway.model import STREAMS, Entry, Instant, Loss, Stream
-from gateway.outbox import InlineWriter, Outbox, OutboxSettings
+from gateway.outbox import PLAIN, InlineWriter, Outbox, OutboxSettings, Sealing
 from gateway.outbox.state import STATE_NAME, read_slots
 from tests.simulation.disk import ModelDisk, PowerCut
 
@@ -122,6 +122,7 @@ class History:
         self.model = ModelDisk(self.random, troubles.capacity_bytes)
         self.disk = wrap(self.model)
         self.ledger = Ledger()
+        self.sealing = Sealing(bytes(32), chance=Random(seed).randbytes) if seed % 4 == 3 else PLAIN
         self.now = Instant(0, WALL_NS)
         self.settings = OutboxSettings(bytes_max=troubles.bytes_max, keep_acknowledged=self.random.choice((0.0, 5.0)))
         self.after: dict[Stream, int] = {}
@@ -153,7 +154,7 @@ class History:
 
     def open(self) -> Outbox:
         writer = InlineWriter(self.disk)
-        outbox = Outbox.open(DIRECTORY, self.settings, self.disk, writer, self.now, self.describe)
+        outbox = Outbox.open(DIRECTORY, self.settings, self.disk, writer, self.now, self.describe, sealing=self.sealing)
         demand(outbox.epoch > self.epoch, f"D6: epoch {outbox.epoch} after {self.epoch}")
         if outbox.status().trouble is None:  # what a failed write in the opening raised it to is in no file yet
             state = read_slots(self.model, f"{DIRECTORY}/{STATE_NAME}").state

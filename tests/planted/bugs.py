@@ -42,6 +42,7 @@ RESENDS = ("tests/test_commands.py",)
 SIGNED = ("tests/test_signed.py",)
 CLOUD_KEYS = ("tests/test_cloud_keys.py",)
 CONSUMER = ("tests/test_consumer.py",)
+SEALING = ("tests/outbox/test_sealing.py",)
 INSTALLER = ("tests/test_install.py", "tests/test_trust.py")
 
 BUGS: tuple[Bug, ...] = (
@@ -850,5 +851,93 @@ BUGS: tuple[Bug, ...] = (
         "mode & 0o007",
         "mode & 0o002",
         CLOUD_KEYS,
+    ),
+    Bug(
+        "sealing",
+        "events lie in the open",
+        "gateway/outbox/outbox.py",
+        "log.push(log.sealed(self.id, payload), now.boot_ns)",
+        "log.push(payload, now.boot_ns)",
+        SEALING,
+    ),
+    Bug(
+        "sealing",
+        "losses lie in the open",
+        "gateway/outbox/losses.py",
+        "log.push(log.sealed(self._outbox, payload), now.boot_ns)",
+        "log.push(payload, now.boot_ns)",
+        SEALING,
+    ),
+    Bug(
+        "sealing",
+        "what was refused lies in the open",
+        "gateway/outbox/outbox.py",
+        'log.sealing.seal(entry.payload, refused_place(about["id"]))',
+        "entry.payload",
+        SEALING,
+    ),
+    Bug(
+        "sealing",
+        "the memory lies in the open",
+        "gateway/outbox/saving.py",
+        "self.sealing.seal(self.remembered.text.encode(), memory_place(outbox))",
+        "self.remembered.text",
+        SEALING,
+    ),
+    Bug(
+        "sealing",
+        "a key that is missing is not told",
+        "gateway/outbox/recovery.py",
+        "    if not asked <= given:\n",
+        "    if False:\n",
+        SEALING,
+    ),
+    Bug(
+        "sealing",
+        "the state forgets which key",
+        "gateway/outbox/saving.py",
+        "tuple(sorted(self.keys | self.sealing.used))",
+        "()",
+        SEALING,
+    ),
+    Bug(
+        "sealing",
+        "a file does not say which key",
+        "gateway/outbox/commit.py",
+        ", log.sealing.used)",
+        ")",
+        SEALING,
+    ),
+    Bug(
+        "sealing",
+        "the nonce is always the same",
+        "gateway/outbox/sealing.py",
+        "self._chance(NONCE_BYTES)",
+        "bytes(NONCE_BYTES)",
+        SEALING,
+    ),
+    Bug(
+        "sealing",
+        "a seal is bound to no place",
+        "gateway/outbox/sealing.py",
+        'return b"%b:%b:%d" % (outbox.encode(), stream.encode(), sequence)',
+        'return b""',
+        SEALING,
+    ),
+    Bug(
+        "sealing",
+        "a refusal keeps the lock",
+        "gateway/outbox/outbox.py",
+        "            if lock is not None:\n                disk.close(lock)\n            raise (",
+        "            raise (",
+        SEALING,
+    ),
+    Bug(
+        "sealing",
+        "a lost state hides the key",
+        "gateway/outbox/recovery.py",
+        "    if keys <= given and not found.recovered:",
+        "    if keys <= given:",
+        SEALING,
     ),
 )

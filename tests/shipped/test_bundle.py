@@ -44,7 +44,7 @@ def test_nothing_spilt_into_any_file_leaves_in_the_bundle(tmp_path: Path, monkey
     monkeypatch.setenv("PATH", f"{journal.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     monkeypatch.setattr(doctor, "examine", lambda configuration: {"checks": [SPILT], "result": "ok"})
-    monkeypatch.setattr(outbox_verbs, "outbox_at_rest", lambda configuration: (dict(SPILT), {}))
+    monkeypatch.setattr(outbox_verbs, "outbox_at_rest", lambda *given: (dict(SPILT), {}))
     server = ControlServer(load([config]), lambda verb, arguments: dict(SPILT))
     server.start()
     try:

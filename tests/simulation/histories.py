@@ -16,7 +16,7 @@ from random import Random
 
 from gateway.config import Configuration
 from gateway.model import NS_PER_MS, NS_PER_S, STREAMS
-from gateway.outbox import OutboxSettings
+from gateway.outbox import OutboxSettings, Sealing
 from tests.simulation.broker import Broker, Nature
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.clock import Agenda, SimulatedClock, Trace
@@ -98,6 +98,8 @@ class History:
             self.trace,
             self._pace(),
         )
+        if seed % 8 == 5:
+            self.machine.sealing = Sealing(bytes(32), chance=Random(seed).randbytes)
 
     def _nature(self) -> Nature:
         choice = self.random.choice

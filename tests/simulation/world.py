@@ -24,7 +24,7 @@ from gateway.engine import Due, Engine
 from gateway.errors import OutboxUnusable
 from gateway.health import Machine as Looked
 from gateway.model import NS_PER_MS, NS_PER_S, STREAMS, CommandReceived, Event, Instant, Stream
-from gateway.outbox import InlineWriter, Outbox, Writer
+from gateway.outbox import PLAIN, InlineWriter, Outbox, Writer
 from gateway.outbox.recovery import LEAP_MAX
 from gateway.status import health_of
 from tests.simulation.broker import Broker, BrokerLink
@@ -101,6 +101,7 @@ class Machine:
     ) -> None:
         self.configuration, self.disk, self.clock, self.pace = configuration, disk, clock, pace
         self.engine: Engine | None = None
+        self.sealing = PLAIN
         self.steps = 0
         self.death: Death = "power cut"  # what the disk's next cut means
         self.disk_trouble_ns = 0  # when the disk last misbehaved
@@ -126,7 +127,7 @@ class Machine:
             self._start()
 
     def _start(self) -> None:
-        world = World(self.clock, self.disk, self._open_writer, self._open_link, self._random)
+        world = World(self.clock, self.disk, self._open_writer, self._open_link, self._random, self.sealing)
         try:
             engine = assemble(
                 self.configuration, world, lambda identity, at: identity[:24], None, self._leaps.randrange(LEAP_MAX)
