@@ -30,7 +30,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.config import Configuration
 from gateway.errors import NoDaemon, Unavailable
 from gateway.model import NS_PER_S
-from gateway.owner import FILE_MODE, settle
+from gateway.owner import FILE_MODE, barred, is_own, mending, settle
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +199,8 @@ def ask(configuration: Configuration, verb: str, **arguments: Any) -> dict[str, 
             raise Unavailable(f"the daemon refused: {answer['error']}")
         return answer
     if isinstance(refused, PermissionError):
+        if is_own(directory) and (shut := barred(directory)):
+            raise Unavailable(f"whether a daemon runs cannot be seen: {shut}", mending(directory))
         raise Unavailable(
             f"this user may not ask the daemon of {directory}",
             "join the group that owns its socket (gateway), or ask as that user: sudo -u gateway gateway status",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from gateway.clock import kernel_says_synced
 from gateway.config import Configuration
 from gateway.control import ANSWER_WITHIN_S, ask
 from gateway.errors import Unavailable
-from gateway.owner import mending
+from gateway.owner import RIGHTS, mending
 
 BACKLOG_OLD_MS = 15 * 60_000
 TO_DO = "what to do:"
@@ -46,6 +47,9 @@ def _daemon(configuration: Configuration) -> Iterator[Check]:
         found = f"the disk does not take events: {outbox.get('trouble') or 'its log says why'}"
         why = "events wait in memory, and a power cut would lose them"
         advice = "look at dmesg and at the free room: df -h; the card may be worn out"
+        for number in RIGHTS:
+            if str(outbox.get("trouble")).endswith(os.strerror(number)):
+                advice = mending(configuration.outbox.directory, number)
         yield Check("daemon", "outbox", "failed", found, why, advice, "outbox.degraded")
     if outbox.get("unreadable"):
         why = "they are sent when it can be read again; nothing is lost by waiting"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ from gateway.health import not_kept
 from gateway.model import STREAMS, Instant, rfc3339
 from gateway.mqtt.certificates import concerns, day, end_of
 from gateway.outbox_key import reader_of, sealing_of
+from gateway.owner import barred, is_own, mending
+from gateway.owner import refused as refusal_of
 from gateway.signing_keys import verifier
 
 CERTIFICATE_WARNINGS = ("certificate.ends_within_30_days", "certificate.ends_within_14_days")
@@ -110,8 +114,13 @@ def _advice(key: str, error: OSError) -> tuple[str, str]:
 
 def _directory(directory: Path) -> Check:
     why = "what happens is recorded there before it is sent; without it nothing runs"
+    if (shut := barred(directory)) is not None:
+        if is_own(directory):
+            return Check("outbox", "directory", "failed", shut, why, mending(directory), "outbox.barred")
+        advice = "run the doctor as the daemon's user: sudo -u gateway gateway doctor"
+        return Check("outbox", "directory", "warning", shut, why, advice, "outbox.not_writable")
     at = directory
-    while not at.exists() and at != at.parent:
+    while not os.path.exists(at) and at != at.parent:
         at = at.parent
     if at != directory:
         if os.access(at, os.W_OK | os.X_OK):
@@ -134,6 +143,10 @@ def _directory(directory: Path) -> Check:
         advice = "the card may be worn out: look at dmesg, back it up, replace it; then mount it writable"
         return Check("outbox", "directory", "failed", found, why, advice, "outbox.read_only")
     if refused is not None or not os.access(directory, os.W_OK | os.X_OK):
+        if is_own(directory):
+            denied = refused or PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            found, advice = refusal_of(denied, directory), mending(directory, denied.errno)
+            return Check("outbox", "directory", "failed", found, why, advice, "outbox.barred")
         found = f"{directory} belongs to {_owner(directory)}; this user may not write there"
         advice = "run the doctor as the daemon's user: sudo -u gateway gateway doctor"
         return Check("outbox", "directory", "warning", found, why, advice, "outbox.not_writable")
@@ -158,12 +171,16 @@ def _kept(directory: Path) -> Check:
 
 def _disk(configuration: Configuration, directory: Path) -> Check:
     at = directory
-    while not at.exists() and at != at.parent:
+    while not os.path.exists(at) and at != at.parent:
         at = at.parent
     room = os.statvfs(at)
     free = room.f_bavail * room.f_frsize
     wanted = configuration.outbox.bytes_max
-    used = sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
+    used = 0
+    for where, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):  # the daemon may just have removed it
+                used += os.lstat(os.path.join(where, name)).st_blocks * 512
     found = f"{free >> 20} MiB free; the outbox has {used >> 20} MiB and may grow to {wanted >> 20} MiB"
     if free < FREE_BYTES_LEAST:
         why = "when the disk is full the least valuable events are given up"
@@ -176,7 +193,7 @@ def _disk(configuration: Configuration, directory: Path) -> Check:
 
 def _content(configuration: Configuration) -> Check:
     directory = Path(configuration.outbox.directory)
-    if not directory.is_dir() or not any(directory.iterdir()):
+    if barred(directory) is None and (not directory.is_dir() or not any(directory.iterdir())):
         return Check("outbox", "content", "skipped", "there is no outbox yet", code="outbox.none")
     try:
         reader = reader_of(configuration.outbox)
@@ -185,7 +202,8 @@ def _content(configuration: Configuration) -> Check:
         return Check("outbox", "content", "failed", str(error), why, error.advice, "outbox.sealed")
     except GatewayError as error:
         why = "what was recorded cannot be looked at by this user"
-        return Check("outbox", "content", "warning", str(error), why, error.advice, "outbox.unreadable")
+        result: Result = "failed" if is_own(directory) else "warning"  # then the daemon cannot either
+        return Check("outbox", "content", result, str(error), why, error.advice, "outbox.unreadable")
     waiting = sum(reader.backlog(stream) for stream in STREAMS)
     damaged, refused = len(reader.set_aside()), reader.counters.get("refused", 0)
     key = f"sealed with key {reader.sealing.seals_with}; " if reader.sealing.seals_with is not None else ""

@@ -18,6 +18,7 @@ from gateway.outbox.jobs import Append, Create, NotCreated, Seal
 from gateway.outbox.record import FOOTER, LINE_OVERHEAD_BYTES, encode, encode_header, salt, segment_name
 from gateway.outbox.retention import Retention
 from gateway.outbox.stream import BLOCK_BYTES, Active, Segment, StreamLog
+from gateway.owner import refused
 
 EARLY_BYTES = 64 * 1024  # what waits is committed before its interval is over
 BATCH_BYTES_MAX = 256 * 1024  # of one job, so that a card that stalls has little in its hands
@@ -84,7 +85,7 @@ class Committer:
         failures = self._troubles[of].failures + 1 if of in self._troubles else 1
         wait_s = 0 if failures == 1 else min(RETRY_MAX_S, 1 << (failures - 2))
         what = "events cannot be recorded" if of == "record" else "the state cannot be saved"
-        detail = f"{what}: {error.strerror or error}"
+        detail = f"{what}: {refused(error, os.path.dirname(self._ballast))}"
         self._troubles[of] = Trouble(detail, error.errno, failures, now.boot_ns + wait_s * NS_PER_S)
 
     def recover(self, of: TroubleOf) -> None:

@@ -14,7 +14,7 @@ from gateway.model import STREAMS, Stream
 from gateway.outbox.sectors import is_of_the_card
 from gateway.outbox.state import STATE_NAME
 from gateway.outbox.stream import BLOCK_BYTES, StreamLog
-from gateway.owner import mending, user, whose
+from gateway.owner import mending, refused
 
 BALLAST_NAME = "ballast"
 DESCRIPTORS = 64  # files, sockets, pipes and chips of a whole gateway, and room
@@ -30,9 +30,8 @@ def unusable(directory: str, error: OSError) -> OutboxUnusable:
     path = error.filename if isinstance(error.filename, str) else directory
     why = error.strerror or str(error)
     if isinstance(error, PermissionError):
-        owned = whose(path)
-        said = f"{path} {owned}, and this is user {user()}: {why}" if owned else f"{path} cannot be used: {why}"
-        return OutboxUnusable(f"the outbox is not touched: {said}", f"{mending(directory)}, then start it again")
+        line = mending(directory, error.errno)
+        return OutboxUnusable(f"the outbox is not touched: {refused(error, directory)}", f"{line}, then start it again")
     if error.errno in (errno.EMFILE, errno.ENFILE):
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         said = f"too many open files; this process may have {limit} (RLIMIT_NOFILE)"

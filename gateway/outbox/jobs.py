@@ -104,7 +104,7 @@ class Append:
             disk.sync_directory(os.path.dirname(create.path))
         except OSError:
             return
-        raise NotCreated(error.errno, error.strerror) from None
+        raise NotCreated(error.errno, error.strerror, error.filename or create.path) from None
 
     @staticmethod
     def _create(disk: Disk, create: Create) -> int:

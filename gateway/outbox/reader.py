@@ -33,6 +33,7 @@ from gateway.outbox.state import SLOT_BYTES, STATE_NAME, decode_state
 from gateway.outbox.status import Positions
 from gateway.outbox.stream import Segment, StreamLog
 from gateway.outbox.table import EntryDatabase, ImmutableEntry
+from gateway.owner import is_own
 
 _ID = re.compile(r"([0-9a-f]{8})-([0-9]+)-(door|shelf|beacon|gateway)-([0-9]{1,16})")
 
@@ -53,6 +54,8 @@ class OutboxReader:
         try:
             self._disk.names(self.directory)
         except OSError as error:
+            if isinstance(error, PermissionError) and is_own(self.directory):
+                raise unusable(self.directory, error) from None
             raise OutboxUnusable(
                 f"the outbox {self.directory} cannot be read: {error.strerror}",
                 "check [outbox] directory, and that you are in the group gateway",
