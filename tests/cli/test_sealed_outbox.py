@@ -148,15 +148,18 @@ def test_the_daemon_records_sealed_and_stops_with_a_sentence_under_another_key(t
     wait_for(lambda: shop.backlog("gateway") > 0, what="the first events")
     key.write_text(OTHER)
     assert shop.ask("outbox list").returncode == EXIT_CONFIGURATION
-    process.send_signal(signal.SIGHUP)  # the configuration is the same: the key in memory stays in force
+    before = shop.backlog("gateway")
+    process.send_signal(signal.SIGHUP)  # it is refused, and the key in memory stays in force
+    wait_for(lambda: shop.backlog("gateway") > before, what="the event that tells so")
     key.write_text(KEY)
-    stop(process)
+    _, said, _ = stop(process)
+    assert "the new configuration is refused" in said
     listed = shop.ask("outbox list", "gateway", "--json").stdout
     assert "store.gateway.started" in listed
-    before = tree(shop.outbox)
-    assert not any(b"store.gateway" in content for content in before.values())
+    files = tree(shop.outbox)
+    assert not any(b"store.gateway" in content for content in files.values())
     key.write_text(OTHER)
     status, said = ended(shop.run("--simulated"))
     assert status == EXIT_CONFIGURATION
     assert f"the outbox {shop.outbox} is sealed with key" in said
-    assert tree(shop.outbox) == before
+    assert tree(shop.outbox) == files
