@@ -43,6 +43,7 @@ SIGNED = ("tests/test_signed.py",)
 CLOUD_KEYS = ("tests/test_cloud_keys.py",)
 CONSUMER = ("tests/test_consumer.py",)
 SEALING = ("tests/outbox/test_sealing.py",)
+CARDS = ("tests/simulation/test_cards.py",)
 INSTALLER = ("tests/test_install.py", "tests/test_trust.py")
 
 BUGS: tuple[Bug, ...] = (
@@ -212,6 +213,38 @@ BUGS: tuple[Bug, ...] = (
         "return epoch + min(leap, (EPOCH_MAX - epoch) >> 20)",
         "return epoch",
         OUTBOX,
+    ),
+    Bug(
+        "outbox",
+        "a card in the simulated world draws the epoch that is next",
+        "gateway/outbox/recovery.py",
+        "return epoch + min(leap, (EPOCH_MAX - epoch) >> 20)",
+        "return epoch",
+        CARDS,
+    ),
+    Bug(
+        "outbox",
+        "a second writer is let in",
+        "gateway/outbox/directory.py",
+        "        return disk.lock(directory)\n",
+        "        return None\n",
+        CARDS,
+    ),
+    Bug(
+        "consumer",
+        "a number that is given out again is a duplicate",
+        "gateway/consumer/ledger.py",
+        "            book.reissued += 1  # another event under",
+        "            book.duplicates += 1  # another event under",
+        CARDS,
+    ),
+    Bug(
+        "wire",
+        "a clock that stands too far back is helped at the start",
+        "gateway/wire.py",
+        '"time": rfc3339(at.wall_ns)',
+        '"time": rfc3339(max(at.wall_ns, 1_795_000_000 * NS_PER_MS * 1000))',
+        CARDS,
     ),
     Bug(
         "outbox",

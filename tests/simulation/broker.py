@@ -28,8 +28,9 @@ from gateway.model import (
     Subscribe,
     Subscribed,
 )
-from tests.simulation.checker import Checker, Parsed, Violation
+from tests.simulation.checker import Checker
 from tests.simulation.clock import Agenda, Trace
+from tests.simulation.lives import Parsed, Violation
 
 NOTICED_NS = 15 * NS_PER_S  # a dead link is told at the latest then
 FORWARD_NS = 2 * NS_PER_S  # from PUBACK to the consumers
@@ -271,8 +272,8 @@ class Broker:
     def _forward(self) -> None:
         self._forwarding = False
         queue, self._queue = self._queue, []
-        for message, _ in queue:
-            self._checker.consumed(message.topic, message.payload)
+        for message, parsed in queue:
+            self._checker.consumed(message.topic, message.payload, parsed)
 
     def _forget(self) -> None:
         queue, self._queue = self._queue, []

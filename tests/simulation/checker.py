@@ -13,7 +13,6 @@ from __future__ import annotations
 import gzip
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -23,45 +22,11 @@ from gateway.consumer.ledger import Ledger
 from gateway.model import STREAMS, Stream
 from gateway.outbox import Created
 from tests.simulation.clock import SimulatedClock
+from tests.simulation.lives import SAME, Account, Lives, Number, Parsed, Violation
 
 BATCH_EVENTS_MAX = 100
 BATCH_BYTES_MAX = 32 * 1024
-SAME = ("id", "source", "type", "subject", "bootid", "uptimems", "data", "stream", "sequence", "outbox", "epoch")
 CLOSES_TO_BLAME = 4
-
-Number = tuple[str, Stream, int]
-"""Outbox, stream, sequence: what stands for one event for ever."""
-
-
-class Violation(AssertionError):
-    """A guarantee that does not hold; the sentence says which."""
-
-
-@dataclass(slots=True)
-class Account:
-    """One stream of one outbox."""
-
-    claimed: int = 0  # recorded_through, as last told
-    promised: int = 0  # recorded_through, as ever told on a disk that could be written
-    given: dict[int, tuple[bytes, int]] = field(default_factory=dict)  # appended: payload, boot_ns; not yet durable
-    unsure: dict[int, tuple[bytes, int]] = field(default_factory=dict)  # given before the last death
-    payloads: dict[int, bytes] = field(default_factory=dict)  # appended and durable
-    sent: dict[int, dict[str, Any]] = field(default_factory=dict)
-    torn: set[int] = field(default_factory=set)  # given and not promised when the power was cut
-    arrived: set[int] = field(default_factory=set)
-    acknowledged: set[int] = field(default_factory=set)
-    owed: set[int] = field(default_factory=set)  # told as acknowledged without the broker's word: must be named losses
-    told_through: int = 0  # acknowledged, as last told
-    highest_of_lane: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """A message as the checker read it."""
-
-    lane: str
-    events: tuple[dict[str, Any], ...] = ()
-    numbers: tuple[Number, ...] = ()
 
 
 class Checker:
@@ -70,9 +35,7 @@ class Checker:
     def __init__(self, clock: SimulatedClock, prefix: str) -> None:
         self.ledger = Ledger(from_one=True)
         self.may_drop: set[str] = set()
-        self.accounts: dict[tuple[str, Stream], Account] = {}
-        self.outbox = ""
-        self.lost_cards: set[str] = set()  # outboxes whose card was taken away
+        self.lives = Lives()
         self.hated: set[Number] = set()  # what the broker refuses for good, or closes at
         self.closes: Counter[Number] = Counter()
         self.forgotten: set[Number] = set()  # acknowledged, then lost by the broker
@@ -81,9 +44,16 @@ class Checker:
         self._prefix = prefix
         self._open: Any = None
         self._drains = False
-        self._epoch_sent = 0
         self._anchors: dict[str, set[int]] = {}
-        self._given_up: dict[str, str] = {}
+
+    @property
+    def accounts(self) -> dict[tuple[str, Stream], Account]:
+        """Of the card in the machine."""
+        return self.lives.now.accounts
+
+    @property
+    def outbox(self) -> str:
+        return self.lives.now.outbox
 
     # The life of the machine.
 
@@ -96,12 +66,11 @@ class Checker:
             unseen = all(outbox.positions(stream).recorded_through == 0 for stream in STREAMS)
             self._require(created is not None or unseen, f"outbox {outbox.id} appeared without a word")
             held = [stream for stream in STREAMS if self._account(self.outbox, stream).claimed]
-            known = held and self.outbox not in self.lost_cards
+            known = held and self.outbox not in self.lives.now.lost
             self._require(not known, f"{self.outbox} was given up for {outbox.id} on a card that kept everything")
-            self.outbox, self._epoch_sent = outbox.id, 0
-        self._require(
-            outbox.epoch > self._epoch_sent, f"epoch {outbox.epoch} has been used: {self._epoch_sent} was sent"
-        )
+            self.lives.now.outbox, self.lives.now.epoch_sent = outbox.id, 0
+        sent = self.lives.now.epoch_sent
+        self._require(outbox.epoch > sent, f"epoch {outbox.epoch} has been used: {sent} was sent")
         for stream in STREAMS:
             account = self._account(outbox.id, stream)
             through = outbox.positions(stream).recorded_through
@@ -113,6 +82,11 @@ class Checker:
                 account.unsure = account.given if stream != "gateway" else {}
             account.given = {}
             account.claimed = through
+
+    def exchanged(self, card: int) -> None:
+        """Another card is put in; what was promised of the one before it cannot keep."""
+        self.lives.card = card
+        self.promised_again.clear()
 
     def given(self, stream: Stream, sequence: int | None, payload: bytes) -> None:
         """The engine appended an event and got this number."""
@@ -176,9 +150,9 @@ class Checker:
         self.note_anchor()
         if rest == "/state":
             self._told_state(orjson.loads(payload))
-            return Parsed("state")
+            return Parsed("state", card=self.lives.card)
         if rest.startswith("/command/"):
-            return Parsed("answer")
+            return Parsed("answer", card=self.lives.card)
         document = orjson.loads(_plain(payload))
         is_batch = rest == "/backfill"
         self._require(is_batch == isinstance(document, list), f"a batch and an event are told apart by topic: {topic}")
@@ -190,7 +164,7 @@ class Checker:
         else:
             expected = f"/event/{document['type'].split('.')[1]}/{document['subject']}"
             self._require(rest == expected, f"{document['id']} goes to {topic}")
-        return Parsed(lane, events, tuple(self._sent_event(event, lane) for event in events))
+        return Parsed(lane, events, tuple(self._sent_event(event, lane) for event in events), self.lives.card)
 
     def _sent_event(self, event: dict[str, Any], lane: str) -> Number:
         stream: Stream = event["stream"]
@@ -209,7 +183,7 @@ class Checker:
             highest = account.highest_of_lane[lane]
             self._require(sequence > highest, f"{name} is first sent after {highest}, in lane {lane}")
             account.highest_of_lane[lane] = sequence
-            self._epoch_sent = max(self._epoch_sent, epoch)
+            self.lives.now.epoch_sent = max(self.lives.now.epoch_sent, epoch)
         else:
             for key in SAME:
                 self._require(event[key] == before[key], f"{name}: {key} was {before[key]}, now is {event[key]}")
@@ -225,6 +199,7 @@ class Checker:
                 self._require(event[key] == given[key], other)
         self._true_time(event)
         account.sent[sequence] = event
+        self.lives.left(event)
         return self.outbox, stream, sequence
 
     def _true_time(self, event: dict[str, Any]) -> None:
@@ -257,18 +232,19 @@ class Checker:
     def accepted(self, parsed: Parsed) -> None:
         """The broker has it, and will hand it on."""
         for outbox, stream, sequence in parsed.numbers:
-            self._account(outbox, stream).arrived.add(sequence)
+            self.lives.of(parsed).accounts[outbox, stream].arrived.add(sequence)
         self.promised_again.difference_update(parsed.numbers)
         self.forgotten.difference_update(parsed.numbers)
 
     def acknowledged(self, parsed: Parsed) -> None:
         """The broker gave its word."""
         for outbox, stream, sequence in parsed.numbers:
-            self._account(outbox, stream).acknowledged.add(sequence)
+            self.lives.of(parsed).accounts[outbox, stream].acknowledged.add(sequence)
 
-    def consumed(self, topic: str, payload: bytes) -> None:
+    def consumed(self, topic: str, payload: bytes, parsed: Parsed) -> None:
         """The consumer's own program takes it, too."""
         self.ledger.take(topic, payload)
+        self.lives.reached(payload, parsed)
 
     def forgot(self, numbers: Iterable[Number]) -> None:
         """The broker lost what it had acknowledged, before any consumer saw it."""
@@ -289,7 +265,7 @@ class Checker:
         """Everything that was recorded has arrived, or is named as lost with a cause."""
         dropped = self._dropped()
         for (outbox, stream), account in self.accounts.items():
-            if outbox in self.lost_cards:
+            if outbox in self.lives.now.lost:
                 continue
             named = dropped.get((outbox, stream), set())
             missing = set(range(1, account.claimed + 1)) - account.arrived - named
@@ -363,12 +339,15 @@ class Checker:
     def _ledger_agrees(self) -> None:
         report = self.ledger.report()
         self._require(report.invalid == 0, f"the consumer found invalid: {report.why_invalid}")
-        self._require(report.reissued == 0, "a number was given to two events")
+        self._require(report.conflicts == 0, "an id was given to two events")
+        self.lives.judge(report.verdict, report.reissued)
         for stream in report.streams:
-            if stream.outbox in self.lost_cards:
+            place = stream.outbox, stream.stream
+            if stream.outbox in self.lives.now.lost or place not in self.accounts:
                 continue
             gaps = {n for first, last in stream.gaps for n in range(first, last + 1)}
-            place = stream.outbox, stream.stream
+            if self.lives.are_many:  # what another card promised, this one cannot keep
+                gaps = {n for n in gaps if n <= self.accounts[place].claimed}
             excused = {number for outbox, name, number in self.forgotten if (outbox, name) == place}
             excused |= self._told_in_forgotten(*place)
             self._require(gaps <= excused, f"the consumer misses {_spans(gaps - excused)} of {stream.stream}")

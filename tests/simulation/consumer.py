@@ -12,8 +12,8 @@ from typing import Any
 
 from gateway.model import NS_PER_S, STREAMS, Stream
 from tests.simulation.broker import Broker
-from tests.simulation.checker import Violation
 from tests.simulation.clock import Agenda
+from tests.simulation.lives import Violation
 from tests.simulation.world import Machine
 
 ANSWER_NS = 60 * NS_PER_S

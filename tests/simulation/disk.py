@@ -10,6 +10,7 @@ read-only. All from a seed.
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -106,6 +107,21 @@ class ModelDisk:
         """End the process only: everything written stays, descriptors and locks go."""
         self._fds.clear()
         self._locks.clear()
+
+    def heal(self) -> None:
+        """Let every call succeed from now on."""
+        self.sync_error_chance = self.write_error_chance = 0.0
+        self.read_only = False
+        self.capacity_bytes = None
+        self.fail_at.clear()
+
+    def image(self, random: Random) -> ModelDisk:
+        """Return a healthy card with what this one holds: copied while it runs, as a power cut would leave it."""
+        copied = copy.deepcopy(self)
+        copied.random = random
+        copied.heal()
+        copied.power_cut()
+        return copied
 
     def used_bytes(self) -> int:
         return sum(len(file.seen) for file in self._files.values())

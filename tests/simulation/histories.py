@@ -18,10 +18,12 @@ from gateway.config import Configuration
 from gateway.model import NS_PER_MS, NS_PER_S, STREAMS
 from gateway.outbox import OutboxSettings, Sealing
 from tests.simulation.broker import Broker, Nature
-from tests.simulation.checker import Checker, Violation
+from tests.simulation.cards import Cards
+from tests.simulation.checker import Checker
 from tests.simulation.clock import Agenda, SimulatedClock, Trace
 from tests.simulation.consumer import Consumer
 from tests.simulation.disk import ModelDisk
+from tests.simulation.lives import Violation
 from tests.simulation.shop import Shop
 from tests.simulation.world import Machine, Pace, plain_configuration
 
@@ -100,6 +102,7 @@ class History:
         )
         if seed % 8 == 5:
             self.machine.sealing = Sealing(bytes(32), chance=Random(seed).randbytes)
+        self.cards = Cards(seed, self.machine, self.checker, self.trace)
 
     def _nature(self) -> Nature:
         choice = self.random.choice
@@ -155,6 +158,7 @@ class History:
         for _ in range(self.acts):
             act = self.random.choices(*acts)[0]
             act()
+            self.cards.perhaps()
             pause_s = self.random.expovariate(1 / self.pause_s) if self.random.random() < 0.7 else 0.0
             machine.run_until(self.agenda.now_ns + int(pause_s * NS_PER_S))
         self._be_fair()
@@ -319,11 +323,7 @@ class History:
         self.trace.say("disk is filled by somebody else")
 
     def _well_disk(self) -> None:
-        disk = self.disk_now
-        disk.sync_error_chance = disk.write_error_chance = 0.0
-        disk.read_only = False
-        disk.capacity_bytes = None
-        disk.fail_at.clear()
+        self.disk_now.heal()
         self.trace.say("disk is well")
 
     def _set_clock(self) -> None:
@@ -354,4 +354,6 @@ class History:
     def _new_card(self) -> None:
         if self.machine.engine is not None:
             self.machine.die("power cut")
+            self.trace.say("new card")
+            self.checker.lives.now.lost.add(self.checker.outbox)
             self.machine.swap_card(ModelDisk(Random(self.random.getrandbits(32))))
