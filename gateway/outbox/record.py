@@ -38,7 +38,11 @@ FOOTER = b"}}\n"
 VERSION = 1
 
 _NAME = re.compile(r"([0-9]{16})-([0-9a-f]{8,16})\.json")
-_RECORD = re.compile(rb'\x00*[ ,]"([0-9]{1,16})":\{"_c":"([0-9a-f]{8})"([,}])')
+_BEGIN = rb'[ ,]"([0-9]{1,16})":\{"_c":"([0-9a-f]{8})"([,}])'
+_RECORD = re.compile(rb"\x00*" + _BEGIN)
+_WITHIN = re.compile(
+    _BEGIN
+)  # without the zeros before it: sought in a hole, they would be counted from each of its bytes
 _HEADER = re.compile(rb'\{"_seg":\{"1":\{"_c":"([0-9a-f]{8})",(.*\})\},"([a-z]+)":\{')
 
 
@@ -246,7 +250,7 @@ class Scan:
         if raw == FOOTER[:-1]:
             return ()
         found = []
-        for begin in _RECORD.finditer(raw, 1):  # a lost newline joins a broken line to a whole one
+        for begin in _WITHIN.finditer(raw, 1):  # a lost newline joins a broken line to a whole one
             record = self._record(raw[begin.start() :], end)
             if record is not None:
                 found.append(record)

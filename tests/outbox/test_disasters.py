@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from random import Random
 
 import pytest
@@ -267,6 +268,17 @@ def test_files_of_long_and_short_epochs_are_one_outbox(bench: Bench) -> None:
         bench.record("door", 2)
     assert bench.outbox.epoch > LEAP_MAX
     assert bench.sequences("door") == list(range(1, 9))
+
+
+def test_a_hole_of_zeros_in_a_line_does_not_hold_the_opening_up(bench: Bench) -> None:
+    bench.record("door", 3)
+    bench.outbox.close(bench.now)
+    [path] = bench.files("door")
+    bench.disk.damage(path, lambda held: held.extend(b"x" + bytes(120_000) + b"y\n"))
+    began_s = time.process_time()
+    bench.open()
+    assert bench.sequences("door") == [1, 2, 3]
+    assert time.process_time() - began_s < 5  # byte by byte from each of its bytes it takes more than a minute
 
 
 def test_a_reader_at_the_tail_reads_each_piece_of_the_disk_once(bench: Bench) -> None:
