@@ -208,7 +208,7 @@ BUGS: tuple[tuple[Callable[[Patch], None], int, int], ...] = (
     (the_epoch_is_not_raised, 0, 20),
     (backfill_begins_behind_the_highest_interval, 50, 100),
     (an_unsynced_time_is_now_at_sending, 0, 20),
-    (totals_know_more_than_the_disk, 121, 100),
+    (totals_know_more_than_the_disk, 118, 100),
     (totals_are_not_brought_up_to_date, 12, 40),
     (no_directory_is_synced, 0, 10),
     (the_bound_is_forgotten, 6, 40),
