@@ -132,6 +132,16 @@ def test_the_doctor_of_that_user_says_that_nothing_can_be_written(outbox: Path) 
         assert (found.result, found.advice) == ("failed", mending(outbox))
 
 
+def test_the_doctor_of_that_user_finds_the_state_that_keeps_the_daemon_from_starting(outbox: Path) -> None:
+    configuration = configured(outbox)
+    (outbox / "state.ack").chmod(0o440)
+    with service():
+        with pytest.raises(OutboxUnusable, match=r"state\.ack belongs to .* with mode 0440") as not_started:
+            opened(outbox)
+        (found,) = (check for one in examinations(configuration) if one.name == "content" for check in examined(one))
+    assert (found.result, found.found, found.advice) == ("failed", str(not_started.value), not_started.value.advice)
+
+
 def test_a_file_in_a_folder_that_may_not_be_entered_is_the_folders_matter(outbox: Path) -> None:
     (outbox / "door").chmod(0)
     with service():

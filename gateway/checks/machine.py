@@ -13,11 +13,12 @@ from gateway.checks import Check, Examination, Result, board
 from gateway.checks.warnings import unsafe
 from gateway.clock import SystemClock
 from gateway.config import Configuration
-from gateway.disk import refusal
+from gateway.disk import RealDisk, refusal
 from gateway.errors import ConfigurationError, GatewayError, OutboxSealed
 from gateway.health import not_kept
 from gateway.model import STREAMS, Instant, rfc3339
 from gateway.mqtt.certificates import concerns, day, end_of
+from gateway.outbox.directory import require_state, unusable
 from gateway.outbox_key import reader_of, sealing_of
 from gateway.owner import barred, is_own, mending
 from gateway.owner import refused as refusal_of
@@ -204,6 +205,12 @@ def _content(configuration: Configuration) -> Check:
         why = "what was recorded cannot be looked at by this user"
         result: Result = "failed" if is_own(directory) else "warning"  # then the daemon cannot either
         return Check("outbox", "content", result, str(error), why, error.advice, "outbox.unreadable")
+    if is_own(directory):
+        try:
+            require_state(RealDisk(), str(directory))
+        except OSError as error:
+            told = unusable(str(directory), error)
+            return Check("outbox", "content", "failed", str(told), "no daemon starts so", told.advice, "outbox.barred")
     waiting = sum(reader.backlog(stream) for stream in STREAMS)
     damaged, refused = len(reader.set_aside()), reader.counters.get("refused", 0)
     key = f"sealed with key {reader.sealing.seals_with}; " if reader.sealing.seals_with is not None else ""
