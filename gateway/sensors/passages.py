@@ -1,33 +1,31 @@
 """Who went through a door: level changes of its beams in, passages and beam faults out. Pure.
 
 Law: a passage is decided as soon as nothing that may still come can belong to it or explain it better: at once where
-somebody went through as everybody does here, else when an arm's reach, or the way between the beams, has passed. The
-door learns its ratio of shift and blockage from those whom nobody was near.
+somebody went through as everybody does here, else when an arm's reach, or the way between the beams, has passed. What
+is usual here (`usual`) is learnt from those whom nobody was near.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from gateway.model import Instant
-from gateway.sensors.alignment import align
 from gateway.sensors.beams import BEAM, Beam, Blockage, Contact, Finding, FlickerBegan, Freed, Stuck
-from gateway.sensors.bodies import FLIT_NS, HAND_REACH, PAIR_GAP_NS, Group, back_until_ns, may_be_one
+from gateway.sensors.explaining import Explainer
 from gateway.sensors.hands import Hands
+from gateway.sensors.hypotheses import HAND_REACH, PAIR_GAP_NS, Group
+from gateway.sensors.learning import Learning
 
 Direction = Literal["in", "out", "unknown"]
 
 WAITING_MAX = 12
-"""Blockages of a beam that wait for a partner; more than people can be between the beams."""
-RATIOS_KNOWN = 2
-THIN, DEEP = math.log(1.7), math.log(2.2)
-"""Who is so much less deep than people here may be a hand, and who is so much deeper several people."""
+"""Blockages of a beam that wait for a partner; more than people can be between the beams. More are told as they are."""
+THIN, LONG = math.log(1.7), math.log(1.6)
+"""Who is so much less deep than people here may be a hand, and who is so much deeper several, or a thing pushed."""
 RATIO_PLAIN = 0.6
 """Before the door knows its ratio: beams 5 to 15 cm apart and a trunk, but hardly a hand."""
 
@@ -41,31 +39,22 @@ class Passage:
     cleared: Instant
 
 
-def passages_of(group: Group) -> Iterator[Passage]:
-    """Tell who went through in a group: nobody, one, or two who went close together."""
-    if group.direction is None:
-        return
-    is_in = group.direction == "in"
-    firsts, lasts = (group.outer, group.inner) if is_in else (group.inner, group.outer)
-    if group.sights is not None:
-        first, last = group.sights if is_in else reversed(group.sights)
-        broke, cleared = first.trunk.broke, last.trunk.cleared
-        yield Passage(
-            group.direction, min(broke, last.trunk.broke, key=_ns), max(cleared, first.trunk.cleared, key=_ns)
-        )
-    elif len(firsts) == 2:
-        # The second beam saw no gap: the first of the two left it as long before its end as at the first beam.
-        apart_ns = firsts[1].cleared.boot_ns - firsts[0].cleared.boot_ns
-        yield Passage(group.direction, firsts[0].broke, lasts[0].cleared.later(-apart_ns))
-        yield Passage(group.direction, firsts[1].broke, lasts[0].cleared)
-    else:
-        apart_ns = lasts[1].broke.boot_ns - lasts[0].broke.boot_ns
-        yield Passage(group.direction, firsts[0].broke, lasts[0].cleared)
-        yield Passage(group.direction, firsts[0].broke.later(apart_ns), lasts[1].cleared)
+def back_until_ns(group: Group) -> int | None:
+    """Return until when the first beam breaks again if this person does not go on but turns back in the second.
+
+    The way back mirrors the way there, at half its speed at the least. None: it is not one person who goes through.
+    """
+    if group.sights is None:
+        return None
+    near, far = group.sights if group.way == "in" else reversed(group.sights)
+    between_ns = max(0, far.broke_ns - near.cleared_ns)
+    return far.cleared_ns + min(2 * between_ns, PAIR_GAP_NS)
 
 
-def _ns(at: Instant) -> int:
-    return at.boot_ns
+def may_be_one(first: Blockage, second: Blockage) -> bool:
+    """Tell whether one may be a hand of the other."""
+    hand, trunk = sorted((first, second), key=lambda blockage: blockage.ns)
+    return hand.ns < trunk.ns and second.broke.boot_ns - first.cleared.boot_ns + hand.ns <= HAND_REACH * trunk.ns
 
 
 class Doorway:
@@ -88,7 +77,8 @@ class Doorway:
         self.is_single = len(beams) == 1 or bool(ways)
         self._hands = {name: Hands(contact) for name in beams}
         self._waiting: dict[str, list[Blockage]] = {name: [] for name in beams}
-        self._ratios: deque[float] = deque(maxlen=9)
+        self._explainer = Explainer()
+        self._learning = Learning()
         self._before: Group | None = None  # who was told last
         self._evaluated_ns = -1
         self._held_until_ns = -1  # somebody may yet turn back until then
@@ -195,9 +185,10 @@ class Doorway:
         outer, inner = (self._waiting[name] for name in ("outer", "inner")) if not self.is_single else ([], [])
         if not outer and not inner:
             return
-        known = statistics.median(self._ratios) if len(self._ratios) >= RATIOS_KNOWN else None
+        usual = self._learning.usual(now_ns)
+        known = usual.ratio if usual.is_ratio_known else None
         until_ns = now_ns if not is_last else now_ns + PAIR_GAP_NS
-        groups = align(outer, inner, known, until_ns, self._before)
+        groups = self._explainer.explain(outer, inner, usual, until_ns, self._before)
         is_crowded = max(len(outer), len(inner)) > WAITING_MAX
         if (
             is_last
@@ -225,13 +216,16 @@ class Doorway:
                 ):
                     final = index + 1
         are_alone = len(outer) == len(inner) == 1
+        told: list[Passage] = []
         for group in groups[:final]:
-            if group.ratio is not None and are_alone:
-                self._ratios.append(group.ratio)
-            if group.direction is not None:
+            self._learning.note(group, is_alone=are_alone)
+            if group.sights is not None:
                 self._before = group
             del outer[: len(group.outer)], inner[: len(group.inner)]
-            yield from passages_of(group)
+            told += (Passage(one.way, one.broke, one.cleared) for one in group.people)
+        if final:
+            self._explainer.forget()
+        yield from sorted(told, key=lambda passage: passage.cleared.boot_ns)
 
     def _is_quiet(self) -> bool:
         return all(
@@ -249,12 +243,10 @@ class Doorway:
         )
 
     def _is_sure(self, group: Group, known: float | None) -> bool:
-        """Tell whether nobody's hand or trunk is missing in the group."""
-        if group.ratio is None or not group.is_settled:
-            return group.is_settled
-        if group.depth_ns < FLIT_NS:
-            return False
-        return group.ratio <= RATIO_PLAIN if known is None else -DEEP <= math.log(group.ratio / known) <= THIN
+        """Tell whether nobody's hand or trunk is missing in the group, nor what is pushed or who pushes it."""
+        if group.ratio is None or not group.is_plain:
+            return group.cause in ("two", "common")
+        return group.ratio <= RATIO_PLAIN if known is None else -LONG <= math.log(group.ratio / known) <= THIN
 
     def _may_turn_back(self, groups: list[Group], index: int, now_ns: int) -> bool:
         """Tell whether this person may yet come back out of the second beam through the first one.
@@ -265,7 +257,7 @@ class Doorway:
         until_ns = back_until_ns(group)
         if until_ns is None:
             return False
-        name, near = ("outer", group.outer[-1]) if group.direction == "in" else ("inner", group.inner[-1])
+        name, near = ("outer", group.outer[-1]) if group.way == "in" else ("inner", group.inner[-1])
         for later in groups[index + 1 :]:
             mine, others = (later.outer, later.inner) if name == "outer" else (later.inner, later.outer)
             if mine:
@@ -291,7 +283,7 @@ class Doorway:
                 continue
             if beam.broke.boot_ns - own[-1].cleared.boot_ns <= HAND_REACH * max(own[-1].ns, group.depth_ns):
                 return True
-        if index == 0 or groups[index - 1].is_settled:
+        if index == 0 or groups[index - 1].is_plain:
             return False
         before = groups[index - 1]
         sides = ((before.outer, group.outer), (before.inner, group.inner))
@@ -299,10 +291,10 @@ class Doorway:
 
     def _is_plain(self, group: Group, groups: list[Group], known: float | None) -> bool:
         """Tell whether a pair goes through just as everybody does here; nothing to come can then fit better."""
-        if group.ratio is None or not group.is_settled or group.depth_ns < FLIT_NS:
+        if group.ratio is None or not group.is_plain:
             return False
         if known is not None:
-            return -DEEP <= math.log(group.ratio / known) <= THIN
+            return -LONG <= math.log(group.ratio / known) <= THIN
         if len(groups) > 1 or group.ratio > RATIO_PLAIN:
             return False
         return not any(self._is_broken(name) for name in self.beams)  # who comes now may be the trunk to this hand

@@ -1,0 +1,56 @@
+"""What is usual at one door: how long a trunk is in a beam, the shift between the beams, and its traffic. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+
+from gateway.model import NS_PER_S
+from gateway.sensors.hypotheses import Group, Usual
+
+RATIOS_KNOWN = 2
+TRAFFIC_S = 1200.0
+"""Traffic is that of the last twenty minutes or so: it changes over a day, not within a minute."""
+TRAFFIC_BEFORE_S, TRAFFIC_BEFORE = 60.0, 1.0
+"""Before anything is known: one a minute each way, worth one person."""
+
+
+class Learning:
+    """Learns from groups that are decided; `usual` says what is known."""
+
+    def __init__(self) -> None:
+        self._ratios: deque[float] = deque(maxlen=9)
+        self._trunks_s: deque[float] = deque(maxlen=25)
+        self._seen = [TRAFFIC_BEFORE, TRAFFIC_BEFORE]
+        self._seen_s = TRAFFIC_BEFORE_S
+        self._latest_ns: int | None = None
+
+    def usual(self, now_ns: int) -> Usual:
+        """Return what is usual here at `now_ns`."""
+        self._fade(now_ns)
+        known = len(self._ratios) >= RATIOS_KNOWN
+        prior = Usual()
+        trunks = sorted([*self._trunks_s, *([prior.trunk_s] * 3)])
+        return Usual(
+            trunk_s=statistics.median(trunks),
+            ratio=statistics.median(self._ratios) if known else prior.ratio,
+            is_ratio_known=known,
+            rates=(self._seen[0] / self._seen_s, self._seen[1] / self._seen_s),
+        )
+
+    def note(self, group: Group, *, is_alone: bool) -> None:
+        """Learn from a decided group; its depth and shift only where nobody was near."""
+        for one in group.people:
+            self._seen[one.way == "out"] += 1
+        if group.ratio is not None and is_alone:
+            self._ratios.append(group.ratio)
+            self._trunks_s.append(group.depth_ns / NS_PER_S)
+
+    def _fade(self, now_ns: int) -> None:
+        if self._latest_ns is not None and now_ns > self._latest_ns:
+            passed_s = (now_ns - self._latest_ns) / NS_PER_S
+            left = math.exp(-passed_s / TRAFFIC_S)
+            self._seen_s = self._seen_s * left + TRAFFIC_S * (1 - left)
+            self._seen = [max(0.05, seen * left) for seen in self._seen]
+        self._latest_ns = now_ns if self._latest_ns is None else max(now_ns, self._latest_ns)
