@@ -1,7 +1,7 @@
 """The likeliest explanation of the blockages of two beams: a search over the table of `hypotheses`. Pure.
 
 Law: groups follow one another at each beam, so the likeliest sequence is found by dynamic programming over how many
-blockages of either beam are explained. Work is bounded by `PIECES` blockages a group and by the caller's limit of
+blockages of either beam are explained. Work is bounded by `ORDER_PIECES` blockages a group and by the caller's limit of
 blockages that wait; what a group may be is worked out once.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.sensors.beams import Blockage
-from gateway.sensors.hypotheses import PAIR_GAP_NS, PIECES, Group, Row, Usual, alone, rests, rows
+from gateway.sensors.hypotheses import ORDER_PIECES, PAIR_GAP_NS, Group, Row, Usual, alone, company, rests, rows
 
 State = tuple[int, int, bool]
 """Blockages explained of the outer and of the inner beam, and whether one of them still waits for the other beam."""
@@ -56,7 +56,9 @@ class Explainer:
                             choices.append(alone(beam[at], usual, is_outer=beam is outer, may_find_partner=may))
                     if i == j == 0 and before is not None:
                         choices += rests(outer, inner, before)
+                    previous = best[state][2] or before
                     for more, group in choices:
+                        more -= company(previous, group, usual)
                         after = i + len(group.outer), j + len(group.inner), is_pending or group.cause == "pending"
                         if after not in best or cost + more < best[after][0] - 1e-9:
                             best[after] = cost + more, state, group
@@ -69,10 +71,8 @@ class Explainer:
                 groups.append(found)
         return groups[::-1]
 
-    def _rows(
-        self, outer: Sequence[Blockage], inner: Sequence[Blockage], i: int, j: int, usual: Usual
-    ) -> list[Row]:
-        o, n = outer[i : i + PIECES], inner[j : j + PIECES]
+    def _rows(self, outer: Sequence[Blockage], inner: Sequence[Blockage], i: int, j: int, usual: Usual) -> list[Row]:
+        o, n = outer[i : i + ORDER_PIECES], inner[j : j + ORDER_PIECES]
         if not o or not n:
             return []
         key = o[0].broke.boot_ns, len(o), n[0].broke.boot_ns, len(n)

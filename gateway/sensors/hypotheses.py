@@ -25,7 +25,7 @@ from typing import Literal
 
 from gateway.model import NS_PER_MS, NS_PER_S, Instant
 from gateway.sensors.beams import Blockage
-from gateway.sensors.sights import Sight, Way, direction_of, from_trunk_ns, order_of, sights
+from gateway.sensors.sights import Sight, Way, direction_of, from_trunk_ns, order_of, sights, unlike
 
 Cause = Literal["walker", "two", "lingers", "turned", "common", "nobody", "hand", "pending"]
 
@@ -36,20 +36,28 @@ TRUNK_SPREAD = 0.4
 """Of the time in a beam: speed 0.3 and depth 0.16, as logarithms."""
 SHIFT_SPREAD, UNEVEN_SPREAD = 0.25, 0.45
 """Of the shift for a trunk's time (depth, arms, coats), and between both ends of one body."""
-COMPANY_PER_S = 0.2
+UNLIKE = 0.5
+"""Both beams see one trunk for as long as each other, but for arms and a change of speed within this factor e."""
+FASTER, RATIO_LEAST = 3.0, 0.1
+"""A runner's 3.6 m/s is three times the usual; 3 cm between the beams are a tenth of a trunk."""
+COMPANY_PER_S, COMPANY_NS = 0.2, NS_PER_S
 HAND_SHARE, HAND_AGAIN, HAND_REACH, HAND_NEAR = 0.12, 0.4, 1.6, 0.5
 """Reaches are from the trunk to the hand's far end, in depths of a trunk: usually 0.15 m, at most 0.4 m."""
-HAND_MAX = 0.7
+HAND_LONG, HAND_MAX = 0.3, 0.7
+"""A hand is 8 cm; one that swings back nearly stands in one beam, but the other one sees it for less than a trunk."""
 RIGID, RIGID_COST = 0.3, 1.0
 """A swinging hand's length and distance change between the beams by more than this (a factor e, a trunk's depth)."""
 FLIT_NS = 65 * NS_PER_MS
 FLIT_GAP_NS, FLIT_REACH = 200 * NS_PER_MS, 1.0
 THING_SHARE, THING_LONG, THING_GAP, THING_SPREAD = 0.05, 2.6, 2.2, 0.45
-LINGER_SHARE, TURN_SHARE, TURN_S = 0.04, 0.05, 0.5
-COMMON_PER_S, COMMON_S = 1 / 600, 0.004
+PULLED_SHARE, PULLED_LONG = 0.03, 0.35
+LINGER_SHARE, TURN_SHARE, TURN_S, TURN_LONG_S = 0.04, 0.05, 0.8, 2.0
+COMMON_PER_S, COMMON_S = 1 / 600, 0.006
 NOBODY_PER_S, NOBODY_BOTH_PER_S, NOBODY_S = 1 / 300, 1 / 3600, 0.015
 HIDDEN_S, MERGED_S = 0.04, 0.07
-PIECES = 3
+REACHED = 0.6
+PIECES, ORDER_PIECES, ORDER_S = 3, 5, 1.0
+"""Blockages of a beam that one person makes walking, and standing about for longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,8 @@ class Usual:
     """What this door knows: the usual trunk's time in a beam, its shift over that, and traffic in and out (1/s)."""
 
     trunk_s: float = 0.22
+    trunk_spread: float = TRUNK_SPREAD
+    turn_share: float = TURN_SHARE
     ratio: float = 0.35
     is_ratio_known: bool = False
     rates: tuple[float, float] = (1 / 60, 1 / 60)
@@ -89,10 +99,16 @@ class Group:
     sights: tuple[Sight, Sight] | None = None
     ratio: float | None = None
     is_plain: bool = False
+    depth_s: float = 0.0
+    """For how long a trunk as deep as usual here breaks a beam at this one's speed."""
 
     @property
     def end_ns(self) -> int:
         return max(blockage.cleared.boot_ns for blockage in self.outer + self.inner)
+
+    @property
+    def took_ns(self) -> int:
+        return self.end_ns - min(blockage.broke.boot_ns for blockage in self.outer + self.inner)
 
     @property
     def depth_ns(self) -> int:
@@ -118,6 +134,12 @@ def off_s(time_s: float, usual_s: float, spread: float) -> float:
     return off(math.log(time_s / usual_s), spread) + math.log(time_s)
 
 
+def near_s(time_s: float, usual_s: float, spread: float) -> float:
+    """Return that of a time (1/s) of whom nothing unusual is believed: two causes at once are rare enough."""
+    time_s = max(time_s, 0.001)
+    return 0.5 * (math.log(time_s / usual_s) / spread) ** 2 + math.log(2.5 * spread) + math.log(time_s)
+
+
 def walker(outer: Sight, inner: Sight, usual: Usual) -> Row | None:
     """Return one person who walked through; None where it cannot be."""
     if max(inner.broke_ns - outer.cleared_ns, outer.broke_ns - inner.cleared_ns) > PAIR_GAP_NS:
@@ -128,11 +150,11 @@ def walker(outer: Sight, inner: Sight, usual: Usual) -> Row | None:
     if way is None:
         return None
     trunk_s = min(outer.trunk.ns, inner.trunk.ns) * S
-    less, more = sorted(max(abs(shift) * S, 0.001) for shift in shifts)
-    unusual = math.log(less / trunk_s / usual.ratio)
-    cost = -math.log(usual.rate(way)) + off_s(trunk_s, usual.trunk_s, TRUNK_SPREAD)
-    cost += off(unusual, SHIFT_SPREAD if usual.is_ratio_known else 0.7) + math.log(less)
-    cost += off(math.log(more / less), UNEVEN_SPREAD) - math.log(2.0) + math.log(max(more, 0.01))
+    cost, less, more = _gait(shifts, trunk_s, usual)
+    whole = inner.broke_ns - outer.broke_ns, inner.cleared_ns - outer.cleared_ns
+    if whole != shifts and direction_of(*whole) == way:
+        cost, less, more = min((cost, less, more), _gait(whole, trunk_s, usual))
+    cost += 0.5 * (max(0.0, unlike(outer.trunk, inner.trunk) - UNLIKE) / UNLIKE) ** 2 - math.log(usual.rate(way))
     depth_s = min(max(min(max(trunk_s, less / usual.ratio), 1.3 * more / usual.ratio), 0.5 * trunk_s), 1.5 * trunk_s)
     trunks = outer.trunk, inner.trunk
     for hands in ((outer.ahead, inner.ahead), (outer.behind, inner.behind)):
@@ -146,7 +168,18 @@ def walker(outer: Sight, inner: Sight, usual: Usual) -> Row | None:
     are_alike = (outer.behind is None) == (inner.behind is None)
     is_plain = are_alike and trunk_s * NS_PER_S >= FLIT_NS
     told = (Told(way, broke, cleared),)
-    return cost, Group("walker", outer.parts, inner.parts, told, (outer, inner), less / trunk_s, is_plain)
+    return cost, Group("walker", outer.parts, inner.parts, told, (outer, inner), less / trunk_s, is_plain, depth_s)
+
+
+def _gait(shifts: tuple[int, int], trunk_s: float, usual: Usual) -> tuple[float, float, float]:
+    """Return the cost of a trunk's time and both shifts, and the less and the more of these."""
+    less, more = sorted(max(abs(shift) * S, 0.001) for shift in shifts)
+    cost = off_s(trunk_s, usual.trunk_s, usual.trunk_spread)
+    cost += off(math.log(less / trunk_s / usual.ratio), SHIFT_SPREAD if usual.is_ratio_known else 0.7) + math.log(less)
+    cost += off(math.log(more / less), UNEVEN_SPREAD) - math.log(2.0) + math.log(max(more, 0.01))
+    # Nobody is so fast, however their arms swing: 3.6 m/s, or beams nearer than 3 cm.
+    fastest = usual.shift_s / FASTER if usual.is_ratio_known else RATIO_LEAST * trunk_s
+    return cost + 0.5 * (max(0.0, math.log(fastest / more)) / 0.2) ** 2, less, more
 
 
 def _ns(at: Instant) -> int:
@@ -175,7 +208,9 @@ def hands_cost(hands: Hands, trunks: tuple[Blockage, Blockage], depth_s: float) 
             return None
         gaps.append(gap_ns * S / depth_s)
         # Its length and its distance: each somewhere within its usual size.
-        total += 1.2 * max(0.0, reach - HAND_NEAR) + math.log(0.4 * depth_s) + math.log(0.5 * depth_s)
+        total += (
+            1.2 * max(0.0, reach - HAND_NEAR) + off_s(hand.ns * S, HAND_LONG * depth_s, 0.5) + math.log(0.5 * depth_s)
+        )
     if min(hand.ns for hand, _ in seen) * S > HAND_MAX * depth_s:
         return None
     if len(seen) == 2:
@@ -184,6 +219,13 @@ def hands_cost(hands: Hands, trunks: tuple[Blockage, Blockage], depth_s: float) 
         apart = min(1.0, abs(outer_trunk.begin_ns - inner_trunk.begin_ns) * S / depth_s)
         far = min(1.0, 2.0 * max(0.0, min(gaps) - HAND_NEAR))
         total += -math.log(HAND_AGAIN) + RIGID_COST * max(0.0, 1.0 - moved / RIGID) * apart * far
+        if outer.broke.boot_ns > outer_trunk.broke.boot_ns:
+            shifts = inner_trunk.begin_ns - outer_trunk.begin_ns, inner_trunk.end_ns - outer_trunk.end_ns
+            shift_s = max(0.002, math.sqrt(max(1, abs(shifts[0])) * max(1, abs(shifts[1]))) * S)
+            own = inner.broke.boot_ns - outer.broke.boot_ns, inner.cleared.boot_ns - outer.cleared.boot_ns
+            pulled = -math.log(PULLED_SHARE) + math.log(THING_GAP * depth_s)
+            pulled += off_s(min(outer.ns, inner.ns) * S, PULLED_LONG * depth_s, 0.35)
+            total = min(total, pulled + sum(off_s(abs(shift) * S, shift_s, 0.25) for shift in own))
     return total
 
 
@@ -207,7 +249,10 @@ def things(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual) -
                 told = found[1].people[0]
                 whole = (*o, *i)
                 broke, cleared = min((b.broke for b in whole), key=_ns), max((b.cleared for b in whole), key=_ns)
-                yield cost, Group("walker", o, i, (Told(told.way, broke, cleared),), found[1].sights)
+                yield (
+                    cost,
+                    Group("walker", o, i, (Told(told.way, broke, cleared),), found[1].sights, depth_s=found[1].depth_s),
+                )
 
 
 def _thing(
@@ -269,6 +314,7 @@ def two(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual, leas
             for i in i_shares if is_meeting else i_shares[:1]:
                 cost = prior
                 bodies = []
+                near_far, first = ((o, i), 0) if len(outer) == 2 else ((i, o), 1)
                 for n in (0, 1):
                     near, far = (o[n], i[n]) if ways[n] == "in" else (i[n], o[n])
                     found = _body(near, far, usual)
@@ -277,12 +323,20 @@ def two(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual, leas
                     cost += found[0]
                     bodies.append(found[1] if ways[n] == "in" else (found[1][1], found[1][0]))
                 else:
+                    if is_meeting and len(outer) + len(inner) == 3 and _mirrors(*near_far, first):
+                        share = usual.rate(ways[first]) * usual.turn_share / TURN_LONG_S
+                        yield cost - prior - math.log(share), Group("turned", tuple(outer), tuple(inner))
                     cost += _hidden((o, i), spans, bodies)
                     if best is None or cost < best[0]:
                         best = cost, o, i
         if best is not None:
             cost, o, i = best
             yield cost, Group("two", tuple(outer), tuple(inner), _two_told(outer, inner, ways, o, i, origin_ns))
+
+
+def _mirrors(near: tuple[Edges, Edges], far: tuple[Edges, Edges], first: int) -> bool:
+    """Tell whether the body that came first at the near beam broke the far one, and the other left it."""
+    return near[first] < near[1 - first] and far[first][0] is not None and far[first][1] is None  # type: ignore[operator]
 
 
 def _two_told(
@@ -296,7 +350,9 @@ def _two_told(
     """Return both people: each from the blockage that it broke first to the one that it left last."""
     told = []
     for n, way in enumerate(ways):
-        mine = [beam[-1 if len(beam) == 2 and share[n] > share[1 - n] else 0] for beam, share in ((outer, o), (inner, i))]  # type: ignore[operator]
+        mine = [
+            beam[-1 if len(beam) == 2 and share[n] > share[1 - n] else 0] for beam, share in ((outer, o), (inner, i))
+        ]  # type: ignore[operator]
         near, far = mine if way == "in" else reversed(mine)
         told.append(Told(way, near.broke, far.cleared))
     return tuple(sorted(told, key=lambda one: one.cleared.boot_ns))
@@ -312,19 +368,19 @@ def _body(near: Edges, far: Edges, usual: Usual) -> tuple[float, tuple[Span, Spa
     cost = 0.0
     if nb is not None and ne is not None:
         own = max(0.02, ne - nb)
-        cost += off_s(own, trunk, TRUNK_SPREAD)
+        cost += near_s(own, trunk, usual.trunk_spread)
         if fb is None and fe is None:
             moved = ratio * own
         else:
             seen = [far_s - near_s for near_s, far_s in ((nb, fb), (ne, fe)) if far_s is not None]
             if min(seen) <= 0:
                 return None
-            cost += sum(off_s(one, ratio * own, SHIFT_SPREAD + 0.1) for one in seen)
+            cost += sum(near_s(one, ratio * own, SHIFT_SPREAD + 0.1) for one in seen)
             moved = sum(seen) / len(seen)
         begin = nb
     elif fb is not None and fe is not None:
         own = max(0.02, fe - fb)
-        cost += off_s(own, trunk, TRUNK_SPREAD)
+        cost += near_s(own, trunk, usual.trunk_spread)
         moved = ratio * own
         if nb is not None:
             moved = fb - nb
@@ -333,32 +389,31 @@ def _body(near: Edges, far: Edges, usual: Usual) -> tuple[float, tuple[Span, Spa
         if moved <= 0:
             return None
         if nb is not None or ne is not None:
-            cost += off_s(moved, ratio * own, SHIFT_SPREAD + 0.1)
+            cost += near_s(moved, ratio * own, SHIFT_SPREAD + 0.1)
         begin = fb - moved
     elif nb is not None and fb is not None:
         moved = fb - nb
         if moved <= 0:
             return None
-        cost += off_s(moved, shift, TRUNK_SPREAD + 0.1)
-        own, begin = moved / ratio, nb
-        own = min(max(own, 0.5 * trunk), 2.0 * trunk)
+        cost += near_s(moved, shift, usual.trunk_spread + 0.1)
+        own, begin = math.sqrt(moved / ratio * trunk), nb
     elif ne is not None and fe is not None:
         moved = fe - ne
         if moved <= 0:
             return None
-        cost += off_s(moved, shift, TRUNK_SPREAD + 0.1)
-        own = min(max(moved / ratio, 0.5 * trunk), 2.0 * trunk)
+        cost += near_s(moved, shift, usual.trunk_spread + 0.1)
+        own = math.sqrt(moved / ratio * trunk)
         begin = ne - own
     elif nb is not None and fe is not None:
         whole = fe - nb
         if whole <= 0:
             return None
-        cost += off_s(whole, trunk + shift, TRUNK_SPREAD)
+        cost += near_s(whole, trunk + shift, usual.trunk_spread)
         own = whole / (1 + ratio)
         moved, begin = ratio * own, nb
     elif ne is not None and fb is not None:
         between, spread = ne - fb, 0.4 * trunk + 0.3 * shift
-        cost += 2.0 * math.log(1.0 + ((between - trunk + shift) / spread) ** 2 / 3.0) + math.log(2.72 * spread)
+        cost += 0.5 * ((between - trunk + shift) / spread) ** 2 + math.log(2.5 * spread)
         own = between / (1 - ratio) if ratio < 0.7 else trunk
         own = min(max(own, 0.5 * trunk), 2.0 * trunk)
         moved, begin = ratio * own, ne - own
@@ -405,13 +460,17 @@ def orders(outer: tuple[Blockage, ...], inner: tuple[Blockage, ...], usual: Usua
         yield cost, Group("lingers", outer, inner, (Told(way, first, last),))
     else:
         way = "in" if begins - ends > 0 else "out"
-        cost = -math.log(usual.rate(way) * TURN_SHARE) + within + max(0.0, 3.0 * math.log(TURN_S / took))
+        cost = -math.log(usual.rate(way) * usual.turn_share) + within + max(0.0, 3.0 * math.log(TURN_S / took))
         cost += off_s(abs(begins), shift * 1.5, 0.8) + off_s(abs(ends), shift * 1.5, 0.8)
         yield cost, Group("turned", outer, inner)
     if not pieces:
+        length = min(outer[0].ns, inner[0].ns) * S
+        if begins * ends > 0 and length < REACHED * usual.trunk_s:
+            cost = -math.log(usual.rate(way) * usual.turn_share) + off_s(length, HAND_LONG * usual.trunk_s, 0.5)
+            cost += off_s(abs(begins), shift * 1.5, 0.8) + off_s(abs(ends), shift * 1.5, 0.8)
+            yield cost, Group("turned", outer, inner)
         bell = 0.5 * ((begins / COMMON_S) ** 2 + (ends / COMMON_S) ** 2) + 2.0 * math.log(2.5 * COMMON_S)
         yield -math.log(COMMON_PER_S) + bell + math.log(4.0 * took), Group("common", outer, inner)
-        length = min(outer[0].ns, inner[0].ns) * S
         cost = -math.log(NOBODY_BOTH_PER_S) + length / 0.03 + math.log(0.03) + math.log(2.0)
         if begins * ends > 0:
             cost += off_s(abs(begins), 0.2, 0.8) + off(math.log(ends / begins), 0.3) + math.log(abs(ends))
@@ -424,9 +483,11 @@ def alone(blockage: Blockage, usual: Usual, *, is_outer: bool, may_find_partner:
     outer, inner = ((blockage,), ()) if is_outer else ((), (blockage,))
     rate = usual.rate("in" if is_outer else "out")
     nobody = -math.log(NOBODY_PER_S) + length / NOBODY_S + math.log(NOBODY_S)
-    turned = -math.log(rate * TURN_SHARE) + math.log(4.0 * max(0.1, length)) + max(0.0, 2.0 * math.log(0.3 / length))
+    turned = (
+        -math.log(rate * usual.turn_share) + math.log(4.0 * max(0.1, length)) + max(0.0, 2.0 * math.log(0.3 / length))
+    )
     if may_find_partner and not blockage.is_flit:
-        cost = -math.log(rate) + off_s(length, usual.trunk_s, TRUNK_SPREAD)
+        cost = -math.log(rate) + off_s(length, usual.trunk_s, usual.trunk_spread)
         if cost < min(nobody, turned):
             return cost, Group("pending", outer, inner)
     return min((nobody, Group("nobody", outer, inner)), (turned, Group("turned", outer, inner)), key=lambda row: row[0])
@@ -444,27 +505,35 @@ def rests(outer: Sequence[Blockage], inner: Sequence[Blockage], before: Group) -
     choices: tuple[Hands, ...] = ((first[0], None), (None, first[1]), (first[0], first[1]))
     for hands in choices:
         parts = [() if hand is None else (hand,) for hand in hands]
-        if any(parts) and (cost := hands_cost(hands, trunks, before.depth_ns * S)) is not None:
+        if any(parts) and (cost := hands_cost(hands, trunks, before.depth_s)) is not None:
             yield cost, Group("hand", parts[0], parts[1])
+
+
+def company(before: Group | None, group: Group, usual: Usual) -> float:
+    """Return by how much likelier somebody is (a logarithm) right behind `before`, who goes the same way."""
+    if before is None or group.cause != "walker" or before.way != group.way or group.way is None:
+        return 0.0
+    if group.people[0].broke.boot_ns - before.people[-1].cleared.boot_ns > COMPANY_NS:
+        return 0.0
+    return math.log(max(1.0, COMPANY_PER_S / usual.rate(group.way)))
 
 
 def rows(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual) -> list[Row]:
     """Return everything that the first of both beams' blockages may be together."""
-    found = [
-        row
-        for one in sights(outer)
-        for other in sights(inner)
-        if (row := walker(one, other, usual)) is not None
-    ]
+    found = [row for one in sights(outer) for other in sights(inner) if (row := walker(one, other, usual)) is not None]
     found += things(outer, inner, usual)
-    for m in range(1, min(PIECES, len(outer)) + 1):
-        for n in range(1, min(PIECES, len(inner)) + 1):
+    for m in range(1, len(outer) + 1):
+        for n in range(1, len(inner) + 1):
             o, i = tuple(outer[:m]), tuple(inner[:n])
             if not _is_one_scene(o, i):
+                break
+            if max(m, n) > PIECES and _took_s(o, i) < ORDER_S:
                 continue
             found += orders(o, i, usual)
-            if m <= 2 and n <= 2 and not any(b.is_flit for b in (*o, *i)) and _touch(o, i):
-                least = min((row[0] for row in found if len(row[1].outer) == m and len(row[1].inner) == n), default=99.0)
+            if m <= 2 and n <= 2 and not any(b.is_flit for b in (*o, *i)):
+                least = min(
+                    (row[0] for row in found if len(row[1].outer) == m and len(row[1].inner) == n), default=99.0
+                )
                 found += two(o, i, usual, least)
     return found
 
@@ -479,8 +548,6 @@ def _is_one_scene(outer: tuple[Blockage, ...], inner: tuple[Blockage, ...]) -> b
     return True
 
 
-def _touch(outer: tuple[Blockage, ...], inner: tuple[Blockage, ...]) -> bool:
-    """Tell whether all are within 1.2 s of one another: two of whom only one beam tells that they are two."""
-    first = min(outer[0].broke.boot_ns, inner[0].broke.boot_ns)
-    last = max(outer[-1].cleared.boot_ns, inner[-1].cleared.boot_ns)
-    return last - first < 4 * PAIR_GAP_NS
+def _took_s(outer: tuple[Blockage, ...], inner: tuple[Blockage, ...]) -> float:
+    begins = min(outer[0].broke.boot_ns, inner[0].broke.boot_ns)
+    return (max(outer[-1].cleared.boot_ns, inner[-1].cleared.boot_ns) - begins) * S

@@ -7,9 +7,16 @@ import statistics
 from collections import deque
 
 from gateway.model import NS_PER_S
-from gateway.sensors.hypotheses import Group, Usual
+from gateway.sensors.hypotheses import TRUNK_SPREAD, TURN_SHARE, Group, Usual
 
 RATIOS_KNOWN = 2
+TURNS_BEFORE = 20
+"""People whose share of turning back is believed before it is seen."""
+RETURN_SHARE = 0.3
+"""Who comes in goes out again: a door is hardly for one way only."""
+TURN_SURE_NS = NS_PER_S
+"""Two who meet are through sooner."""
+TURNS_KNOWN = 200
 TRAFFIC_S = 1200.0
 """Traffic is that of the last twenty minutes or so: it changes over a day, not within a minute."""
 TRAFFIC_BEFORE_S, TRAFFIC_BEFORE = 60.0, 1.0
@@ -24,28 +31,43 @@ class Learning:
         self._trunks_s: deque[float] = deque(maxlen=25)
         self._seen = [TRAFFIC_BEFORE, TRAFFIC_BEFORE]
         self._seen_s = TRAFFIC_BEFORE_S
+        self._turned = TURN_SHARE * TURNS_BEFORE
+        self._people = float(TURNS_BEFORE)
         self._latest_ns: int | None = None
 
     def usual(self, now_ns: int) -> Usual:
         """Return what is usual here at `now_ns`."""
         self._fade(now_ns)
+        rates = self._seen[0] / self._seen_s, self._seen[1] / self._seen_s
         known = len(self._ratios) >= RATIOS_KNOWN
         prior = Usual()
         trunks = sorted([*self._trunks_s, *([prior.trunk_s] * 3)])
         return Usual(
             trunk_s=statistics.median(trunks),
+            trunk_spread=self._trunk_spread(),
+            turn_share=self._turned / self._people,
             ratio=statistics.median(self._ratios) if known else prior.ratio,
             is_ratio_known=known,
-            rates=(self._seen[0] / self._seen_s, self._seen[1] / self._seen_s),
+            rates=(max(rates[0], RETURN_SHARE * rates[1]), max(rates[1], RETURN_SHARE * rates[0])),
         )
 
     def note(self, group: Group, *, is_alone: bool) -> None:
         """Learn from a decided group; its depth and shift only where nobody was near."""
         for one in group.people:
             self._seen[one.way == "out"] += 1
+        if group.people or (group.cause == "turned" and group.outer and group.inner and group.took_ns > TURN_SURE_NS):
+            kept = 1.0 - 1.0 / TURNS_KNOWN
+            self._people = self._people * kept + 1.0
+            self._turned = self._turned * kept + (not group.people)
         if group.ratio is not None and is_alone:
             self._ratios.append(group.ratio)
             self._trunks_s.append(group.depth_ns / NS_PER_S)
+
+    def _trunk_spread(self) -> float:
+        if len(self._trunks_s) < 8:
+            return TRUNK_SPREAD
+        low, _, high = statistics.quantiles((math.log(trunk) for trunk in self._trunks_s), n=4)
+        return max(TRUNK_SPREAD, (high - low) / 1.35)
 
     def _fade(self, now_ns: int) -> None:
         if self._latest_ns is not None and now_ns > self._latest_ns:

@@ -24,9 +24,9 @@ Direction = Literal["in", "out", "unknown"]
 
 WAITING_MAX = 12
 """Blockages of a beam that wait for a partner; more than people can be between the beams. More are told as they are."""
-THIN, LONG = math.log(1.7), math.log(1.6)
+THIN, LONG = math.log(1.7), math.log(1.3)
 """Who is so much less deep than people here may be a hand, and who is so much deeper several, or a thing pushed."""
-RATIO_PLAIN = 0.6
+RATIO_PLAIN = 0.2, 0.6
 """Before the door knows its ratio: beams 5 to 15 cm apart and a trunk, but hardly a hand."""
 
 
@@ -246,7 +246,11 @@ class Doorway:
         """Tell whether nobody's hand or trunk is missing in the group, nor what is pushed or who pushes it."""
         if group.ratio is None or not group.is_plain:
             return group.cause in ("two", "common")
-        return group.ratio <= RATIO_PLAIN if known is None else -LONG <= math.log(group.ratio / known) <= THIN
+        return (
+            RATIO_PLAIN[0] <= group.ratio <= RATIO_PLAIN[1]
+            if known is None
+            else -LONG <= math.log(group.ratio / known) <= THIN
+        )
 
     def _may_turn_back(self, groups: list[Group], index: int, now_ns: int) -> bool:
         """Tell whether this person may yet come back out of the second beam through the first one.
@@ -295,6 +299,6 @@ class Doorway:
             return False
         if known is not None:
             return -LONG <= math.log(group.ratio / known) <= THIN
-        if len(groups) > 1 or group.ratio > RATIO_PLAIN:
+        if len(groups) > 1 or not RATIO_PLAIN[0] <= group.ratio <= RATIO_PLAIN[1]:
             return False
         return not any(self._is_broken(name) for name in self.beams)  # who comes now may be the trunk to this hand
