@@ -68,6 +68,8 @@ class Blockage:
     begin_ns: int
     end_ns: int
     is_flit: bool = False
+    solid_ns: int = 0
+    """The longest part without a gap of 20 ms (0: not known)."""
 
     @property
     def ns(self) -> int:
@@ -158,6 +160,7 @@ class Beam:
         self._solid_from: Instant | None = None  # when the present part without gaps of SPIKE_NS began
         self._torso_begin: int | None = None  # the first part that is longer than an arm
         self._torso_end: int | None = None  # the last one
+        self._solid_ns = 0  # the longest part
         self._before: Instant | None = None  # the end before the present piece, where the blockage has several
         self._flicker = Flicker()
 
@@ -235,6 +238,8 @@ class Beam:
 
     def _note_torso(self, ended: Instant) -> None:
         began = self._solid_from
+        if began is not None:
+            self._solid_ns = max(self._solid_ns, ended.boot_ns - began.boot_ns)
         if began is not None and ended.boot_ns - began.boot_ns >= self.contact.arm_ns:
             self._torso_begin = began.boot_ns if self._torso_begin is None else self._torso_begin
             self._torso_end = ended.boot_ns
@@ -242,6 +247,7 @@ class Beam:
     def _forget(self) -> None:
         self.broke = self._piece = self._cleared = self._before = None
         self._solid_from = self._torso_begin = self._torso_end = None
+        self._solid_ns = 0
 
     def _end(self, at: Instant) -> None:
         if self.broke is None or self._piece is None:
@@ -260,6 +266,7 @@ class Beam:
         self._note_torso(cleared)
         begin_ns = broke.boot_ns if self._torso_begin is None else self._torso_begin
         end_ns = cleared.boot_ns if self._torso_end is None else self._torso_end
+        solid_ns = self._solid_ns
         self._forget()
         self.stuck = False
         if was_stuck:
@@ -269,7 +276,7 @@ class Beam:
         lasted_ns = end_ns - begin_ns
         is_flit = lasted_ns < self.contact.least_ns
         if not is_flit or (self.contact.arm_ns and lasted_ns >= self.contact.spike_ns):
-            yield Blockage(self.name, broke, cleared, begin_ns, end_ns, is_flit)
+            yield Blockage(self.name, broke, cleared, begin_ns, end_ns, is_flit, solid_ns)
 
     def _calm(self, at: Instant) -> Iterator[Finding]:
         self.flickering = False

@@ -20,7 +20,7 @@ class Explainer:
     """Explains what waits; remembers what it worked out as long as the same blockages wait."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int, int, int], list[Row]] = {}
+        self._known: dict[tuple[float, int, int, int, int], list[Row]] = {}
 
     def forget(self) -> None:
         """Pass over what was worked out: what is usual here has changed, or what waited is told."""
@@ -30,14 +30,25 @@ class Explainer:
         self,
         outer: Sequence[Blockage],
         inner: Sequence[Blockage],
-        usual: Usual,
+        usuals: Sequence[tuple[float, Usual]],
         now_ns: int,
         before: Group | None = None,
     ) -> list[Group]:
-        """Return all blockages in groups, in order: the likeliest explanation at `now_ns`.
+        """Return all blockages in groups, in order: the likeliest explanation at `now_ns` by any of `usuals`.
 
         `before` is who was told last: what comes first may be that person's hand.
         """
+        found = [(cost, *self._best(outer, inner, usual, now_ns, before)) for cost, usual in usuals]
+        return min(found, key=lambda one: one[0] + one[1])[2]
+
+    def _best(
+        self,
+        outer: Sequence[Blockage],
+        inner: Sequence[Blockage],
+        usual: Usual,
+        now_ns: int,
+        before: Group | None,
+    ) -> tuple[float, list[Group]]:
         best: dict[State, tuple[float, State | None, Group | None]] = {(0, 0, False): (0.0, None, None)}
         for i in range(len(outer) + 1):
             for j in range(len(inner) + 1):
@@ -64,18 +75,19 @@ class Explainer:
                             best[after] = cost + more, state, group
         ends = [(i, j, p) for (i, j, p) in best if i == len(outer) and j == len(inner)]
         state: State | None = min(ends, key=lambda end: best[end][0])
+        total = best[state][0]
         groups: list[Group] = []
         while state is not None:
             _, state, found = best[state]
             if found is not None:
                 groups.append(found)
-        return groups[::-1]
+        return total, groups[::-1]
 
     def _rows(self, outer: Sequence[Blockage], inner: Sequence[Blockage], i: int, j: int, usual: Usual) -> list[Row]:
         o, n = outer[i : i + ORDER_PIECES], inner[j : j + ORDER_PIECES]
         if not o or not n:
             return []
-        key = o[0].broke.boot_ns, len(o), n[0].broke.boot_ns, len(n)
+        key = usual.ratio, o[0].broke.boot_ns, len(o), n[0].broke.boot_ns, len(n)
         if (found := self._known.get(key)) is None:
             best: dict[tuple[int, int], Row] = {}
             for row in rows(o, n, usual):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.model import NS_PER_MS, NS_PER_S, Instant
@@ -48,13 +48,19 @@ HAND_LONG, HAND_MAX = 0.3, 0.7
 RIGID, RIGID_COST = 0.3, 1.0
 """A swinging hand's length and distance change between the beams by more than this (a factor e, a trunk's depth)."""
 FLIT_NS = 65 * NS_PER_MS
+FLIT_COST = math.log(0.03 * 0.1 / 0.12)
+"""Of a hand that flits by beside two people."""
 FLIT_GAP_NS, FLIT_REACH = 200 * NS_PER_MS, 1.0
-THING_SHARE, THING_LONG, THING_GAP, THING_SPREAD = 0.05, 2.6, 2.2, 0.45
-PULLED_SHARE, PULLED_LONG = 0.03, 0.35
+THING_SHARE, THING_LONG, THING_GAP, THING_SPREAD = 0.05, 2.6, 1.7, 0.45
+PULLED_SHARE, PULLED_LONG = 0.03, 0.25
+"""A pulled case: the stretched arm and the handle, each a quarter of a trunk's depth at most."""
 LINGER_SHARE, TURN_SHARE, TURN_S, TURN_LONG_S = 0.04, 0.05, 0.8, 2.0
 COMMON_PER_S, COMMON_S = 1 / 600, 0.006
-NOBODY_PER_S, NOBODY_BOTH_PER_S, NOBODY_S = 1 / 300, 1 / 3600, 0.015
+NOBODY_PER_S, NOBODY_BOTH, NOBODY_S = 1 / 300, 1 / 12, 0.015
+JITTER_S = 0.01
+"""Receivers lag by some milliseconds, otherwise at breaking than at clearing."""
 HIDDEN_S, MERGED_S = 0.04, 0.07
+TOUCH_SHARE = 0.4
 REACHED = 0.6
 PIECES, ORDER_PIECES, ORDER_S = 3, 5, 1.0
 """Blockages of a beam that one person makes walking, and standing about for longer than this."""
@@ -67,7 +73,9 @@ class Usual:
     trunk_s: float = 0.22
     trunk_spread: float = TRUNK_SPREAD
     turn_share: float = TURN_SHARE
+    nobody_rate: float = NOBODY_PER_S
     ratio: float = 0.35
+    ratio_spread: float = SHIFT_SPREAD
     is_ratio_known: bool = False
     rates: tuple[float, float] = (1 / 60, 1 / 60)
 
@@ -155,7 +163,11 @@ def walker(outer: Sight, inner: Sight, usual: Usual) -> Row | None:
     if whole != shifts and direction_of(*whole) == way:
         cost, less, more = min((cost, less, more), _gait(whole, trunk_s, usual))
     cost += 0.5 * (max(0.0, unlike(outer.trunk, inner.trunk) - UNLIKE) / UNLIKE) ** 2 - math.log(usual.rate(way))
-    depth_s = min(max(min(max(trunk_s, less / usual.ratio), 1.3 * more / usual.ratio), 0.5 * trunk_s), 1.5 * trunk_s)
+    depth_s = trunk_s
+    if usual.is_ratio_known:
+        # A trunk and a hand before it may be one blockage: arms are no longer for that.
+        whole_s = min(max(trunk_s, less / usual.ratio), 1.3 * more / usual.ratio)
+        depth_s = min(max(whole_s, 0.5 * trunk_s), 1.5 * trunk_s)
     trunks = outer.trunk, inner.trunk
     for hands in ((outer.ahead, inner.ahead), (outer.behind, inner.behind)):
         if hands != (None, None):
@@ -174,9 +186,12 @@ def walker(outer: Sight, inner: Sight, usual: Usual) -> Row | None:
 def _gait(shifts: tuple[int, int], trunk_s: float, usual: Usual) -> tuple[float, float, float]:
     """Return the cost of a trunk's time and both shifts, and the less and the more of these."""
     less, more = sorted(max(abs(shift) * S, 0.001) for shift in shifts)
-    cost = off_s(trunk_s, usual.trunk_s, usual.trunk_spread)
-    cost += off(math.log(less / trunk_s / usual.ratio), SHIFT_SPREAD if usual.is_ratio_known else 0.7) + math.log(less)
-    cost += off(math.log(more / less), UNEVEN_SPREAD) - math.log(2.0) + math.log(max(more, 0.01))
+    # Some take far longer than usual; nobody is far faster.
+    cost = (off_s if trunk_s > usual.trunk_s else near_s)(trunk_s, usual.trunk_s, usual.trunk_spread)
+    cost += off(math.log(less / trunk_s / usual.ratio), usual.ratio_spread) + math.log(less)
+    cost += (
+        off(math.log((more + JITTER_S) / (less + JITTER_S)), UNEVEN_SPREAD) - math.log(2.0) + math.log(max(more, 0.01))
+    )
     # Nobody is so fast, however their arms swing: 3.6 m/s, or beams nearer than 3 cm.
     fastest = usual.shift_s / FASTER if usual.is_ratio_known else RATIO_LEAST * trunk_s
     return cost + 0.5 * (max(0.0, math.log(fastest / more)) / 0.2) ** 2, less, more
@@ -224,7 +239,7 @@ def hands_cost(hands: Hands, trunks: tuple[Blockage, Blockage], depth_s: float) 
             shift_s = max(0.002, math.sqrt(max(1, abs(shifts[0])) * max(1, abs(shifts[1]))) * S)
             own = inner.broke.boot_ns - outer.broke.boot_ns, inner.cleared.boot_ns - outer.cleared.boot_ns
             pulled = -math.log(PULLED_SHARE) + math.log(THING_GAP * depth_s)
-            pulled += off_s(min(outer.ns, inner.ns) * S, PULLED_LONG * depth_s, 0.35)
+            pulled += off_s(min(outer.solid_ns or outer.ns, inner.solid_ns or inner.ns) * S, PULLED_LONG * depth_s, 0.3)
             total = min(total, pulled + sum(off_s(abs(shift) * S, shift_s, 0.25) for shift in own))
     return total
 
@@ -259,8 +274,10 @@ def _thing(
     trunks: tuple[Blockage, Blockage], long: tuple[Blockage, Blockage], person: Group, usual: Usual, *, is_ahead: bool
 ) -> float | None:
     shifts = [trunks[1].begin_ns - trunks[0].begin_ns, trunks[1].end_ns - trunks[0].end_ns]
-    own = [long[1].broke.boot_ns - long[0].broke.boot_ns, long[1].cleared.boot_ns - long[0].cleared.boot_ns]
-    if direction_of(own[0], own[1]) != person.way:
+    whole = long[1].broke.boot_ns - long[0].broke.boot_ns, long[1].cleared.boot_ns - long[0].cleared.boot_ns
+    solid = long[1].begin_ns - long[0].begin_ns, long[1].end_ns - long[0].end_ns
+    choices = [own for own in {whole, solid} if direction_of(*own) == person.way]
+    if not choices:
         return None
     shift_s = max(0.002, math.sqrt(max(1, abs(shifts[0])) * max(1, abs(shifts[1]))) * S)
     trunk_s = shift_s / usual.ratio if usual.is_ratio_known else min(trunk.ns for trunk in trunks) * S
@@ -270,7 +287,7 @@ def _thing(
         return None
     cost = -math.log(THING_SHARE if is_ahead else 0.4 * THING_SHARE) + math.log(THING_GAP * trunk_s)
     cost += off_s(length_s, THING_LONG * trunk_s, THING_SPREAD)
-    return cost + sum(off_s(abs(shift) * S, shift_s, 0.25) for shift in own)
+    return cost + min(sum(off_s(abs(shift) * S, shift_s, 0.25) for shift in own) for own in choices)
 
 
 Edges = tuple[float | None, float | None]
@@ -293,6 +310,8 @@ def _shares(blockages: Sequence[Blockage], origin_ns: int) -> list[tuple[Edges, 
 
 def two(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual, least: float) -> Iterator[Row]:
     """Yield two people who went through together, or who met, if it can cost less than `least`."""
+    if not usual.is_ratio_known and len(outer) + len(inner) == 2:
+        return  # a first person here may be of any depth
     peak = 2.0 * math.log(max(1.0 / (1.2 * usual.shift_s), 1.0 / (1.1 * usual.trunk_s)))
     if len(outer) == len(inner) == 1 and -math.log(max(usual.rates)) - math.log(COMPANY_PER_S) - peak > least:
         return
@@ -471,7 +490,7 @@ def orders(outer: tuple[Blockage, ...], inner: tuple[Blockage, ...], usual: Usua
             yield cost, Group("turned", outer, inner)
         bell = 0.5 * ((begins / COMMON_S) ** 2 + (ends / COMMON_S) ** 2) + 2.0 * math.log(2.5 * COMMON_S)
         yield -math.log(COMMON_PER_S) + bell + math.log(4.0 * took), Group("common", outer, inner)
-        cost = -math.log(NOBODY_BOTH_PER_S) + length / 0.03 + math.log(0.03) + math.log(2.0)
+        cost = -math.log(NOBODY_BOTH * usual.nobody_rate) + length / 0.03 + math.log(0.03) + math.log(2.0)
         if begins * ends > 0:
             cost += off_s(abs(begins), 0.2, 0.8) + off(math.log(ends / begins), 0.3) + math.log(abs(ends))
             yield cost, Group("nobody", outer, inner)
@@ -482,7 +501,7 @@ def alone(blockage: Blockage, usual: Usual, *, is_outer: bool, may_find_partner:
     length = max(blockage.ns, NS_PER_MS) * S
     outer, inner = ((blockage,), ()) if is_outer else ((), (blockage,))
     rate = usual.rate("in" if is_outer else "out")
-    nobody = -math.log(NOBODY_PER_S) + length / NOBODY_S + math.log(NOBODY_S)
+    nobody = -math.log(usual.nobody_rate) + length / NOBODY_S + math.log(NOBODY_S)
     turned = (
         -math.log(rate * usual.turn_share) + math.log(4.0 * max(0.1, length)) + max(0.0, 2.0 * math.log(0.3 / length))
     )
@@ -530,11 +549,16 @@ def rows(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual) -> 
             if max(m, n) > PIECES and _took_s(o, i) < ORDER_S:
                 continue
             found += orders(o, i, usual)
-            if m <= 2 and n <= 2 and not any(b.is_flit for b in (*o, *i)):
+            trunks = [[b for b in beam if not b.is_flit] for beam in (o, i)]
+            if max(m, n) <= PIECES and 1 <= len(trunks[0]) <= 2 and 1 <= len(trunks[1]) <= 2:
+                flits = m + n - len(trunks[0]) - len(trunks[1])
+                if flits and not all(_flits_beside(*beams) for beams in zip((o, i), trunks, strict=True)):
+                    continue
                 least = min(
                     (row[0] for row in found if len(row[1].outer) == m and len(row[1].inner) == n), default=99.0
                 )
-                found += two(o, i, usual, least)
+                for cost, group in two(trunks[0], trunks[1], usual, least - flits * FLIT_COST):
+                    found.append((cost + flits * FLIT_COST, replace(group, outer=o, inner=i)))
     return found
 
 
@@ -546,6 +570,10 @@ def _is_one_scene(outer: tuple[Blockage, ...], inner: tuple[Blockage, ...]) -> b
             return False
         until = max(until, end)
     return True
+
+
+def _flits_beside(beam: tuple[Blockage, ...], trunks: list[Blockage]) -> bool:
+    return all(any(from_trunk_ns(flit, trunk)[0] <= FLIT_GAP_NS for trunk in trunks) for flit in beam if flit.is_flit)
 
 
 def _took_s(outer: tuple[Blockage, ...], inner: tuple[Blockage, ...]) -> float:

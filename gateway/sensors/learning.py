@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 
 from gateway.model import NS_PER_S
-from gateway.sensors.hypotheses import TRUNK_SPREAD, TURN_SHARE, Group, Usual
+from gateway.sensors.hypotheses import NOBODY_PER_S, TRUNK_SPREAD, TURN_SHARE, Group, Usual
 
 RATIOS_KNOWN = 2
+RATIOS, RATIO_SPREAD = ((0.25, 0.0), (0.5, 0.4), (1.0, 0.7), (1.9, 1.0)), 0.4
+"""Beams 5 to 50 cm apart and people 0.22 to 0.35 m deep give 0.14 to 2.3; most doors have them 5 to 10 cm apart."""
 TURNS_BEFORE = 20
 """People whose share of turning back is believed before it is seen."""
 RETURN_SHARE = 0.3
 """Who comes in goes out again: a door is hardly for one way only."""
 TURN_SURE_NS = NS_PER_S
 """Two who meet are through sooner."""
-TURNS_KNOWN = 200
+TURNS_KNOWN, TURN_LEAST = 200, 0.02
 TRAFFIC_S = 1200.0
 """Traffic is that of the last twenty minutes or so: it changes over a day, not within a minute."""
 TRAFFIC_BEFORE_S, TRAFFIC_BEFORE = 60.0, 1.0
@@ -31,30 +35,36 @@ class Learning:
         self._trunks_s: deque[float] = deque(maxlen=25)
         self._seen = [TRAFFIC_BEFORE, TRAFFIC_BEFORE]
         self._seen_s = TRAFFIC_BEFORE_S
+        self._nobodies = NOBODY_PER_S * TRAFFIC_BEFORE_S
         self._turned = TURN_SHARE * TURNS_BEFORE
         self._people = float(TURNS_BEFORE)
         self._latest_ns: int | None = None
 
-    def usual(self, now_ns: int) -> Usual:
-        """Return what is usual here at `now_ns`."""
+    def usual(self, now_ns: int) -> Sequence[tuple[float, Usual]]:
+        """Return what may be usual here at `now_ns`, with its cost: several ratios before two people showed theirs."""
         self._fade(now_ns)
         rates = self._seen[0] / self._seen_s, self._seen[1] / self._seen_s
         known = len(self._ratios) >= RATIOS_KNOWN
         prior = Usual()
         trunks = sorted([*self._trunks_s, *([prior.trunk_s] * 3)])
-        return Usual(
+        usual = Usual(
             trunk_s=statistics.median(trunks),
             trunk_spread=self._trunk_spread(),
-            turn_share=self._turned / self._people,
+            turn_share=max(TURN_LEAST, self._turned / self._people),
             ratio=statistics.median(self._ratios) if known else prior.ratio,
             is_ratio_known=known,
+            nobody_rate=max(self._nobodies / self._seen_s, NOBODY_PER_S),
             rates=(max(rates[0], RETURN_SHARE * rates[1]), max(rates[1], RETURN_SHARE * rates[0])),
         )
+        if known:
+            return [(0.0, usual)]
+        return [(cost, replace(usual, ratio=ratio, ratio_spread=RATIO_SPREAD)) for ratio, cost in RATIOS]
 
     def note(self, group: Group, *, is_alone: bool) -> None:
         """Learn from a decided group; its depth and shift only where nobody was near."""
         for one in group.people:
             self._seen[one.way == "out"] += 1
+        self._nobodies += group.cause == "nobody"
         if group.people or (group.cause == "turned" and group.outer and group.inner and group.took_ns > TURN_SURE_NS):
             kept = 1.0 - 1.0 / TURNS_KNOWN
             self._people = self._people * kept + 1.0
@@ -74,5 +84,6 @@ class Learning:
             passed_s = (now_ns - self._latest_ns) / NS_PER_S
             left = math.exp(-passed_s / TRAFFIC_S)
             self._seen_s = self._seen_s * left + TRAFFIC_S * (1 - left)
+            self._nobodies *= left
             self._seen = [max(0.05, seen * left) for seen in self._seen]
         self._latest_ns = now_ns if self._latest_ns is None else max(now_ns, self._latest_ns)

@@ -185,10 +185,10 @@ class Doorway:
         outer, inner = (self._waiting[name] for name in ("outer", "inner")) if not self.is_single else ([], [])
         if not outer and not inner:
             return
-        usual = self._learning.usual(now_ns)
-        known = usual.ratio if usual.is_ratio_known else None
+        usuals = self._learning.usual(now_ns)
+        known = usuals[0][1].ratio if len(usuals) == 1 else None
         until_ns = now_ns if not is_last else now_ns + PAIR_GAP_NS
-        groups = self._explainer.explain(outer, inner, usual, until_ns, self._before)
+        groups = self._explainer.explain(outer, inner, usuals, until_ns, self._before)
         is_crowded = max(len(outer), len(inner)) > WAITING_MAX
         if (
             is_last
@@ -245,7 +245,7 @@ class Doorway:
     def _is_sure(self, group: Group, known: float | None) -> bool:
         """Tell whether nobody's hand or trunk is missing in the group, nor what is pushed or who pushes it."""
         if group.ratio is None or not group.is_plain:
-            return group.cause in ("two", "common")
+            return group.cause == "common" or (group.cause == "two" and len({one.way for one in group.people}) == 2)
         return (
             RATIO_PLAIN[0] <= group.ratio <= RATIO_PLAIN[1]
             if known is None
