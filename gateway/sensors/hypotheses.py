@@ -52,7 +52,7 @@ FLIT_COST = math.log(0.03 * 0.1 / 0.12)
 """Of a hand that flits by beside two people."""
 FLIT_GAP_NS, FLIT_REACH = 200 * NS_PER_MS, 1.0
 THING_SHARE, THING_LONG, THING_GAP, THING_SPREAD = 0.05, 2.6, 1.7, 0.45
-PULLED_SHARE, PULLED_LONG = 0.03, 0.25
+PULLED_SHARE, PULLED_LONG, PULLED_SPREAD = 0.03, 0.23, 0.25
 """A pulled case: the stretched arm and the handle, each a quarter of a trunk's depth at most."""
 LINGER_SHARE, TURN_SHARE, TURN_S, TURN_LONG_S = 0.04, 0.05, 0.8, 2.0
 COMMON_PER_S, COMMON_S = 1 / 600, 0.006
@@ -239,7 +239,8 @@ def hands_cost(hands: Hands, trunks: tuple[Blockage, Blockage], depth_s: float) 
             shift_s = max(0.002, math.sqrt(max(1, abs(shifts[0])) * max(1, abs(shifts[1]))) * S)
             own = inner.broke.boot_ns - outer.broke.boot_ns, inner.cleared.boot_ns - outer.cleared.boot_ns
             pulled = -math.log(PULLED_SHARE) + math.log(THING_GAP * depth_s)
-            pulled += off_s(min(outer.solid_ns or outer.ns, inner.solid_ns or inner.ns) * S, PULLED_LONG * depth_s, 0.3)
+            solid_s = min(outer.solid_ns or outer.ns, inner.solid_ns or inner.ns) * S
+            pulled += near_s(solid_s, PULLED_LONG * depth_s, PULLED_SPREAD)
             total = min(total, pulled + sum(off_s(abs(shift) * S, shift_s, 0.25) for shift in own))
     return total
 

@@ -204,6 +204,7 @@ class Doorway:
             final = 0
             while (
                 final < len(groups)
+                and (known is not None or all(self._is_over(group, now_ns) for group in groups))
                 and self._is_over(groups[final], now_ns)
                 and not self._may_turn_back(groups, final, now_ns)
             ):
