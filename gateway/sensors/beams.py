@@ -19,14 +19,22 @@ BLOCKAGE_MIN_NS = 40 * NS_PER_MS
 """A shorter blockage is nobody by itself: insects, a thrown coin, interference; a hand at its fastest."""
 SPIKE_NS = 20 * NS_PER_MS
 """A shorter piece, as far again from the blockage beside it, is interference: it must not move that one's ends."""
+SPIKES_NS = 500 * NS_PER_MS
 ARM_NS = 65 * NS_PER_MS
 """A piece below, apart from the rest of its blockage, may be a hand: the ends of the trunk are taken without it."""
 
 SLOT_NS = 100 * NS_PER_MS
-FLICKER_SLOTS, FLICKER_CHANGES, FLICKER_BUSY_SLOTS = 10, 20, 8
-"""20 changes in a second, in 8 of its 10 slots: four times what a dense queue with swinging arms makes."""
-SLOW_SLOTS, SLOW_CHANGES, SLOW_BUSY_SLOTS = 50, 50, 40
-"""5 cycles a second for 5 s: people follow each other at 0.25 s at the densest, and not for long."""
+FLICKER_SLOTS, FLICKER_CHANGES, FLICKER_BUSY_SLOTS = 30, 60, 27
+"""20 changes a second for 3 s: a wire trolley makes 40, but is through in one."""
+FAST_SLOTS, FAST_CHANGES, FAST_BUSY_SLOTS = 10, 300, 8
+"""More than a mesh of 2 cm at a run."""
+SLOW_SLOTS, SLOW_CHANGES, SLOW_BUSY_SLOTS = 55, 55, 50
+"""5 cycles a second for 5.5 s, with hardly a pause: people follow each other at 0.25 s at the densest."""
+LIMITS = (
+    (FAST_SLOTS, FAST_CHANGES, FAST_BUSY_SLOTS),
+    (FLICKER_SLOTS, FLICKER_CHANGES, FLICKER_BUSY_SLOTS),
+    (SLOW_SLOTS, SLOW_CHANGES, SLOW_BUSY_SLOTS),
+)
 HOT_CHANGES = 9
 CALM_NS = 3 * NS_PER_S
 
@@ -70,6 +78,8 @@ class Blockage:
     is_flit: bool = False
     solid_ns: int = 0
     """The longest part without a gap of 20 ms (0: not known)."""
+    spikes: int = 0
+    """Pieces too short to be anything by themselves, in the half second before: several are the wires of a trolley."""
 
     @property
     def ns(self) -> int:
@@ -127,15 +137,12 @@ class Flicker:
             self.slots.append((number, first, changes + 1))
         else:
             self.slots.append((number, at, 1))
-        recent = [slot for slot in self.slots if slot[0] > number - FLICKER_SLOTS]
-        changes_recent = sum(slot[2] for slot in recent)
-        if changes_recent >= HOT_CHANGES:
+        if sum(slot[2] for slot in self.slots if slot[0] > number - FAST_SLOTS) >= HOT_CHANGES:
             self.hot = at
-        if changes_recent >= FLICKER_CHANGES and len(recent) >= FLICKER_BUSY_SLOTS:
-            return recent[0][1]
-        slow = [slot for slot in self.slots if slot[0] > number - SLOW_SLOTS]
-        if len(slow) >= SLOW_BUSY_SLOTS and sum(slot[2] for slot in slow) >= SLOW_CHANGES:
-            return slow[0][1]
+        for slots, changes, busy in LIMITS:
+            recent = [slot for slot in self.slots if slot[0] > number - slots]
+            if len(recent) >= busy and sum(slot[2] for slot in recent) >= changes:
+                return recent[0][1]
         return None
 
 
@@ -163,6 +170,7 @@ class Beam:
         self._solid_ns = 0  # the longest part
         self._before: Instant | None = None  # the end before the present piece, where the blockage has several
         self._flicker = Flicker()
+        self._spikes: deque[int] = deque(maxlen=8)  # when the last ones were that are passed over
 
     def change(self, broken: bool, at: Instant) -> Iterator[Finding]:
         """Take the level at `at` (not before what was advanced to); a repeated level changes nothing."""
@@ -228,6 +236,7 @@ class Beam:
         elif ended is not None and not self.stuck:
             lasted_ns, gap_ns = ended.boot_ns - first.boot_ns, at.boot_ns - ended.boot_ns
             if lasted_ns < self.contact.spike_ns <= gap_ns:
+                self._spikes.append(first.boot_ns)
                 self.broke = self._solid_from = at
                 ended = None
             elif gap_ns >= self.contact.spike_ns:
@@ -256,6 +265,7 @@ class Beam:
         spike_ns = self.contact.spike_ns
         is_spike = at.boot_ns - self._piece.boot_ns < spike_ns
         if before is not None and is_spike and self._piece.boot_ns - before.boot_ns >= spike_ns:
+            self._spikes.append(self._piece.boot_ns)
             self._cleared = before
         else:
             self._cleared = at
@@ -276,7 +286,10 @@ class Beam:
         lasted_ns = end_ns - begin_ns
         is_flit = lasted_ns < self.contact.least_ns
         if not is_flit or (self.contact.arm_ns and lasted_ns >= self.contact.spike_ns):
-            yield Blockage(self.name, broke, cleared, begin_ns, end_ns, is_flit, solid_ns)
+            spikes = sum(broke.boot_ns - SPIKES_NS <= spike_ns < broke.boot_ns for spike_ns in self._spikes)
+            yield Blockage(self.name, broke, cleared, begin_ns, end_ns, is_flit, solid_ns, spikes)
+        else:
+            self._spikes.append(broke.boot_ns)
 
     def _calm(self, at: Instant) -> Iterator[Finding]:
         self.flickering = False

@@ -51,6 +51,7 @@ FLIT_NS = 65 * NS_PER_MS
 FLIT_COST = math.log(0.03 * 0.1 / 0.12)
 """Of a hand that flits by beside two people."""
 FLIT_GAP_NS, FLIT_REACH = 200 * NS_PER_MS, 1.0
+WIRES, WIRED_GAP = 2, 4.0
 THING_SHARE, THING_LONG, THING_GAP, THING_SPREAD = 0.05, 2.6, 1.7, 0.45
 PULLED_SHARE, PULLED_LONG, PULLED_SPREAD = 0.03, 0.23, 0.25
 """A pulled case: the stretched arm and the handle, each a quarter of a trunk's depth at most."""
@@ -178,7 +179,8 @@ def walker(outer: Sight, inner: Sight, usual: Usual) -> Row | None:
     broke = min(near.trunk.broke, far.trunk.broke, key=_ns)
     cleared = max(near.trunk.cleared, far.trunk.cleared, key=_ns)
     are_alike = (outer.behind is None) == (inner.behind is None)
-    is_plain = are_alike and trunk_s * NS_PER_S >= FLIT_NS
+    is_wired = max(outer.trunk.spikes, inner.trunk.spikes) >= WIRES
+    is_plain = are_alike and trunk_s * NS_PER_S >= FLIT_NS and not is_wired
     told = (Told(way, broke, cleared),)
     return cost, Group("walker", outer.parts, inner.parts, told, (outer, inner), less / trunk_s, is_plain, depth_s)
 
@@ -258,7 +260,8 @@ def things(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual) -
                     continue
                 if (found := walker(Sight(trunks[0]), Sight(trunks[1]), usual)) is None:
                     continue
-                if (cost := _thing(trunks, long, found[1], usual, is_ahead=is_ahead)) is None:
+                is_wired = all(max(part.spikes for part in beam[1:]) >= WIRES for beam in (o, i))
+                if (cost := _thing(trunks, long, found[1], usual, is_ahead=is_ahead, is_wired=is_wired)) is None:
                     continue
                 handles = (m - 2) + (n - 2)
                 cost += found[0] + handles * 2.0 * math.log(0.03)
@@ -272,8 +275,15 @@ def things(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual) -
 
 
 def _thing(
-    trunks: tuple[Blockage, Blockage], long: tuple[Blockage, Blockage], person: Group, usual: Usual, *, is_ahead: bool
+    trunks: tuple[Blockage, Blockage],
+    long: tuple[Blockage, Blockage],
+    person: Group,
+    usual: Usual,
+    *,
+    is_ahead: bool,
+    is_wired: bool,
 ) -> float | None:
+    """Return the cost of the thing beside its person; of one of wires, the beams see the goods alone for long."""
     shifts = [trunks[1].begin_ns - trunks[0].begin_ns, trunks[1].end_ns - trunks[0].end_ns]
     whole = long[1].broke.boot_ns - long[0].broke.boot_ns, long[1].cleared.boot_ns - long[0].cleared.boot_ns
     solid = long[1].begin_ns - long[0].begin_ns, long[1].end_ns - long[0].end_ns
@@ -284,7 +294,8 @@ def _thing(
     trunk_s = shift_s / usual.ratio if usual.is_ratio_known else min(trunk.ns for trunk in trunks) * S
     gap_s = max(from_trunk_ns(thing, trunk)[0] for thing, trunk in zip(long, trunks, strict=True)) * S
     length_s = min(thing.ns for thing in long) * S
-    if not 0 < gap_s < THING_GAP * trunk_s or length_s < 1.2 * trunk_s:
+    longest_s, least_s = (WIRED_GAP, 0.2) if is_wired else (THING_GAP, 1.2)
+    if not 0 < gap_s < longest_s * trunk_s or length_s < least_s * trunk_s:
         return None
     cost = -math.log(THING_SHARE if is_ahead else 0.4 * THING_SHARE) + math.log(THING_GAP * trunk_s)
     cost += off_s(length_s, THING_LONG * trunk_s, THING_SPREAD)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from gateway.model import Instant
+from gateway.model import NS_PER_S, Instant
 from gateway.sensors.beams import BEAM, Beam, Blockage, Contact, Finding, FlickerBegan, Freed, Stuck
 from gateway.sensors.explaining import Explainer
 from gateway.sensors.hands import Hands
@@ -26,6 +26,8 @@ WAITING_MAX = 12
 """Blockages of a beam that wait for a partner; more than people can be between the beams. More are told as they are."""
 THIN, LONG = math.log(1.7), math.log(1.3)
 """Who is so much less deep than people here may be a hand, and who is so much deeper several, or a thing pushed."""
+STAND_NS, SWAY_NS = 60 * NS_PER_S, 3 * NS_PER_S
+"""Who stands in a beam for longer than it counts as blocked is waited for so long, and sways out of the other one."""
 RATIO_PLAIN = 0.2, 0.6
 """Before the door knows its ratio: beams 5 to 15 cm apart and a trunk, but hardly a hand."""
 
@@ -49,6 +51,11 @@ def back_until_ns(group: Group) -> int | None:
     near, far = group.sights if group.way == "in" else reversed(group.sights)
     between_ns = max(0, far.broke_ns - near.cleared_ns)
     return far.cleared_ns + min(2 * between_ns, PAIR_GAP_NS)
+
+
+def stands_until_ns(beam: Beam) -> int:
+    """Return until when somebody may stand in a beam that is told blocked; -1 where it is not."""
+    return beam.broke.boot_ns + beam.blocked_after_ns + STAND_NS if beam.stuck and beam.broke is not None else -1
 
 
 def may_be_one(first: Blockage, second: Blockage) -> bool:
@@ -80,6 +87,7 @@ class Doorway:
         self._explainer = Explainer()
         self._learning = Learning()
         self._before: Group | None = None  # who was told last
+        self._standing: dict[str, int] = {}  # when who stands in the other beam for too long was last seen in this one
         self._evaluated_ns = -1
         self._held_until_ns = -1  # somebody may yet turn back until then
         self._due_ns: int | None = None
@@ -116,6 +124,8 @@ class Doorway:
         for blockages in self._waiting.values():
             ends = (blockage.cleared.boot_ns + PAIR_GAP_NS for blockage in blockages)
             dues.extend(end for end in ends if end > self._evaluated_ns)
+        if any(self._waiting.values()):
+            dues += [until for beam in self.beams.values() if (until := stands_until_ns(beam)) > self._evaluated_ns]
         if self._held_until_ns > self._evaluated_ns:
             dues.append(self._held_until_ns)
         return min(dues, default=None)
@@ -139,36 +149,69 @@ class Doorway:
         self._is_due_known = False
         for found in findings:
             if isinstance(found, Blockage):
-                if self._counts_alone(found):
-                    if found.is_flit:
-                        continue
-                    yield from map(self._alone, self._hands[found.beam].take(found))
-                else:
+                if self._is_standing(found):
+                    self._stands(found)
+                elif not self._counts_alone(found):
                     self._waiting[found.beam].append(found)
+                elif not found.is_flit:
+                    yield from map(self._alone, self._hands[found.beam].take(found))
                 continue
             if isinstance(found, FlickerBegan):
                 waiting = self._waiting[found.beam]
                 waiting[:] = [b for b in waiting if b.broke.boot_ns < found.at.boot_ns]
                 self._hands[found.beam].forget()
             if isinstance(found, FlickerBegan | Stuck):
-                # What waits can no longer find its partner there.
+                # What waits can no longer find its partner there, but where somebody stands in both beams.
                 yield from map(self._alone, self._hands[found.beam].finish())
-                yield from self._decide(now_ns, is_last=True)
+                if isinstance(found, FlickerBegan) or not self._may_stand(found, now_ns):
+                    yield from self._decide(now_ns, is_last=True)
             yield found
-            if isinstance(found, Freed) and self._is_left_for_other(found):
-                ends = found.broke.boot_ns, found.cleared.boot_ns
-                self._waiting[found.beam].append(Blockage(found.beam, found.broke, found.cleared, *ends))
+            if isinstance(found, Freed):
+                self._standing.clear()
+                if self._is_left_for_other(found):
+                    ends = found.broke.boot_ns, found.cleared.boot_ns
+                    self._waiting[found.beam].append(Blockage(found.beam, found.broke, found.cleared, *ends))
         for name, hands in self._hands.items():
             yield from map(self._alone, hands.finish() if is_last else hands.advance(now_ns, self._is_broken(name)))
         if not self.is_single:
             yield from self._decide(now_ns, is_last=is_last)
 
+    def _others(self, name: str) -> list[Beam]:
+        return [] if self.is_single else [beam for beam in self.beams.values() if beam.name != name]
+
+    def _may_stand(self, stuck: Stuck, now_ns: int) -> bool:
+        """Tell whether the other beam has seen of late who has stood in this one for too long."""
+        for other in self._others(stuck.beam):
+            waiting = self._waiting[other.name]
+            if other.broke is not None and not other.flickering:
+                self._standing[other.name] = now_ns
+            elif waiting and waiting[-1].cleared.boot_ns >= now_ns - SWAY_NS:
+                self._standing[other.name] = waiting[-1].cleared.boot_ns
+        return bool(self._standing)
+
+    def _is_standing(self, blockage: Blockage) -> bool:
+        seen_ns = self._standing.get(blockage.beam)
+        return seen_ns is not None and blockage.broke.boot_ns <= seen_ns + SWAY_NS
+
+    def _stands(self, blockage: Blockage) -> None:
+        """Take what one beam saw of somebody who stands in the other: one blockage, however they sway."""
+        self._standing[blockage.beam] = blockage.cleared.boot_ns
+        waiting, first = self._waiting[blockage.beam], blockage
+        if waiting and any(
+            beam.broke is not None and waiting[-1].cleared.boot_ns > beam.broke.boot_ns
+            for beam in self._others(blockage.beam)
+        ):
+            first = waiting.pop()
+        waiting.append(Blockage(first.beam, first.broke, blockage.cleared, first.begin_ns, blockage.end_ns))
+
     def _is_left_for_other(self, freed: Freed) -> bool:
-        """Tell whether somebody who stood in this beam for too long stands in the other one now: they may go on."""
-        others = (beam for beam in self.beams.values() if beam.name != freed.beam and not self.is_single)
-        return any(
-            beam.broke is not None and beam.out_of_service is None and beam.broke.boot_ns > freed.broke.boot_ns
-            for beam in others
+        """Tell whether somebody who stood in this beam for too long was in the other one after: they may go on."""
+        begun = [beam.broke for beam in self._others(freed.beam) if beam.broke is not None and not beam.flickering]
+        begun += [one.broke for beam in self._others(freed.beam) for one in self._waiting[beam.name]]
+        return any(broke.boot_ns > freed.broke.boot_ns for broke in begun) or any(
+            one.cleared.boot_ns > freed.broke.boot_ns
+            for beam in self._others(freed.beam)
+            for one in self._waiting[beam.name]
         )
 
     def _alone(self, blockage: Blockage) -> Passage:
@@ -239,7 +282,9 @@ class Doorway:
         """Nothing that begins now, and nothing that is going on, can belong to this group."""
         until_ns = group.end_ns + PAIR_GAP_NS
         return now_ns >= until_ns and not any(
-            beam.broke is not None and beam.out_of_service is None and beam.broke.boot_ns <= until_ns
+            beam.broke is not None
+            and (beam.out_of_service is None or now_ns < stands_until_ns(beam))
+            and beam.broke.boot_ns <= until_ns
             for beam in self.beams.values()
         )
 

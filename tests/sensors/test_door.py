@@ -99,10 +99,19 @@ def test_blocked_is_told_when_it_has_lasted_and_not_before() -> None:
     assert Door(single=True, blocked_after_s=3).breaks("only", 0, 2999).passages() == ["unknown"]
 
 
-def test_who_stands_in_both_beams_too_long_is_blocked_twice_and_no_passage() -> None:
+def test_who_stands_in_both_beams_too_long_is_told_when_they_go() -> None:
     events = Door().walks_in(0, torso_ms=12_000).plays()
     assert told(events, "blocked") == [{"beam": "outer"}, {"beam": "inner"}]
-    assert not told(events, "passed")
+    assert [(data["direction"], data["duration_ms"]) for data in told(events, "passed")] == [("in", 12_060)]
+    turned = Door().breaks("outer", 0, 15_000).breaks("inner", 100, 14_800).plays()
+    assert not told(turned, "passed")
+
+
+def test_who_stands_and_sways_is_one_body() -> None:
+    door = Door().walks_in(0).walks_in(4000).breaks("outer", 10_000, 40_000)
+    for n in range(14):
+        door.breaks("inner", 10_100 + 2800 * n, 2100)
+    assert door.breaks("inner", 49_500, 700).passages() == ["in"] * 3
 
 
 @pytest.mark.parametrize("is_known", [False, True])
