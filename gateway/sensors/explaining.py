@@ -65,8 +65,8 @@ class Explainer:
                         if at < len(beam):
                             may = now_ns < beam[at].cleared.boot_ns + PAIR_GAP_NS
                             choices.append(alone(beam[at], usual, is_outer=beam is outer, may_find_partner=may))
-                    if i == j == 0 and before is not None:
-                        choices += rests(outer, inner, before)
+                    if before is not None and (not i + j or (best[state][2] or before).cause == "hand"):
+                        choices += rests(outer[i:], inner[j:], before)
                     previous = best[state][2] or before
                     for more, group in choices:
                         more -= company(previous, group, usual)

@@ -40,7 +40,7 @@ UNLIKE = 0.5
 """Both beams see one trunk for as long as each other, but for arms and a change of speed within this factor e."""
 FASTER, RATIO_LEAST = 3.0, 0.1
 """A runner's 3.6 m/s is three times the usual; 3 cm between the beams are a tenth of a trunk."""
-COMPANY_PER_S, COMPANY_NS = 0.2, NS_PER_S
+COMPANY_PER_S, COMPANY_NS = 0.3, NS_PER_S
 HAND_SHARE, HAND_AGAIN, HAND_REACH, HAND_NEAR = 0.12, 0.4, 1.6, 0.5
 """Reaches are from the trunk to the hand's far end, in depths of a trunk: usually 0.15 m, at most 0.4 m."""
 HAND_LONG, HAND_MAX = 0.3, 0.7
@@ -53,7 +53,7 @@ FLIT_COST = math.log(0.03 * 0.1 / 0.12)
 FLIT_GAP_NS, FLIT_REACH = 200 * NS_PER_MS, 1.0
 WIRES, WIRED_GAP = 2, 4.0
 THING_SHARE, THING_LONG, THING_GAP, THING_SPREAD = 0.05, 2.6, 1.7, 0.45
-PULLED_SHARE, PULLED_LONG, PULLED_SPREAD = 0.03, 0.23, 0.25
+PULLED_SHARE, PULLED_LONG, PULLED_SPREAD, PULLED_REACH = 0.03, 0.23, 0.25, 2.2
 """A pulled case: the stretched arm and the handle, each a quarter of a trunk's depth at most."""
 LINGER_SHARE, TURN_SHARE, TURN_S, TURN_LONG_S = 0.04, 0.05, 0.8, 2.0
 COMMON_PER_S, COMMON_S = 1 / 600, 0.006
@@ -213,38 +213,35 @@ def hands_cost(hands: Hands, trunks: tuple[Blockage, Blockage], depth_s: float) 
     does; the farther apart the beams are, the less is it chance.
     """
     seen = [(hand, trunk) for hand, trunk in zip(hands, trunks, strict=True) if hand is not None]
-    total, gaps = -math.log(HAND_SHARE), []
+    if any(hand.ns >= trunk.ns for hand, trunk in seen) or min(hand.ns for hand, _ in seen) * S > HAND_MAX * depth_s:
+        return None
+    gaps = [from_trunk_ns(hand, trunk)[0] * S / depth_s for hand, trunk in seen]
+    swung, reaches = -math.log(HAND_SHARE), []
     for hand, trunk in seen:
-        if hand.ns >= trunk.ns:
-            return None
         gap_ns, reach_ns = from_trunk_ns(hand, trunk)
         reach = reach_ns * S / depth_s
         if hand.ns < FLIT_NS and gap_ns <= FLIT_GAP_NS:
             reach = min(reach, FLIT_REACH)
-        if reach > HAND_REACH:
-            return None
-        gaps.append(gap_ns * S / depth_s)
+        reaches.append(reach)
         # Its length and its distance: each somewhere within its usual size.
-        total += (
-            1.2 * max(0.0, reach - HAND_NEAR) + off_s(hand.ns * S, HAND_LONG * depth_s, 0.5) + math.log(0.5 * depth_s)
-        )
-    if min(hand.ns for hand, _ in seen) * S > HAND_MAX * depth_s:
-        return None
+        swung += 1.2 * max(0.0, reach - HAND_NEAR) + off_s(hand.ns * S, HAND_LONG * depth_s, 0.5)
+        swung += math.log(0.5 * depth_s)
+    total = swung if max(reaches) <= HAND_REACH else math.inf
     if len(seen) == 2:
         (outer, outer_trunk), (inner, inner_trunk) = seen
         moved = abs(math.log(outer.ns / inner.ns)) + abs(gaps[0] - gaps[1])
         apart = min(1.0, abs(outer_trunk.begin_ns - inner_trunk.begin_ns) * S / depth_s)
         far = min(1.0, 2.0 * max(0.0, min(gaps) - HAND_NEAR))
         total += -math.log(HAND_AGAIN) + RIGID_COST * max(0.0, 1.0 - moved / RIGID) * apart * far
-        if outer.broke.boot_ns > outer_trunk.broke.boot_ns:
+        if outer.broke.boot_ns > outer_trunk.broke.boot_ns and max(reaches) <= PULLED_REACH:
             shifts = inner_trunk.begin_ns - outer_trunk.begin_ns, inner_trunk.end_ns - outer_trunk.end_ns
             shift_s = max(0.002, math.sqrt(max(1, abs(shifts[0])) * max(1, abs(shifts[1]))) * S)
             own = inner.broke.boot_ns - outer.broke.boot_ns, inner.cleared.boot_ns - outer.cleared.boot_ns
-            pulled = -math.log(PULLED_SHARE) + math.log(THING_GAP * depth_s)
             solid_s = min(outer.solid_ns or outer.ns, inner.solid_ns or inner.ns) * S
+            pulled = -math.log(PULLED_SHARE) + math.log(THING_GAP * depth_s)
             pulled += near_s(solid_s, PULLED_LONG * depth_s, PULLED_SPREAD)
             total = min(total, pulled + sum(off_s(abs(shift) * S, shift_s, 0.25) for shift in own))
-    return total
+    return None if total == math.inf else total
 
 
 def things(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual) -> Iterator[Row]:
