@@ -34,7 +34,7 @@ PAIR_GAP_NS = 1_200 * NS_PER_MS
 S = 1.0 / NS_PER_S
 TRUNK_SPREAD = 0.4
 """Of the time in a beam: speed 0.3 and depth 0.16, as logarithms."""
-SHIFT_SPREAD, UNEVEN_SPREAD = 0.25, 0.45
+SHIFT_SPREAD, DEEPER, UNEVEN_SPREAD = 0.25, 1.3, 0.45
 """Of the shift for a trunk's time (depth, arms, coats), and between both ends of one body."""
 UNLIKE = 0.5
 """Both beams see one trunk for as long as each other, but for arms and a change of speed within this factor e."""
@@ -55,12 +55,12 @@ WIRES, WIRED_GAP = 2, 4.0
 THING_SHARE, THING_LONG, THING_GAP, THING_SPREAD = 0.05, 2.6, 1.7, 0.45
 PULLED_SHARE, PULLED_LONG, PULLED_SPREAD, PULLED_REACH = 0.03, 0.23, 0.25, 2.2
 """A pulled case: the stretched arm and the handle, each a quarter of a trunk's depth at most."""
-LINGER_SHARE, TURN_SHARE, TURN_S, TURN_LONG_S = 0.04, 0.05, 0.8, 2.0
+LINGER_SHARE, TURN_SHARE, TURN_S, TURN_LONG_S = 0.06, 0.05, 0.8, 2.0
 COMMON_PER_S, COMMON_S = 1 / 600, 0.006
 NOBODY_PER_S, NOBODY_BOTH, NOBODY_S = 1 / 300, 1 / 12, 0.015
 JITTER_S = 0.01
 """Receivers lag by some milliseconds, otherwise at breaking than at clearing."""
-HIDDEN_S, MERGED_S = 0.04, 0.07
+HIDDEN_S, MERGED_S = 0.03, 0.07
 TOUCH_SHARE = 0.4
 REACHED = 0.6
 PIECES, ORDER_PIECES, ORDER_S = 3, 5, 1.0
@@ -190,7 +190,8 @@ def _gait(shifts: tuple[int, int], trunk_s: float, usual: Usual) -> tuple[float,
     less, more = sorted(max(abs(shift) * S, 0.001) for shift in shifts)
     # Some take far longer than usual; nobody is far faster.
     cost = (off_s if trunk_s > usual.trunk_s else near_s)(trunk_s, usual.trunk_s, usual.trunk_spread)
-    cost += off(math.log(less / trunk_s / usual.ratio), usual.ratio_spread) + math.log(less)
+    unusual = math.log(less / trunk_s / usual.ratio)
+    cost += off(unusual, usual.ratio_spread * (DEEPER if unusual < 0 else 1.0)) + math.log(less)
     cost += (
         off(math.log((more + JITTER_S) / (less + JITTER_S)), UNEVEN_SPREAD) - math.log(2.0) + math.log(max(more, 0.01))
     )
