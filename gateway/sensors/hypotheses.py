@@ -53,11 +53,13 @@ FLIT_COST = math.log(0.03 * 0.1 / 0.12)
 FLIT_GAP_NS, FLIT_REACH = 200 * NS_PER_MS, 1.0
 WIRES, WIRED_GAP = 2, 4.0
 THING_SHARE, THING_LONG, THING_GAP, THING_SPREAD = 0.05, 2.6, 1.7, 0.45
-PULLED_SHARE, PULLED_LONG, PULLED_SPREAD, PULLED_REACH = 0.03, 0.23, 0.25, 2.2
+PULLED_SHARE, PULLED_LONG, PULLED_SPREAD, PULLED_REACH = 0.03, 0.23, 0.25, 1.9
 """A pulled case: the stretched arm and the handle, each a quarter of a trunk's depth at most."""
-LINGER_SHARE, TURN_SHARE, TURN_S, TURN_LONG_S = 0.06, 0.05, 0.8, 2.0
+LINGER_SHARE, TURN_SHARE, TURN_S, TURN_LONG_S, MIRROR_SPREAD = 0.06, 0.05, 0.6, 2.0, 0.15
 COMMON_PER_S, COMMON_S = 1 / 600, 0.006
 NOBODY_PER_S, NOBODY_BOTH, NOBODY_S = 1 / 300, 1 / 12, 0.015
+CHILD, CHILD_SHARE = 0.6, 0.1
+"""A child is 0.14 to 0.2 m deep."""
 JITTER_S = 0.01
 """Receivers lag by some milliseconds, otherwise at breaking than at clearing."""
 HIDDEN_S, MERGED_S = 0.03, 0.07
@@ -75,6 +77,7 @@ class Usual:
     trunk_spread: float = TRUNK_SPREAD
     turn_share: float = TURN_SHARE
     nobody_rate: float = NOBODY_PER_S
+    company: float = COMPANY_PER_S
     ratio: float = 0.35
     ratio_spread: float = SHIFT_SPREAD
     is_ratio_known: bool = False
@@ -186,15 +189,18 @@ def walker(outer: Sight, inner: Sight, usual: Usual) -> Row | None:
 
 
 def _gait(shifts: tuple[int, int], trunk_s: float, usual: Usual) -> tuple[float, float, float]:
-    """Return the cost of a trunk's time and both shifts, and the less and the more of these."""
+    """Return the cost of a trunk's time and both shifts (of an adult or a child), and the less and the more of these."""
     less, more = sorted(max(abs(shift) * S, 0.001) for shift in shifts)
     # Some take far longer than usual; nobody is far faster.
     cost = (off_s if trunk_s > usual.trunk_s else near_s)(trunk_s, usual.trunk_s, usual.trunk_spread)
     unusual = math.log(less / trunk_s / usual.ratio)
-    cost += off(unusual, usual.ratio_spread * (DEEPER if unusual < 0 else 1.0)) + math.log(less)
-    cost += (
-        off(math.log((more + JITTER_S) / (less + JITTER_S)), UNEVEN_SPREAD) - math.log(2.0) + math.log(max(more, 0.01))
-    )
+    cost += off(unusual, usual.ratio_spread * (DEEPER if unusual < 0 else 1.0))
+    if unusual > 0:
+        child = near_s(trunk_s, CHILD * usual.trunk_s, usual.trunk_spread) - math.log(CHILD_SHARE)
+        child += 0.5 * ((unusual + math.log(CHILD)) / usual.ratio_spread) ** 2 + math.log(2.5 * usual.ratio_spread)
+        cost = min(cost, child)
+    cost += math.log(less) + off(math.log((more + JITTER_S) / (less + JITTER_S)), UNEVEN_SPREAD) - math.log(2.0)
+    cost += math.log(max(more, 0.01))
     # Nobody is so fast, however their arms swing: 3.6 m/s, or beams nearer than 3 cm.
     fastest = usual.shift_s / FASTER if usual.is_ratio_known else RATIO_LEAST * trunk_s
     return cost + 0.5 * (max(0.0, math.log(fastest / more)) / 0.2) ** 2, less, more
@@ -323,7 +329,7 @@ def two(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual, leas
     if not usual.is_ratio_known and len(outer) + len(inner) == 2:
         return  # a first person here may be of any depth
     peak = 2.0 * math.log(max(1.0 / (1.2 * usual.shift_s), 1.0 / (1.1 * usual.trunk_s)))
-    if len(outer) == len(inner) == 1 and -math.log(max(usual.rates)) - math.log(COMPANY_PER_S) - peak > least:
+    if len(outer) == len(inner) == 1 and -math.log(max(usual.rates)) - math.log(max(usual.company, *usual.rates)) - peak > least:
         return
     origin_ns = min(outer[0].broke.boot_ns, inner[0].broke.boot_ns)
     o_shares, i_shares = _shares(outer, origin_ns), _shares(inner, origin_ns)
@@ -337,7 +343,7 @@ def two(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual, leas
         if is_meeting:
             prior = -math.log(usual.rates[0]) - math.log(usual.rates[1])
         else:
-            prior = -math.log(usual.rate(ways[0])) - math.log(max(COMPANY_PER_S, usual.rate(ways[0])))
+            prior = -math.log(usual.rate(ways[0])) - math.log(max(usual.company, usual.rate(ways[0])))
         best: tuple[float, tuple[Edges, Edges], tuple[Edges, Edges]] | None = None
         for o in o_shares if is_meeting else o_shares[:1]:
             for i in i_shares if is_meeting else i_shares[:1]:
@@ -489,8 +495,10 @@ def orders(outer: tuple[Blockage, ...], inner: tuple[Blockage, ...], usual: Usua
         yield cost, Group("lingers", outer, inner, (Told(way, first, last),))
     else:
         way = "in" if begins - ends > 0 else "out"
-        cost = -math.log(usual.rate(way) * usual.turn_share) + within + max(0.0, 3.0 * math.log(TURN_S / took))
-        cost += off_s(abs(begins), shift * 1.5, 0.8) + off_s(abs(ends), shift * 1.5, 0.8)
+        cost = -math.log(usual.rate(way) * usual.turn_share) + within + max(0.0, 1.5 * math.log(TURN_S / took))
+        # The way back mirrors the way there.
+        there, back = max(abs(begins), 0.001), max(abs(ends), 0.001)
+        cost += off_s(there, shift * 1.2, 0.5) + off(math.log(back / there), MIRROR_SPREAD) + math.log(back)
         yield cost, Group("turned", outer, inner)
     if not pieces:
         length = min(outer[0].ns, inner[0].ns) * S
@@ -538,13 +546,18 @@ def rests(outer: Sequence[Blockage], inner: Sequence[Blockage], before: Group) -
             yield cost, Group("hand", parts[0], parts[1])
 
 
+def are_company(before: Group | None, group: Group) -> bool:
+    """Tell whether somebody goes right behind `before`, the same way."""
+    if before is None or group.cause != "walker" or before.way != group.way or group.way is None:
+        return False
+    return group.people[0].broke.boot_ns - before.people[-1].cleared.boot_ns <= COMPANY_NS
+
+
 def company(before: Group | None, group: Group, usual: Usual) -> float:
     """Return by how much likelier somebody is (a logarithm) right behind `before`, who goes the same way."""
-    if before is None or group.cause != "walker" or before.way != group.way or group.way is None:
+    if group.way is None or not are_company(before, group):
         return 0.0
-    if group.people[0].broke.boot_ns - before.people[-1].cleared.boot_ns > COMPANY_NS:
-        return 0.0
-    return math.log(max(1.0, COMPANY_PER_S / usual.rate(group.way)))
+    return math.log(max(1.0, usual.company / usual.rate(group.way)))
 
 
 def rows(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual) -> list[Row]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.model import NS_PER_S
-from gateway.sensors.hypotheses import NOBODY_PER_S, TRUNK_SPREAD, TURN_SHARE, Group, Usual
+from gateway.sensors.hypotheses import COMPANY_PER_S, NOBODY_PER_S, TRUNK_SPREAD, TURN_SHARE, Group, Usual, are_company
 
 RATIOS_KNOWN = 2
 RATIOS, RATIO_SPREAD = ((0.25, 0.0), (0.5, 0.4), (1.0, 0.7), (1.9, 1.0)), 0.4
@@ -18,8 +18,6 @@ TURNS_BEFORE = 20
 """People whose share of turning back is believed before it is seen."""
 RETURN_SHARE = 0.3
 """Who comes in goes out again: a door is hardly for one way only."""
-TURN_SURE_NS = NS_PER_S
-"""Two who meet are through sooner."""
 TURNS_KNOWN, TURN_LEAST = 200, 0.02
 TRAFFIC_S = 1200.0
 """Traffic is that of the last twenty minutes or so: it changes over a day, not within a minute."""
@@ -38,6 +36,8 @@ class Learning:
         self._nobodies = NOBODY_PER_S * TRAFFIC_BEFORE_S
         self._turned = TURN_SHARE * TURNS_BEFORE
         self._people = float(TURNS_BEFORE)
+        self._company = COMPANY_PER_S * TURNS_BEFORE
+        self._before: Group | None = None
         self._latest_ns: int | None = None
 
     def usual(self, now_ns: int) -> Sequence[tuple[float, Usual]]:
@@ -53,6 +53,7 @@ class Learning:
             turn_share=max(TURN_LEAST, self._turned / self._people),
             ratio=statistics.median(self._ratios) if known else prior.ratio,
             is_ratio_known=known,
+            company=self._company / self._people,
             nobody_rate=max(self._nobodies / self._seen_s, NOBODY_PER_S),
             rates=(max(rates[0], RETURN_SHARE * rates[1]), max(rates[1], RETURN_SHARE * rates[0])),
         )
@@ -65,10 +66,13 @@ class Learning:
         for one in group.people:
             self._seen[one.way == "out"] += 1
         self._nobodies += group.cause == "nobody"
-        if group.people or (group.cause == "turned" and group.outer and group.inner and group.took_ns > TURN_SURE_NS):
+        if group.people or (group.cause == "turned" and group.outer and group.inner):
             kept = 1.0 - 1.0 / TURNS_KNOWN
             self._people = self._people * kept + 1.0
             self._turned = self._turned * kept + (not group.people)
+            is_two = len({one.way for one in group.people}) < len(group.people)
+            self._company = self._company * kept + (is_two or are_company(self._before, group))
+            self._before = group if group.people else self._before
         if group.ratio is not None and is_alone:
             self._ratios.append(group.ratio)
             self._trunks_s.append(group.depth_ns / NS_PER_S)
