@@ -51,11 +51,11 @@ FLIT_NS = 65 * NS_PER_MS
 FLIT_COST = math.log(0.03 * 0.1 / 0.12)
 """Of a hand that flits by beside two people."""
 FLIT_GAP_NS, FLIT_REACH = 200 * NS_PER_MS, 1.0
-WIRES, WIRED_GAP = 2, 4.0
+WIRES, WIRED_GAP, PUSHER = 2, 4.0, 0.65
 THING_SHARE, THING_LONG, THING_GAP, THING_SPREAD = 0.05, 2.6, 1.7, 0.45
 PULLED_SHARE, PULLED_LONG, PULLED_SPREAD, PULLED_REACH = 0.03, 0.23, 0.25, 1.9
 """A pulled case: the stretched arm and the handle, each a quarter of a trunk's depth at most."""
-LINGER_SHARE, TURN_SHARE, TURN_S, TURN_LONG_S, MIRROR_SPREAD = 0.06, 0.05, 0.6, 2.0, 0.15
+LINGER_SHARE, TURN_SHARE, TURN_S, TURN_LONG_S, MIRROR_SPREAD = 0.06, 0.03, 0.6, 2.0, 0.1
 COMMON_PER_S, COMMON_S = 1 / 600, 0.006
 NOBODY_PER_S, NOBODY_BOTH, NOBODY_S = 1 / 300, 1 / 12, 0.015
 CHILD, CHILD_SHARE = 0.6, 0.1
@@ -78,6 +78,8 @@ class Usual:
     turn_share: float = TURN_SHARE
     nobody_rate: float = NOBODY_PER_S
     company: float = COMPANY_PER_S
+    meeting: float = 1.0
+    """How much oftener people meet here than chance has it."""
     ratio: float = 0.35
     ratio_spread: float = SHIFT_SPREAD
     is_ratio_known: bool = False
@@ -298,6 +300,8 @@ def _thing(
     trunk_s = shift_s / usual.ratio if usual.is_ratio_known else min(trunk.ns for trunk in trunks) * S
     gap_s = max(from_trunk_ns(thing, trunk)[0] for thing, trunk in zip(long, trunks, strict=True)) * S
     length_s = min(thing.ns for thing in long) * S
+    if usual.is_ratio_known and min(trunk.ns for trunk in trunks) * S < PUSHER * trunk_s:
+        return None  # a child behind its parent
     longest_s, least_s = (WIRED_GAP, 0.2) if is_wired else (THING_GAP, 1.2)
     if not 0 < gap_s < longest_s * trunk_s or length_s < least_s * trunk_s:
         return None
@@ -341,7 +345,7 @@ def two(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual, leas
     for ways in pairs:
         is_meeting = ways[0] != ways[1]
         if is_meeting:
-            prior = -math.log(usual.rates[0]) - math.log(usual.rates[1])
+            prior = -math.log(usual.rates[0]) - math.log(usual.rates[1] * usual.meeting)
         else:
             prior = -math.log(usual.rate(ways[0])) - math.log(max(usual.company, usual.rate(ways[0])))
         best: tuple[float, tuple[Edges, Edges], tuple[Edges, Edges]] | None = None
@@ -549,6 +553,16 @@ def rests(outer: Sequence[Blockage], inner: Sequence[Blockage], before: Group) -
 def are_company(before: Group | None, group: Group) -> bool:
     """Tell whether somebody goes right behind `before`, the same way."""
     if before is None or group.cause != "walker" or before.way != group.way or group.way is None:
+        return False
+    return group.people[0].broke.boot_ns - before.people[-1].cleared.boot_ns <= COMPANY_NS
+
+
+def have_met(before: Group | None, group: Group) -> bool:
+    """Tell whether two people went opposite ways at about the same time."""
+    ways = {one.way for one in group.people}
+    if len(ways) == 2:
+        return True
+    if before is None or not ways or before.people[-1].way in ways:
         return False
     return group.people[0].broke.boot_ns - before.people[-1].cleared.boot_ns <= COMPANY_NS
 

@@ -8,16 +8,20 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gateway.model import NS_PER_S
-from gateway.sensors.hypotheses import COMPANY_PER_S, NOBODY_PER_S, TRUNK_SPREAD, TURN_SHARE, Group, Usual, are_company
+from gateway.model import NS_PER_MS, NS_PER_S
+from gateway.sensors.hypotheses import COMPANY_PER_S, NOBODY_PER_S, TRUNK_SPREAD, TURN_SHARE, Group, Usual, are_company, have_met
 
-RATIOS_KNOWN = 2
+RATIOS_KNOWN = 3
 RATIOS, RATIO_SPREAD = ((0.25, 0.0), (0.5, 0.4), (1.0, 0.7), (1.9, 1.0)), 0.4
 """Beams 5 to 50 cm apart and people 0.22 to 0.35 m deep give 0.14 to 2.3; most doors have them 5 to 10 cm apart."""
 TURNS_BEFORE = 20
 """People whose share of turning back is believed before it is seen."""
 RETURN_SHARE = 0.3
 """Who comes in goes out again: a door is hardly for one way only."""
+MEETINGS_BEFORE, MEETING_S = 1.5, 1.5
+"""People meet as often as chance has it, until this door shows otherwise; so near counts as met."""
+TURN_SURE_NS = 400 * NS_PER_MS
+"""Two who meet are through sooner."""
 TURNS_KNOWN, TURN_LEAST = 200, 0.02
 TRAFFIC_S = 1200.0
 """Traffic is that of the last twenty minutes or so: it changes over a day, not within a minute."""
@@ -37,6 +41,7 @@ class Learning:
         self._turned = TURN_SHARE * TURNS_BEFORE
         self._people = float(TURNS_BEFORE)
         self._company = COMPANY_PER_S * TURNS_BEFORE
+        self._met = self._met_expected = MEETINGS_BEFORE
         self._before: Group | None = None
         self._latest_ns: int | None = None
 
@@ -53,6 +58,7 @@ class Learning:
             turn_share=max(TURN_LEAST, self._turned / self._people),
             ratio=statistics.median(self._ratios) if known else prior.ratio,
             is_ratio_known=known,
+            meeting=self._met / self._met_expected,
             company=self._company / self._people,
             nobody_rate=max(self._nobodies / self._seen_s, NOBODY_PER_S),
             rates=(max(rates[0], RETURN_SHARE * rates[1]), max(rates[1], RETURN_SHARE * rates[0])),
@@ -66,12 +72,16 @@ class Learning:
         for one in group.people:
             self._seen[one.way == "out"] += 1
         self._nobodies += group.cause == "nobody"
-        if group.people or (group.cause == "turned" and group.outer and group.inner):
+        if group.people or (group.cause == "turned" and group.outer and group.inner and group.took_ns > TURN_SURE_NS):
             kept = 1.0 - 1.0 / TURNS_KNOWN
             self._people = self._people * kept + 1.0
             self._turned = self._turned * kept + (not group.people)
             is_two = len({one.way for one in group.people}) < len(group.people)
             self._company = self._company * kept + (is_two or are_company(self._before, group))
+            self._met = self._met * kept + have_met(self._before, group)
+            for one in group.people:
+                other = self._seen[one.way == "in"] / self._seen_s
+                self._met_expected = self._met_expected * kept + other * MEETING_S
             self._before = group if group.people else self._before
         if group.ratio is not None and is_alone:
             self._ratios.append(group.ratio)
