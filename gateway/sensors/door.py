@@ -113,6 +113,10 @@ class DoorPassed(DoorFact):
     out_total: int
     unknown_total: int
 
+    def __post_init__(self) -> None:
+        if min(self.duration_ms, self.in_total, self.out_total, self.unknown_total) < 0:
+            raise ValueError(f"a passage cannot last {self.duration_ms} ms, or its totals be negative: {self}")
+
 
 @dataclass(frozen=True, slots=True)
 class DoorCounted(DoorFact):

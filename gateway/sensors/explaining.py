@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.sensors.beams import Blockage
-from gateway.sensors.hypotheses import ORDER_PIECES, PAIR_GAP_NS, Group, Row, Usual, alone, company, rests, rows
+from gateway.sensors.hypotheses import ORDER_PIECES, alone, company, rests, rows
+from gateway.sensors.walking import PAIR_GAP_NS, Group, Row, Usual
 
 State = tuple[int, int, bool]
 """Blockages explained of the outer and of the inner beam, and whether one of them still waits for the other beam."""
@@ -74,13 +75,12 @@ class Explainer:
                         if after not in best or cost + more < best[after][0] - 1e-9:
                             best[after] = cost + more, state, group
         ends = [(i, j, p) for (i, j, p) in best if i == len(outer) and j == len(inner)]
-        state: State | None = min(ends, key=lambda end: best[end][0])
-        total = best[state][0]
+        last = min(ends, key=lambda end: best[end][0])
+        total, step = best[last][0], best[last]
         groups: list[Group] = []
-        while state is not None:
-            _, state, found = best[state]
-            if found is not None:
-                groups.append(found)
+        while step[1] is not None and step[2] is not None:
+            groups.append(step[2])
+            step = best[step[1]]
         return total, groups[::-1]
 
     def _rows(self, outer: Sequence[Blockage], inner: Sequence[Blockage], i: int, j: int, usual: Usual) -> list[Row]:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.model import NS_PER_MS, NS_PER_S
-from gateway.sensors.hypotheses import COMPANY_PER_S, NOBODY_PER_S, TRUNK_SPREAD, TURN_SHARE, Group, Usual, are_company, have_met
+from gateway.sensors.hypotheses import are_company, have_met
+from gateway.sensors.walking import COMPANY_PER_S, NOBODY_PER_S, TRUNK_SPREAD, TURN_SHARE, Group, Usual
 
-RATIOS_KNOWN = 3
+RATIOS_KNOWN, RATIOS_AGREE = 2, 1.5
 RATIOS, RATIO_SPREAD = ((0.25, 0.0), (0.5, 0.4), (1.0, 0.7), (1.9, 1.0)), 0.4
 """Beams 5 to 50 cm apart and people 0.22 to 0.35 m deep give 0.14 to 2.3; most doors have them 5 to 10 cm apart."""
 TURNS_BEFORE = 20
@@ -22,7 +23,7 @@ MEETINGS_BEFORE, MEETING_S = 1.5, 1.5
 """People meet as often as chance has it, until this door shows otherwise; so near counts as met."""
 TURN_SURE_NS = 400 * NS_PER_MS
 """Two who meet are through sooner."""
-TURNS_KNOWN, TURN_LEAST = 200, 0.02
+TURNS_KNOWN, TURN_LEAST = 200, 0.05
 TRAFFIC_S = 1200.0
 """Traffic is that of the last twenty minutes or so: it changes over a day, not within a minute."""
 TRAFFIC_BEFORE_S, TRAFFIC_BEFORE = 60.0, 1.0
@@ -49,7 +50,9 @@ class Learning:
         """Return what may be usual here at `now_ns`, with its cost: several ratios before two people showed theirs."""
         self._fade(now_ns)
         rates = self._seen[0] / self._seen_s, self._seen[1] / self._seen_s
-        known = len(self._ratios) >= RATIOS_KNOWN
+        known = len(self._ratios) > RATIOS_KNOWN or (
+            len(self._ratios) == RATIOS_KNOWN and max(self._ratios) <= RATIOS_AGREE * min(self._ratios)
+        )
         prior = Usual()
         trunks = sorted([*self._trunks_s, *([prior.trunk_s] * 3)])
         usual = Usual(

@@ -17,8 +17,8 @@ from gateway.model import NS_PER_S, Instant
 from gateway.sensors.beams import BEAM, Beam, Blockage, Contact, Finding, FlickerBegan, Freed, Stuck
 from gateway.sensors.explaining import Explainer
 from gateway.sensors.hands import Hands
-from gateway.sensors.hypotheses import HAND_REACH, PAIR_GAP_NS, Group
 from gateway.sensors.learning import Learning
+from gateway.sensors.walking import HAND_REACH, PAIR_GAP_NS, Group
 
 Direction = Literal["in", "out", "unknown"]
 
