@@ -3,19 +3,7 @@
 A row explains some blockages that follow one another, and says how likely they are: how often such a thing comes at
 this door (1/s), times a density (1/s) for each further edge, a beam broken or cleared. Explanations of the same edges
 thus have the same dimension, however many people are in them, and `explaining` takes the likeliest.
-
-`walker` (this door's own traffic that way): the same shift between the beams at both ends, a trunk's time times the
-    door's ratio. People are 0.22 to 0.35 m deep, a child 0.14 to 0.2 m, and walk 1.3 m/s within a factor of 1.4
-    (gait and anthropometry tables); rucksacks (0.12 to 0.24 m) and coats give heavy tails. With it go: a `hand` (one in eight
-    shows one apart: arms swing 0.15 m, at most 0.4 m, in another phase at the other beam); a thing pushed or pulled (one in
-    twenty: prams and trolleys are 0.4 to 1.2 m long, 0.15 to 0.5 m away; rigid, so with the walker's own shift).
-`two` (the rates of both; a quarter of crossings at real entrances are in company, and as often as this door shows):
-    each edge is made by one, and hidden by the other only where that one is.
-`lingers` (one in 17): near beam first, far beam last, anything in between: stands, hesitates, sways, goes on.
-`turned` (one in 20, and as often as this door shows): the same beam first and last; turning takes half a second.
-`common` (once in ten minutes): both ends within some ms. Nobody is at 5 cm in less than 5 ms: it is supply or light.
-`nobody` (once in five minutes, and as often as this door shows; both beams a twelfth of that): insects, leaves: short.
-`pending`: somebody who has yet to reach the other beam.
+The table of causes stands at `rows`; `walking` and `meeting` hold the numbers of people, with their sources.
 """
 
 from __future__ import annotations
@@ -154,7 +142,25 @@ def company(before: Group | None, group: Group, usual: Usual) -> float:
 
 
 def rows(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual) -> list[Row]:
-    """Return everything that the first of both beams' blockages may be together."""
+    """Return everything that the first of both beams' blockages may be together: the table of causes.
+
+    `walker` (this door's own traffic that way): the same shift between the beams at both ends, a trunk's time times
+        the door's ratio. People are 0.22 to 0.35 m deep, a child 0.14 to 0.2 m, and walk 1.3 m/s within a factor of
+        1.4 (gait and anthropometry tables); rucksacks (0.12 to 0.24 m) and coats give heavy tails. With it go: a
+        `hand` (one in eight shows one apart: arms swing 0.15 m, at most 0.4 m, in another phase at the other beam);
+        a thing pushed or pulled (one in twenty: prams and trolleys are 0.4 to 1.2 m long, 0.15 to 0.5 m away;
+        rigid, with the walker's own shift).
+    `two` (the rates of both; a quarter of crossings at real entrances are in company, and as often as this door
+        shows): each edge is made by one, and hidden by the other only where that one is.
+    `lingers` (one in 17): near beam first, far beam last, anything in between: stands, hesitates, sways, goes on.
+    `turned` (one in 20, and as often as this door shows): the same beam first and last; turning takes half a
+        second.
+    `common` (once in ten minutes): both ends within some ms. Nobody is at 5 cm in less than 5 ms: it is supply or
+        light.
+    `nobody` (once in five minutes, and as often as this door shows; both beams a twelfth of that): insects, leaves:
+        short.
+    `pending`: somebody who has yet to reach the other beam.
+    """
     found = [row for one in sights(outer) for other in sights(inner) if (row := walker(one, other, usual)) is not None]
     found += things(outer, inner, usual)
     for m in range(1, len(outer) + 1):

@@ -259,7 +259,7 @@ class Doorway:
                     and not self._may_turn_back(groups, index, now_ns)
                 ):
                     final = index + 1
-        are_alone = len(outer) == len(inner) == 1
+        are_alone = known is None or len(outer) == len(inner) == 1
         told: list[Passage] = []
         for group in groups[:final]:
             self._learning.note(group, is_alone=are_alone)

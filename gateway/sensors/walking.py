@@ -23,7 +23,7 @@ PAIR_GAP_NS = 1_200 * NS_PER_MS
 S = 1.0 / NS_PER_S
 TRUNK_SPREAD = 0.4
 """Of the time in a beam: speed 0.3 and depth 0.16, as logarithms."""
-SHIFT_SPREAD, DEEPER, UNEVEN_SPREAD = 0.25, 1.3, 0.45
+SHIFT_SPREAD, DEEPER, UNEVEN_SPREAD = 0.25, 1.4, 0.45
 """Of the shift for a trunk's time (depth, arms, coats), and between both ends of one body."""
 UNLIKE = 0.5
 """Both beams see one trunk for as long as each other, but for arms and a change of speed within this factor e."""
