@@ -85,7 +85,11 @@ class Explainer:
 
     def _rows(self, outer: Sequence[Blockage], inner: Sequence[Blockage], i: int, j: int, usual: Usual) -> list[Row]:
         o, n = outer[i : i + ORDER_PIECES], inner[j : j + ORDER_PIECES]
-        if not o or not n:
+        if (
+            not o
+            or not n
+            or max(n[0].broke.boot_ns - o[0].cleared.boot_ns, o[0].broke.boot_ns - n[0].cleared.boot_ns) > PAIR_GAP_NS
+        ):
             return []
         key = usual.ratio, o[0].broke.boot_ns, len(o), n[0].broke.boot_ns, len(n)
         if (found := self._known.get(key)) is None:

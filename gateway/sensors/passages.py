@@ -22,7 +22,7 @@ from gateway.sensors.walking import HAND_REACH, PAIR_GAP_NS, Group
 
 Direction = Literal["in", "out", "unknown"]
 
-WAITING_MAX = 12
+WAITING_MAX = 8
 """Blockages of a beam that wait for a partner; more than people can be between the beams. More are told as they are."""
 THIN, LONG = math.log(1.7), math.log(1.3)
 """Who is so much less deep than people here may be a hand, and who is so much deeper several, or a thing pushed."""
