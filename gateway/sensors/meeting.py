@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from gateway.sensors.beams import Blockage
 from gateway.sensors.sights import Way
-from gateway.sensors.walking import SHIFT_SPREAD, Group, Row, S, Told, Usual, near_s
+from gateway.sensors.walking import COMPANY_PER_S, SHIFT_SPREAD, Group, Row, S, Told, Usual, near_s
 
 TURN_LONG_S = 2.0
 """Within this time who goes past the near beam has turned round."""
@@ -41,7 +41,7 @@ def two(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual, leas
     peak = 2.0 * math.log(max(1.0 / (1.2 * usual.shift_s), 1.0 / (1.1 * usual.trunk_s)))
     if (
         len(outer) == len(inner) == 1
-        and -math.log(max(usual.rates)) - math.log(max(usual.company, *usual.rates)) - peak > least
+        and -math.log(max(usual.rates)) - math.log(max(COMPANY_PER_S, *usual.rates)) - peak > least
     ):
         return
     origin_ns = min(outer[0].broke.boot_ns, inner[0].broke.boot_ns)
@@ -56,7 +56,9 @@ def two(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual, leas
         if is_meeting:
             prior = -math.log(usual.rates[0]) - math.log(usual.rates[1] * usual.meeting)
         else:
-            prior = -math.log(usual.rate(ways[0])) - math.log(max(usual.company, usual.rate(ways[0])))
+            prior = -math.log(usual.rate(ways[0])) - math.log(
+                max(min(usual.company, COMPANY_PER_S), usual.rate(ways[0]))
+            )
         best: tuple[float, tuple[Edges, Edges], tuple[Edges, Edges]] | None = None
         for o in o_shares if is_meeting else o_shares[:1]:
             for i in i_shares if is_meeting else i_shares[:1]:

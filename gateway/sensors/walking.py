@@ -186,7 +186,7 @@ def _gait(shifts: tuple[int, int], trunk_s: float, usual: Usual) -> tuple[float,
     cost += math.log(max(more, 0.01))
     # Nobody is so fast, however their arms swing: 3.6 m/s, or beams nearer than 3 cm.
     fastest = usual.shift_s / FASTER if usual.is_ratio_known else RATIO_LEAST * trunk_s
-    return cost + 0.5 * (max(0.0, math.log(fastest / more)) / 0.2) ** 2, less, more
+    return cost + 0.5 * (max(0.0, math.log(fastest / more)) / 0.12) ** 2, less, more
 
 
 def earlier(at: Instant) -> int:

@@ -299,6 +299,55 @@ class TestArms:
         assert door.passages() == ["in", "in", "in", "out"]
 
 
+def busy(people: int = 12) -> Door:
+    """Return a door that knows what is usual: people one after another, both ways."""
+    door = Door()
+    for n in range(people):
+        (door.walks_in if n % 2 else door.walks_out)(1000 + 3000 * n, 200, 60)
+    return door
+
+
+class TestTogether:
+    """Two bodies, or a body and a thing, in both beams at the same time."""
+
+    @pytest.mark.parametrize("later_ms", [100, 160, 220])
+    def test_two_who_meet_are_one_in_and_one_out(self, later_ms: int) -> None:
+        # The one who comes in and the one who goes out are in each beam together: one blockage of both.
+        door = busy().breaks("outer", 60_000, later_ms + 243).breaks("inner", 60_047, later_ms + 140)
+        assert sorted(door.passages()[12:]) == ["in", "out"]
+
+    @pytest.mark.parametrize("skew_ms", [0.001, 1, 4, 8, 12])
+    @pytest.mark.parametrize("for_ms", [50, 150, 400])
+    def test_what_both_beams_see_at_once_is_nobody(self, skew_ms: float, for_ms: int) -> None:
+        door = busy().breaks("outer", 60_000, for_ms).breaks("inner", 60_000 + skew_ms, for_ms)
+        assert len(door.passages()) == 12
+
+    @pytest.mark.parametrize("long_ms", [420, 520, 640])
+    def test_who_pushes_a_pram_is_one(self, long_ms: int) -> None:
+        door = busy()
+        for beam, begin in (("outer", 60_000), ("inner", 60_064)):
+            door.breaks(beam, begin, long_ms).breaks(beam, begin + long_ms + 80, 28)  # type: ignore[arg-type]
+            door.breaks(beam, begin + long_ms + 310, 230)  # type: ignore[arg-type]
+        assert door.passages()[12:] == ["in"]
+
+    def test_who_pulls_a_case_is_one(self) -> None:
+        door = busy()
+        for beam, begin in (("outer", 60_000), ("inner", 60_066)):
+            door.breaks(beam, begin, 200).breaks(beam, begin + 410, 60)  # type: ignore[arg-type]
+            door.breaks(beam, begin + 510, 22)  # type: ignore[arg-type]
+        assert door.passages()[12:] == ["in"]
+
+    def test_who_pushes_a_trolley_of_wire_is_counted_and_no_fault(self) -> None:
+        door = busy()
+        for beam, begin in (("outer", 60_000), ("inner", 60_080)):
+            for wire in range(16):
+                door.breaks(beam, begin + 52 * wire, 8)  # type: ignore[arg-type]
+            door.breaks(beam, begin + 420, 240)  # type: ignore[arg-type]
+            door.breaks(beam, begin + 1150, 280)  # type: ignore[arg-type]
+        assert door.passages()[12:] == ["in"]
+        assert not told(door.events, "failed")
+
+
 class TestOtherWirings:
     def test_a_turnstile_tells_each_turn_and_its_way(self) -> None:
         door = Door(wiring="turnstile")
