@@ -36,7 +36,7 @@ WHO_ASKED = -1
 MODES: tuple[tuple[str, int], ...] = (
     (r"outbox", 0o750),
     (r"outbox/(door|shelf|beacon|gateway)", 0o750),
-    (r"outbox/(door|shelf|beacon|gateway)/\d+-\d+\.json", 0o640),
+    (r"outbox/(door|shelf|beacon|gateway)/\d+-[0-9a-f]+\.json", 0o640),
     (r"outbox/(state\.ack|ballast|control|lock)", 0o640),
     (r"outbox/refused\.jsonl(\.1)?", 0o640),
     (r"outbox/privacy\.key", 0o600),
