@@ -115,6 +115,9 @@ def assemble(
             engine.offer(item)
 
     def describe_loss(outbox_id: str, loss: Loss, at: Instant) -> bytes:
+        if loss.reason == "corrupt":  # of what else is lost the disk's trouble, or the broker's, has been told
+            said = "recorded events are lost, and named to the cloud (gateway outbox verify): stream=%s %d..%d count=%d"
+            log.error(said, loss.stream, loss.first, loss.last, loss.count)
         dropped = EventsDropped(outbox_id, loss.stream, loss.reason, loss.first, loss.last, loss.count)
         return wire.record(Event("gateway", at, dropped), clock.bootid)
 

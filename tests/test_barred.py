@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import subprocess
 import tempfile
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.assembly import World, assemble
 from gateway.checks import daemon, examined
 from gateway.checks.machine import examinations
+from gateway.clock import SystemClock
 from gateway.config import Configuration, load
 from gateway.control import ask
 from gateway.disk import RealDisk
@@ -24,6 +27,7 @@ from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from gateway.owner import mending, refused, whose
 from tests.outbox.conftest import event
 from tests.outbox.histories import WALL_NS, describe_loss
+from tests.test_health import NoLink
 
 NOBODY = 65534
 NOW = Instant(0, WALL_NS)
@@ -187,3 +191,24 @@ def test_the_doctor_does_not_blame_the_card_for_rights(outbox: Path, monkeypatch
     said["outbox"]["trouble"] = "the state cannot be saved: Input/output error"
     found = {check.name: check for one in daemon.examinations(configuration) for check in examined(one)}
     assert "dmesg" in found["outbox"].advice
+
+
+@pytest.mark.parametrize("stands_there", ["folder", "link", "pipe", "nothing"])
+def test_a_loss_for_good_stands_in_the_log(outbox: Path, stands_there: str, caplog: pytest.LogCaptureFixture) -> None:
+    configuration = configured(outbox)
+    (segment,) = (outbox / "door").iterdir()
+    away = segment.rename(outbox.parent / "away.json")
+    if stands_there == "folder":
+        segment.mkdir()
+    elif stands_there == "link":
+        segment.symlink_to(away)
+    elif stands_there == "pipe":
+        os.mkfifo(segment)
+    disk = RealDisk()
+    world = World(SystemClock(), disk, lambda wake: InlineWriter(disk), lambda *rest: NoLink(), random.Random(1))
+    with service():
+        engine = assemble(configuration, world, lambda identity, now: None)
+        engine.outbox.commit(engine.clock.now())
+        engine.outbox.close(engine.clock.now())
+    assert "recorded events are lost, and named to the cloud (gateway outbox verify): stream=door 1..5" in caplog.text
+    assert away.exists()
