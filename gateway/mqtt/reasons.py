@@ -74,8 +74,8 @@ DISCONNECT_CAUSES: Mapping[int, Cause] = {
     0x8D: Cause("broker.keepalive_timeout", "the broker heard nothing from us for too long", "check the network"),
     0x8E: Cause(
         "link.taken_over",
-        "another client connected with our client id",
-        "give each gateway its own site.gateway or broker.client_id",
+        "another client connected with our client id: another gateway, from a copied card?",
+        "stop the other one; give each gateway a card and a site.gateway (or broker.client_id) of its own",
     ),
     0x90: Cause("broker.topic_refused", "the broker calls a topic invalid", "check topic_prefix"),
     0x93: Cause("broker.receive_maximum", "the broker says that too much was under way", "please report it"),
