@@ -142,17 +142,24 @@ class Lives:
             raise Violation(f"one card, and the ledger says {verdict}, {reissued} reissued")
 
     def _hidden(self) -> Iterator[Number]:
-        """Yield what a card told the consumer to be recorded, and what neither came nor was named by that card."""
+        """Yield what a card told the consumer to be recorded, and what neither came nor was named."""
         for life in self._all:
-            for (outbox, stream), through in life.promised.items():
+            for place, through in life.promised.items():
+                outbox, stream = place
                 payloads = life.accounts[outbox, stream].payloads
-                named = life.named.get((outbox, stream), set())
                 for sequence in range(1, through + 1):
-                    if sequence in named:
+                    named = [other for other in self._all if sequence in other.named.get(place, ())]
+                    if any(_is_one(life, other, place, sequence) for other in named):
                         continue
                     events = self._reached.get((outbox, stream, sequence), {})
                     if not events or (sequence in payloads and not _is_among(payloads[sequence], events)):
                         yield outbox, stream, sequence
+
+
+def _is_one(life: Life, other: Life, place: Place, sequence: int) -> bool:
+    """Tell whether a number means the same event on two cards: it was recorded before one was copied."""
+    one, two = (each.accounts[place].payloads.get(sequence) for each in (life, other))
+    return life is other or (one is not None and one == two)
 
 
 def _is_among(payload: bytes, events: dict[int, dict[str, Any]]) -> bool:
