@@ -184,13 +184,20 @@ def test_an_immutable_file_is_made_mutable_before_it_is_given_back(outbox: Path)
 
 def test_the_doctor_does_not_blame_the_card_for_rights(outbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = configured(outbox)
-    said = {"outbox": {"degraded": True, "trouble": "the state cannot be saved: x: Permission denied"}}
-    monkeypatch.setattr("gateway.checks.daemon.ask", lambda *_: said)
-    found = {check.name: check for one in daemon.examinations(configuration) for check in examined(one)}
-    assert found["outbox"].advice == mending(outbox)
-    said["outbox"]["trouble"] = "the state cannot be saved: Input/output error"
-    found = {check.name: check for one in daemon.examinations(configuration) for check in examined(one)}
-    assert "dmesg" in found["outbox"].advice
+    outbox_says: dict[str, object] = {}
+    monkeypatch.setattr("gateway.checks.daemon.ask", lambda *_: {"outbox": outbox_says})
+
+    def advice(name: str, **said: object) -> str:
+        outbox_says.clear()
+        outbox_says.update(said)
+        found = {check.name: check for one in daemon.examinations(configuration) for check in examined(one)}
+        return found[name].advice
+
+    assert advice("outbox", degraded=True, trouble="x: Permission denied") == mending(outbox)
+    assert advice("reading", unreadable="x: Operation not permitted") == mending(outbox, errno.EPERM)
+    assert advice("reading", unreadable="x: No such file or directory").startswith("put back what was moved away")
+    assert "dmesg" in advice("outbox", degraded=True, trouble="x: Input/output error")
+    assert "dmesg" in advice("reading", unreadable="x: Input/output error")
 
 
 @pytest.mark.parametrize("stands_there", ["folder", "link", "pipe", "nothing"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -46,18 +47,26 @@ def _daemon(configuration: Configuration) -> Iterator[Check]:
     if outbox.get("degraded"):
         found = f"the disk does not take events: {outbox.get('trouble') or 'its log says why'}"
         why = "events wait in memory, and a power cut would lose them"
-        advice = "look at dmesg and at the free room: df -h; the card may be worn out"
-        for number in RIGHTS:
-            if str(outbox.get("trouble")).endswith(os.strerror(number)):
-                advice = mending(configuration.outbox.directory, number)
+        worn = "look at dmesg and at the free room: df -h; the card may be worn out"
+        advice = _remedy(configuration, str(outbox.get("trouble")), worn)
         yield Check("daemon", "outbox", "failed", found, why, advice, "outbox.degraded")
     if outbox.get("unreadable"):
         why = "they are sent when it can be read again; nothing is lost by waiting"
-        directory = configuration.outbox.directory
-        advice = f"{mending(directory)}; for another reason see dmesg"
+        advice = _remedy(configuration, outbox["unreadable"], "look at dmesg; back the card up and replace it")
         yield Check("daemon", "reading", "failed", outbox["unreadable"], why, advice, "outbox.unreadable")
     for sensor, known in status.get("sensors", {}).items():
         yield _sensor(sensor, known)
+
+
+def _remedy(configuration: Configuration, said: str, otherwise: str) -> str:
+    """Return what mends what was said of a file: the last words are the system's."""
+    directory = configuration.outbox.directory
+    for number in RIGHTS:
+        if said.endswith(os.strerror(number)):
+            return mending(directory, number)
+    if said.endswith(os.strerror(errno.ENOENT)):
+        return f"put back what was moved away: ls -lR {directory}"
+    return otherwise
 
 
 def clock_seen(daemon: str | None, kernel: bool | None) -> Iterator[Check]:
