@@ -88,7 +88,9 @@ def refused(error: OSError, directory: str | os.PathLike[str]) -> str:
     if error.errno not in RIGHTS:
         return why
     path = os.path.normpath(os.path.join(directory, error.filename if isinstance(error.filename, str) else ""))
-    owned = whose(path)
+    if not (owned := whose(path)):  # a file that was to be made: its folder stands in the way
+        path = os.path.dirname(path)
+        owned = whose(path)
     return f"{path} {owned}, and this is user {user()}: {why}" if owned else f"{path} cannot be used: {why}"
 
 

@@ -179,6 +179,8 @@ def test_an_immutable_file_is_made_mutable_before_it_is_given_back(outbox: Path)
     with service():
         assert mending(outbox, errno.EPERM).startswith(f"sudo chattr -R -i {outbox} && sudo chown -R ")
         assert "chattr" not in mending(outbox, errno.EACCES)
+        denied = PermissionError(errno.EACCES, "Permission denied", "door/new.json")
+        assert refused(denied, outbox).startswith(f"{outbox / 'door'} belongs to ")  # one that was to be made there
         assert refused(OSError(errno.ENOSPC, "No space left on device"), outbox) == "No space left on device"
 
 
