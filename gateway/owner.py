@@ -88,10 +88,10 @@ def refused(error: OSError, directory: str | os.PathLike[str]) -> str:
     if error.errno not in RIGHTS:
         return why
     path = os.path.normpath(os.path.join(directory, error.filename if isinstance(error.filename, str) else ""))
-    if not (owned := whose(path)):  # a file that was to be made: its folder stands in the way
-        path = os.path.dirname(path)
-        owned = whose(path)
-    return f"{path} {owned}, and this is user {user()}: {why}" if owned else f"{path} cannot be used: {why}"
+    for place in (path, os.path.dirname(path)):  # where a file was to be made its folder stands in the way
+        if owned := whose(place):
+            return f"{place} {owned}, and this is user {user()}: {why}"
+    return f"{path} cannot be used: {why}"
 
 
 def mending(folder: str | os.PathLike[str], number: int | None = None) -> str:
