@@ -211,7 +211,7 @@ BUGS: tuple[tuple[Callable[[Patch], None], int, int], ...] = (
     (totals_know_more_than_the_disk, 118, 100),
     (totals_are_not_brought_up_to_date, 12, 40),
     (no_directory_is_synced, 0, 10),
-    (the_bound_is_forgotten, 6, 40),
+    (the_bound_is_forgotten, 310, 60),
     (the_window_is_forgotten, 0, 10),
     (commits_wait_for_company, 0, 10),
     (an_old_links_word_is_believed, 46, 20),
