@@ -105,6 +105,8 @@ def test_what_may_not_be_entered_is_named_with_its_owner_and_the_line_that_mends
         assert f"{place}" in str(refused.value)
     line, _, then = refused.value.advice.partition(", then")
     assert then == " start it again"
+    if name in ("itself", "stream") and os.geteuid():
+        pytest.skip("chown cannot go through a closed folder without sudo")
     type_in(line)
     with service():
         opened(outbox).close(NOW)
