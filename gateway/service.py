@@ -274,7 +274,10 @@ class Service:
         unreadable = self.engine.outbox.unreadable
         if (unreadable is not None) != self._disk_unreadable:
             self._disk_unreadable = unreadable is not None
-            log.log(*((logging.ERROR, unreadable) if unreadable else (logging.WARNING, "the outbox can be read again")))
+            if unreadable is None:
+                log.warning("the outbox can be read again")
+            else:
+                log.error("%s", unreadable)
         trouble = self.engine.outbox.trouble
         if (trouble is not None) == self._disk_refuses:
             return

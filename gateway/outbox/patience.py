@@ -73,9 +73,7 @@ class Patience:
         """Leave numbers unread for now; False where too many are waited for already."""
         if len(self.spots) >= SPOTS_MAX:
             return False
-        log.unread.add(*run)
-        self.spots.append(Spot(log, segment, run, 0, now.boot_ns + WAITS_S[0] * NS_PER_S))
-        self.spots.sort(key=lambda spot: spot.retry_ns)
+        self._await(log, segment, run, 0, now)
         return True
 
     def take_due(self, now: Instant, all_of_them: bool = False) -> list[Spot]:
@@ -95,10 +93,13 @@ class Patience:
         tries = spot.tries + is_try
         if tries >= TRIES:
             return False
-        spot.log.unread.add(*run)
-        self.spots.append(Spot(spot.log, spot.segment, run, tries, now.boot_ns + WAITS_S[tries] * NS_PER_S))
-        self.spots.sort(key=lambda spot: spot.retry_ns)
+        self._await(spot.log, spot.segment, run, tries, now)
         return True
+
+    def _await(self, log: StreamLog, segment: Segment, run: Run, tries: int, now: Instant) -> None:
+        log.unread.add(*run)
+        self.spots.append(Spot(log, segment, run, tries, now.boot_ns + WAITS_S[tries] * NS_PER_S))
+        self.spots.sort(key=lambda spot: spot.retry_ns)
 
     def due_ns(self, now: Instant) -> int | None:
         """Return when something is tried again by the clock alone."""

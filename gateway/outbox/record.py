@@ -40,9 +40,7 @@ VERSION = 1
 _NAME = re.compile(r"([0-9]{16})-([0-9a-f]{8,16})\.json")
 _BEGIN = rb'[ ,]"([0-9]{1,16})":\{"_c":"([0-9a-f]{8})"([,}])'
 _RECORD = re.compile(rb"\x00*" + _BEGIN)
-_WITHIN = re.compile(
-    _BEGIN
-)  # without the zeros before it: sought in a hole, they would be counted from each of its bytes
+_WITHIN = re.compile(_BEGIN)  # sought in a hole, zeros before it would be counted from each of its bytes
 _HEADER = re.compile(rb'\{"_seg":\{"1":\{"_c":"([0-9a-f]{8})",(.*\})\},"([a-z]+)":\{')
 
 

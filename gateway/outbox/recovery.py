@@ -190,13 +190,18 @@ def _segments(disk: Disk, directory: str, strangers: list[str]) -> list[Segment]
     return sorted(found, key=lambda segment: (segment.base, segment.epoch))
 
 
+def _is_of_the_file(error: OSError) -> bool:
+    """Tell whether the error is of this one file: the card cannot read it, or it is not there."""
+    return is_of_the_card(error) or isinstance(error, FileNotFoundError)
+
+
 def _require_rights(disk: Disk, segments: list[Segment]) -> None:
     """Raise OSError where a file may not be read: before anything is believed."""
     for segment in segments:
         try:
             disk.close(disk.open_reading(segment.path))
         except OSError as error:
-            if not is_of_the_card(error) and not isinstance(error, FileNotFoundError):
+            if not _is_of_the_file(error):
                 raise OSError(error.errno, error.strerror, segment.path) from None
 
 
@@ -234,7 +239,7 @@ def _header(disk: Disk, path: str) -> dict[str, Any] | None:
         finally:
             disk.close(fd)
     except OSError as error:
-        if is_of_the_card(error) or isinstance(error, FileNotFoundError):
+        if _is_of_the_file(error):
             return None
         raise
 
@@ -351,7 +356,7 @@ def _newest(disk: Disk, outbox: str, log: StreamLog, found: Found, scan: bool) -
         finally:
             disk.close(fd)
     except OSError as error:
-        if not is_of_the_card(error) and not isinstance(error, FileNotFoundError):
+        if not _is_of_the_file(error):
             raise
         return _unreadable(log, segment, certain, present, found)
     if present.highest > certain:
@@ -403,7 +408,7 @@ def _replay_losses(disk: Disk, state: State, found: Found) -> None:
             finally:
                 disk.close(fd)
         except OSError as error:
-            if not is_of_the_card(error) and not isinstance(error, FileNotFoundError):
+            if not _is_of_the_file(error):
                 raise
 
 

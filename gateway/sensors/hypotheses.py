@@ -40,7 +40,6 @@ TURN_S, MIRROR_SPREAD = 0.6, 0.06
 """Turning round takes half a second and more, and who goes back goes as fast as they came."""
 NOBODY_BOTH, NOBODY_S = 1 / 12, 0.015
 COMMON_PER_S, COMMON_S = 1 / 600, 0.006
-TOUCH_SHARE = 0.4
 REACHED = 0.6
 PIECES, ORDER_PIECES, ORDER_S = 3, 5, 1.0
 """Blockages of a beam that one person makes walking, and standing about for longer than this."""

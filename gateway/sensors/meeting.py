@@ -12,8 +12,6 @@ from gateway.sensors.beams import Blockage
 from gateway.sensors.sights import Way
 from gateway.sensors.walking import COMPANY_PER_S, SHIFT_SPREAD, Group, Row, S, Told, Usual, near_s
 
-UNSEEN = 0.7
-"""Where neither beam shows two, an arm or a coat that made one blockage long is as near."""
 TURN_LONG_S = 2.0
 """Within this time who goes past the near beam has turned round."""
 HIDDEN_S, MERGED_S = 0.03, 0.07

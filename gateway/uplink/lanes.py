@@ -350,22 +350,11 @@ class Lanes:
         """What was passed over because the card could not be read follows as soon as it can: out of its order."""
         while self._late:
             stream, first, last = self._late.popleft()
-            found = self._outbox.read(stream, first - 1, 1 if self._in_order else BATCH_EVENTS_MAX, READ_BYTES, last)
-            entries: list[Entry] = []
-            envelopes: list[bytes] = []
-            size = 2
-            for entry in found:
-                first = entry.sequence
-                envelope = self._wire.envelope(entry, self._anchors)
-                size += len(envelope) + 1
-                if size > bytes_max and entries:
-                    break
-                first += 1
-                if (stream, entry.sequence) not in self._held_back:
-                    entries.append(entry)
-                    envelopes.append(envelope)
-            if found and first <= last:
-                self._late.appendleft((stream, first, last))
+            found = self._outbox.read(stream, first - 1, self._batch_events_max, READ_BYTES, last)
+            alone = {entry.sequence for entry in found if (stream, entry.sequence) in self._held_back}
+            entries, envelopes, behind = self._gathered(found, alone, bytes_max)
+            if found and behind <= last:
+                self._late.appendleft((stream, behind, last))
             if entries:
                 return self._joined(entries, envelopes, "backfill")
         return None
@@ -373,30 +362,33 @@ class Lanes:
     def _resend_batch(self, bytes_max: int) -> Parcel | None:
         while self._resends:
             stream, first, last = self._resends.popleft()
-            limit = 1 if self._in_order else BATCH_EVENTS_MAX
-            found = self._outbox.read_kept(stream, first, last, limit, READ_BYTES)
-            unsent = self._unacknowledged(stream, first, found)
-            entries: list[Entry] = []
-            envelopes: list[bytes] = []
-            size = 2
-            for entry in found:
-                if entry.sequence in unsent:
-                    continue
-                envelope = self._wire.envelope(entry, self._anchors)
-                if entries and size + len(envelope) + 1 > bytes_max:
-                    break
-                entries.append(entry)
-                envelopes.append(envelope)
-                size += len(envelope) + 1
-            else:
-                first = found[-1].sequence + 1 if found else last + 1
-            if entries:
-                first = max(first, entries[-1].sequence + 1)
-            if found and first <= last:
-                self._resends.appendleft((stream, first, last))
+            found = self._outbox.read_kept(stream, first, last, self._batch_events_max, READ_BYTES)
+            entries, envelopes, behind = self._gathered(found, self._unacknowledged(stream, first, found), bytes_max)
+            if found and behind <= last:
+                self._resends.appendleft((stream, behind, last))
             if entries:
                 return self._joined(entries, envelopes, "resend")
         return None
+
+    @property
+    def _batch_events_max(self) -> int:
+        return 1 if self._in_order else BATCH_EVENTS_MAX
+
+    def _gathered(self, found: list[Entry], left_out: set[int], bytes_max: int) -> tuple[list[Entry], list[bytes], int]:
+        """Return what fits a batch, one entry at least, without the numbers `left_out`; and where the rest begins."""
+        entries: list[Entry] = []
+        envelopes: list[bytes] = []
+        size, behind = 2, 0
+        for entry in found:
+            if entry.sequence not in left_out:
+                envelope = self._wire.envelope(entry, self._anchors)
+                size += len(envelope) + 1
+                if size > bytes_max and entries:
+                    return entries, envelopes, entry.sequence
+                entries.append(entry)
+                envelopes.append(envelope)
+            behind = entry.sequence + 1
+        return entries, envelopes, behind
 
     def _unacknowledged(self, stream: Stream, first: int, found: list[Entry]) -> set[int]:
         """Return the numbers among these that their own lane delivers yet: they must not overtake what is before."""

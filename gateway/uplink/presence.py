@@ -1,9 +1,8 @@
 """The gateway's own presence on the broker: the retained state, and the will (contract section 5). Pure.
 
 Law: told at every connect, on a clean stop, at once where the disk's trouble begins or ends, and at most every 60 s
-where something else changed. A broker that refuses the state
-topic is asked again at the next connect, one that closes the connection at it after an hour: events are worth more
-than presence.
+where something else changed. A broker that refuses the state topic is asked again at the next connect, one that closes
+the connection at it after an hour: events are worth more than presence.
 """
 
 from __future__ import annotations
