@@ -225,8 +225,9 @@ def test_a_renewed_certificate_is_in_force_at_the_next_connect(tmp_path: Path) -
     install(other.sign("client"))
     with mosquitto(tmp_path, tls=authority.sign("server"), ca_file=authority.ca_file) as broker:
         shop = Shop(BrokerSettings(url=broker.url, ca_file=authority.ca_file, cert_file=cert, key_file=key))
-        shop.until(lambda: shop.downs)
-        assert shop.downs[0].code == "tls.client_certificate_refused"
+        # TLS 1.3: where the broker's reset overtakes its alert, the first try knows only that the line was closed.
+        shop.until(lambda: "tls.client_certificate_refused" in {down.code for down in shop.downs}, hurry=True)
+        assert not shop.uplink.status().up
         install(authority.sign("client"))
         shop.until(lambda: shop.uplink.status().up, hurry=True)
         shop.close()
