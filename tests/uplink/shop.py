@@ -93,6 +93,14 @@ class Shop:
                 self.uplink.hurry(self.clock.now())
             self.step()
 
+    def down_by(self, code: str) -> LinkDown:
+        """Run until the link has ended for this reason, and return that end.
+
+        With TLS 1.3 a broker's reset may overtake its alert: then that try knows only that the line was closed.
+        """
+        self.until(lambda: any(down.code == code for down in self.downs), hurry=True)
+        return next(down for down in self.downs if down.code == code)
+
     def drain(self, within_s: float = 8.0, hurry: bool = False) -> None:
         self.until(self.uplink.drained, within_s, hurry)
 
