@@ -36,6 +36,7 @@ def test_rabbitmq_refuses_5_by_closing_and_gets_everything_by_3_1_1(tmp_path: Pa
         again.passed(20)
         again.drain(10)
         assert not again.downs, "what was learnt is remembered"
+        again.until(lambda: again.subscribed)  # a command that comes before is for nobody
         command = Consumer(broker.port, "3.1.1")
         command.client.publish(f"{again.wire.prefix}/command/ping", b"{}", qos=1)
         again.until(lambda: again.commands, 10)
