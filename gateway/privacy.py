@@ -29,10 +29,10 @@ from zoneinfo import ZoneInfo
 
 from annotated_types import Ge
 
-from gateway.bounded import read_object
-from gateway.disk import RealDisk
+from gateway.machine.bounded import read_object
+from gateway.machine.disk import RealDisk
+from gateway.machine.owner import settle
 from gateway.model import NS_PER_S, Instant
-from gateway.owner import settle
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.header import Part, Terminal, drawing
+from gateway.machine.header import Part, Terminal, drawing
 
 WIRING = Path(__file__).resolve().parent.parent / "hardware" / "wiring"
 

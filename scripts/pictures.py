@@ -13,11 +13,11 @@ from pathlib import Path
 from textual.app import App
 from textual.pilot import Pilot
 
-from gateway.assembly import interpretation_of
 from gateway.cli.watch_view import WatchView
-from gateway.clock import SystemClock
 from gateway.demo.stage import Stage
 from gateway.demo.view import DemoView
+from gateway.engine.assembly import interpretation_of
+from gateway.machine.clock import SystemClock
 from gateway.technician.feed import Feed
 from gateway.technician.watching import Watch
 

@@ -15,16 +15,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gateway.adoption import adopt, refuse_adopted
-from gateway.assembly import World, assemble
-from gateway.card import MARK, AdoptionRefused
-from gateway.card_image import ImageUnusable, system_in
 from gateway.cli import gateway
 from gateway.config import Configuration, loads
-from gateway.disk import RealDisk
+from gateway.engine.assembly import World, assemble
 from gateway.errors import OutboxUnusable
+from gateway.machine.disk import RealDisk
 from gateway.model import Instant, Loss
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
+from gateway.outbox.adopted import MARK, refuse_adopted
+from gateway.technician.adoption import adopt
+from gateway.technician.card import AdoptionRefused
+from gateway.technician.card_image import ImageUnusable, system_in
 
 NOW = Instant(10**9, 1_795_000_000 * 10**9)
 DISK = RealDisk()

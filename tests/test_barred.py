@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assembly import World, assemble
-from gateway.checks import daemon, examined
-from gateway.checks.machine import examinations
-from gateway.clock import SystemClock
 from gateway.config import Configuration, load
-from gateway.control import ask
-from gateway.disk import RealDisk
+from gateway.control.asking import ask
+from gateway.engine.assembly import World, assemble
 from gateway.errors import OutboxUnusable, Unavailable
+from gateway.machine.clock import SystemClock
+from gateway.machine.disk import RealDisk
+from gateway.machine.owner import mending, refused, whose
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
-from gateway.owner import mending, refused, whose
+from gateway.technician.checks import daemon, examined
+from gateway.technician.checks.machine import examinations
 from tests.outbox.conftest import event
 from tests.outbox.histories import WALL_NS, describe_loss
 from tests.test_health import NoLink
@@ -189,7 +189,7 @@ def test_an_immutable_file_is_made_mutable_before_it_is_given_back(outbox: Path)
 def test_the_doctor_does_not_blame_the_card_for_rights(outbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = configured(outbox)
     outbox_says: dict[str, object] = {}
-    monkeypatch.setattr("gateway.checks.daemon.ask", lambda *_: {"outbox": outbox_says})
+    monkeypatch.setattr("gateway.technician.checks.daemon.ask", lambda *_: {"outbox": outbox_says})
 
     def advice(name: str, **said: object) -> str:
         outbox_says.clear()

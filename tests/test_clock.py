@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.clock import SYNCED_MARKS, SystemClock, is_synced, kernel_says_synced, monotonic_usec
+from gateway.machine.clock import SYNCED_MARKS, SystemClock, is_synced, kernel_says_synced, monotonic_usec
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_refused_question_is_told_from_a_clock_that_is_not_set() -> None:
     """Where no such call is to be had the answer is None, in a process of its own."""
     code = """
 import ctypes
-from gateway import clock
+from gateway.machine import clock
 class Refusing:
     def __init__(self, *name, **rest): pass
     def adjtimex(self, timex): return -1  # EPERM under ProtectClock=

@@ -13,16 +13,24 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from gateway.answers import Answers
-from gateway.checks.warnings import unsafe
 from gateway.cli import gateway
 from gateway.config import SECTIONS, load, loads
 from gateway.config.cloud_keys import CHANGEABLE, FIXED, ON_DEMAND, forbidden_keys
 from gateway.config.overlay import Ordered, write_ordered
+from gateway.daemon.answers import Answers
 from gateway.errors import ConfigurationError
-from gateway.logs import BURST, KINDS_MAX, LINE_CHARACTERS_MAX, WINDOW_S, JournalFormatter, Throttle, begin_logging
+from gateway.machine.logs import (
+    BURST,
+    KINDS_MAX,
+    LINE_CHARACTERS_MAX,
+    WINDOW_S,
+    JournalFormatter,
+    Throttle,
+    begin_logging,
+)
 from gateway.model import CommandReceived, Instant
 from gateway.sensors import kinds
+from gateway.technician.checks.warnings import unsafe
 from tests.daemon import Shop
 
 SITE = '[site]\nstore = "1"\n'
@@ -114,7 +122,7 @@ def test_the_daemons_log_is_throttled(capfd: pytest.CaptureFixture[str]) -> None
     try:
         begin_logging()
         for number in range(BURST * 5):
-            logging.getLogger("gateway.answers").warning("command refused verb=%s", number)
+            logging.getLogger("gateway.daemon.answers").warning("command refused verb=%s", number)
     finally:
         logging.root.handlers[:] = before
         logging.root.setLevel(level)

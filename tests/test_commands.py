@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.commands import (
+from gateway.commands.verbs import (
     EVENT_BYTES,
     PROVE_WITHIN_S,
     SEQUENCE_MAX,

@@ -16,7 +16,6 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gateway.clock import SystemClock
 from gateway.consumer.ledger import Ledger
 from gateway.consumer.listening import HELD_S, Listening, Until
 from gateway.consumer.messages import Delivery, parse
@@ -25,6 +24,7 @@ from gateway.consumer.words import line_of, printable
 from gateway.demo.broker import EmbeddedBroker, mosquitto_program, open_broker
 from gateway.demo.line import Line
 from gateway.errors import Unavailable
+from gateway.machine.clock import SystemClock
 from gateway.uplink import BrokerSettings
 
 TOPIC = "stores/v1/0042/front"

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly import World, assemble
 from gateway.config import loads
-from gateway.disk import RealDisk
-from gateway.engine import (
+from gateway.engine.assembly import World, assemble
+from gateway.engine.engine import (
     ANCHORS_MAX,
     DRAIN_MAX,
     READINGS_MAX,
@@ -31,6 +30,7 @@ from gateway.engine import (
     fold,
 )
 from gateway.facts import ConfigChanged
+from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_MS, NS_PER_S, CommandReceived, DriverFailed, Event, Instant, Order
 from gateway.outbox import InlineWriter
 from gateway.outbox.upkeep import PENDING_BYTES_MAX, PENDING_PATIENT_BYTES

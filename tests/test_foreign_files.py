@@ -13,11 +13,10 @@ from zlib import crc32
 
 import pytest
 
-from gateway.bounded import read_object
-from gateway.checks import machine
 from gateway.config import load
 from gateway.errors import GatewayError
-from gateway.health import read as read_kernel_file
+from gateway.machine.bounded import read_object
+from gateway.machine.health import read as read_kernel_file
 from gateway.mqtt.dial import DialRefused, password
 from gateway.outbox.losses import told_loss
 from gateway.outbox.query import QueryError, parse_query
@@ -29,6 +28,7 @@ from gateway.recordings.recording import Recording
 from gateway.sensors.drivers.tag_keys import opened_keys
 from gateway.sensors.tags import TagRule
 from gateway.technician.calibration import from_json
+from gateway.technician.checks import machine
 
 HEAD = b'{"recording": 1, "started": "2026-11-22T09:00:00.000Z"}\n'
 DEEP = b"[" * 100_000

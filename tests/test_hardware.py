@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from gpiozero.pins.pi import PiBoardInfo
 
-from gateway import header
+from gateway.machine import header
 from gateway.sensors import kinds
 from scripts.drawings import drawings, parts_of
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from gateway import wire
-from gateway.assembly import World, assemble
-from gateway.checks import Check, board, examined
 from gateway.config import loads
-from gateway.disk import RealDisk
-from gateway.engine import Engine
-from gateway.health import Machine, Shutdown, is_read_only, last_reboot, look
+from gateway.daemon.status import health_of
+from gateway.engine.assembly import World, assemble
+from gateway.engine.engine import Engine
+from gateway.machine.disk import RealDisk
+from gateway.machine.health import Machine, Shutdown, is_read_only, last_reboot, look
 from gateway.model import Instant, Order
 from gateway.outbox import InlineWriter
-from gateway.status import health_of
+from gateway.technician.checks import Check, board, examined
 
 FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 CARD = "sys/block/mmcblk0/device"

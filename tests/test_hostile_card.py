@@ -17,16 +17,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gateway import card as cards
-from gateway.acting import acting_as_owner_of, owner_of
-from gateway.adoption import adopt
-from gateway.card import MARK, AdoptionRefused
-from gateway.card_image import ImageUnusable, system_in
 from gateway.cli import gateway
 from gateway.config import Configuration, loads
-from gateway.disk import RealDisk
-from gateway.safe_files import opened, shown
+from gateway.machine.acting import acting_as_owner_of, owner_of
+from gateway.machine.disk import RealDisk
+from gateway.machine.safe_files import opened, shown
+from gateway.outbox.adopted import MARK
+from gateway.technician import card as cards
+from gateway.technician.adoption import adopt
 from gateway.technician.calibration_store import CalibrationNotWritten, CalibrationStore
+from gateway.technician.card import AdoptionRefused
+from gateway.technician.card_image import ImageUnusable, system_in
 from tests.test_adoption import NOW, open_outbox, record
 
 SECRET = b"root:$6$the host's own:19000:0:99999:7:::\n"
@@ -387,7 +388,7 @@ def test_a_file_written_safely_replaces_what_was_planted(tmp_path: Path) -> None
 
 
 def test_a_folder_with_too_many_names_is_none_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.safe_files.NAMES_MAX", 3)
+    monkeypatch.setattr("gateway.machine.safe_files.NAMES_MAX", 3)
     for name in "abcd":
         (tmp_path / name).touch()
     with opened(tmp_path) as folder, pytest.raises(OSError, match="more than 3 names"):

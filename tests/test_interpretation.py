@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from gateway.interpretation import Interpretation, Sense
+from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import DriverFailed, DriverRecovered, Event, Fact, Instant, Reading, Stream, data_of
 from gateway.sensors import Faults
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.mounts import why_not_kept
+from gateway.machine.mounts import why_not_kept
 from tests.daemon import Shop, stop, wait_for
 from tests.uplink.brokers import free_port
 

@@ -13,8 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from gateway.machine.process import (
+    DRIVER_HUNG_AFTER_S,
+    READY_WITHIN_S,
+    WRITER_HUNG_AFTER_S,
+    Notify,
+    Readiness,
+    Watchdog,
+)
 from gateway.model import NS_PER_S, Instant
-from gateway.process import DRIVER_HUNG_AFTER_S, READY_WITHIN_S, WRITER_HUNG_AFTER_S, Notify, Readiness, Watchdog
 from tests.daemon import Shop, stop
 from tests.uplink.brokers import free_port
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.commands import CommandRefused, overlay_of
+from gateway.commands.verbs import CommandRefused, overlay_of
 from gateway.config import load
 from gateway.config.overlay import Ordered, Trial, path_of, read_ordered, write_ordered
 from tests.daemon import Consumer, Shop, stop, wait_for

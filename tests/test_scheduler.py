@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import apscheduler.schedulers.base
 import pytest
 
-from gateway.engine import Due
-from gateway.scheduler import Grid, Scheduler
+from gateway.daemon.scheduler import Grid, Scheduler
+from gateway.engine.engine import Due
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -16,12 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from gateway.answers import Answers
-from gateway.checks.warnings import warnings_of
-from gateway.commands import PAYLOAD_BYTES_MAX, CommandRefused
-from gateway.config import loads
-from gateway.model import NS_PER_MS, NS_PER_S, CommandReceived, Instant
-from gateway.signed import (
+from gateway.commands.signed import (
     CONTEXT,
     KEPT_MAX,
     WINDOW_MS,
@@ -33,6 +28,11 @@ from gateway.signed import (
     statement_of,
     write_believed,
 )
+from gateway.commands.verbs import PAYLOAD_BYTES_MAX, CommandRefused
+from gateway.config import loads
+from gateway.daemon.answers import Answers
+from gateway.model import NS_PER_MS, NS_PER_S, CommandReceived, Instant
+from gateway.technician.checks.warnings import warnings_of
 from tests.daemon import PREFIX, Consumer, Shop, stop, wait_for
 from tests.uplink.brokers import Mosquitto, mosquitto
 

@@ -329,7 +329,7 @@ def test_closed_driver_says_nothing_more() -> None:
 
 
 def test_thread_begins_with_the_first_driver_and_ends_with_the_last() -> None:
-    from gateway.clock import SystemClock
+    from gateway.machine.clock import SystemClock
 
     clock, heard = SystemClock(), threading.Event()
     drivers = simulated.drivers(configured(), clock, seed=1)

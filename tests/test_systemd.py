@@ -231,7 +231,7 @@ WHAT_THE_DAEMON_DOES = """
 import ctypes, os, socket, ssl, subprocess, sys, tempfile, threading
 import orjson, paho.mqtt.client, pydantic, tinydb, apscheduler.schedulers.background, gpiozero
 
-from gateway.clock import SystemClock, kernel_says_synced
+from gateway.machine.clock import SystemClock, kernel_says_synced
 
 assert (kernel_says_synced() is None) is (sys.argv[1] == "refused"), "whether the kernel may be asked"
 assert SystemClock().now().wall_ns > 0

@@ -22,7 +22,7 @@ LINES_MAX = 450
 
 ROOMS_OF_LIBRARIES = {
     "amqtt": ("gateway/cli/demo", "gateway/demo"),
-    "apscheduler": ("gateway/service", "gateway/scheduler"),
+    "apscheduler": ("gateway/daemon/",),
     "bleak": ("gateway/sensors/drivers/",),
     "bluepy": ("gateway/sensors/drivers/",),
     "click": ("gateway/cli/",),
@@ -30,7 +30,7 @@ ROOMS_OF_LIBRARIES = {
         "gateway/outbox/sealing",
         "gateway/sensors/ciphers",
         "gateway/mqtt/certificates",
-        "gateway/signing_keys",
+        "gateway/commands/signing_keys",
     ),
     "gpiozero": ("gateway/sensors/drivers/",),
     "lgpio": ("gateway/sensors/drivers/",),
@@ -42,7 +42,7 @@ ROOMS_OF_LIBRARIES = {
         "gateway/mqtt/properties",
         "gateway/consumer",
         "gateway/cli/listen",
-        "gateway/doctor",
+        "gateway/technician/doctor",
         "gateway/cli/doctor",
     ),
     "pydantic": ("gateway/config", "gateway/contract", "gateway/units"),
@@ -58,12 +58,13 @@ HARDWARE_LIBRARIES = {"bleak", "bluepy", "gpiozero", "lgpio"}
 
 FREE_LIBRARIES = {"annotated_types", "orjson"}
 
-KNOWS_NOTHING_OF_OURS = {"gateway/model.py": set[str](), "gateway/clock.py": {"gateway.model"}}
-NOBODY_IMPORTS = ("gateway.cli", "gateway.service")
-MAY_IMPORT_THEM = {"gateway.cli": ("gateway/cli/", "gateway/__main__"), "gateway.service": ("gateway/cli/",)}
+KNOWS_NOTHING_OF_OURS = {"gateway/model.py": set[str](), "gateway/machine/clock.py": {"gateway.model"}}
+NOBODY_IMPORTS = ("gateway.cli", "gateway.daemon.service")
+MAY_IMPORT_THEM = {"gateway.cli": ("gateway/cli/", "gateway/__main__"), "gateway.daemon.service": ("gateway/cli/",)}
 
 PURE = re.compile(
-    r"gateway/(model|facts|units|interpretation|wire|commands)\.py|gateway/uplink/(?!settings)\w+\.py|gateway/sensors/\w+\.py"
+    r"gateway/(model|facts|units|wire|engine/interpretation|commands/verbs)\.py|gateway/uplink/(?!settings)\w+\.py"
+    r"|gateway/sensors/\w+\.py"
 )
 """Values in, values out: no file, socket, process or thread is opened here."""
 IMPURE_MODULES = {"socket", "threading", "subprocess", "os", "pathlib", "multiprocessing", "queue", "asyncio", "select"}
@@ -79,7 +80,7 @@ CLOCKS = {
 PULSE_CLOCKS = {"time.monotonic", "time.monotonic_ns", "time.perf_counter_ns"}
 """For a pulse's length and a library's deadline: differences of microseconds, which no Instant needs to tell."""
 CLOCK_ROOMS = {
-    "gateway/clock.py": CLOCKS,
+    "gateway/machine/clock.py": CLOCKS,
     "gateway/mqtt/connection.py": PULSE_CLOCKS,
     "gateway/mqtt/heard.py": PULSE_CLOCKS,
     "gateway/mqtt/link.py": PULSE_CLOCKS,
@@ -308,13 +309,13 @@ def no_path_of_a_machine(source: Source) -> Iterator[str]:
 
 
 READERS = {"read_text", "read_bytes"}
-READ_FREELY = ("gateway/bounded", "gateway/clock", "gateway/demo/", "gateway/disk")
+READ_FREELY = ("gateway/machine/bounded", "gateway/machine/clock", "gateway/demo/", "gateway/machine/disk")
 """Where the bounds are, and where what is read is the kernel's boot id, the demonstration's own log, or written."""
 DESCRIPTORS = ("os.open(", "open_regular(", "os.devnull")
 
 
 def files_are_read_with_bounds(source: Source) -> Iterator[str]:
-    """A file may be a pipe, a device, or endless: `gateway.bounded` reads it, or gives a descriptor to read from."""
+    """A file may be a pipe, a device, or endless: `machine.bounded` reads it, or gives a descriptor to read from."""
     if source.stands_in(*READ_FREELY):
         return
     for node in ast.walk(source.tree):
@@ -327,7 +328,7 @@ def files_are_read_with_bounds(source: Source) -> Iterator[str]:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
             waits = name in READERS or (name == "open" and arguments[:1] in (["'r'"], ["'rb'"]))
         if waits:
-            yield f"{source.path}:{node.lineno}: {ast.unparse(node.func)} has no bounds; gateway.bounded has"
+            yield f"{source.path}:{node.lineno}: {ast.unparse(node.func)} has no bounds; gateway.machine.bounded has"
 
 
 Rule = Callable[[Source], Iterator[str]]
@@ -356,22 +357,22 @@ DOC = '"""A room."""\n'
 PLANTED: tuple[tuple[Rule, str, str], ...] = (
     (third_party_stays_in_its_room, "gateway/uplink/policy.py", "import paho.mqtt.client as mqtt"),
     (third_party_stays_in_its_room, "gateway/mqtt/dial.py", "from paho.mqtt.client import Client"),
-    (third_party_stays_in_its_room, "gateway/engine.py", "def f():\n    from tinydb import TinyDB"),
-    (third_party_stays_in_its_room, "gateway/engine.py", "import requests"),
+    (third_party_stays_in_its_room, "gateway/engine/engine.py", "def f():\n    from tinydb import TinyDB"),
+    (third_party_stays_in_its_room, "gateway/engine/engine.py", "import requests"),
     (third_party_stays_in_its_room, "gateway/cliff.py", "import click"),
-    (third_party_stays_in_its_room, "gateway/disk.py", "def f():\n    import pydantic_core"),
+    (third_party_stays_in_its_room, "gateway/machine/disk.py", "def f():\n    import pydantic_core"),
     (hardware_is_imported_inside_functions, "gateway/sensors/drivers/beams.py", "from gpiozero import Device"),
     (
         hardware_is_imported_inside_functions,
         "gateway/sensors/drivers/radio.py",
         "try:\n    import bluepy.btle\nexcept ImportError:\n    pass",
     ),
-    (nobody_imports_the_top, "gateway/engine.py", "from gateway import service"),
+    (nobody_imports_the_top, "gateway/engine/engine.py", "from gateway.daemon import service"),
     (nobody_imports_the_top, "gateway/sensors/door.py", "from ..cli import main"),
-    (nobody_imports_the_top, "gateway/assembly.py", "import gateway.cli.run"),
-    (the_nouns_know_nothing, "gateway/model.py", "from gateway.clock import Clock"),
-    (the_nouns_know_nothing, "gateway/model.py", "from . import clock"),
-    (the_nouns_know_nothing, "gateway/clock.py", "from gateway.errors import GatewayError"),
+    (nobody_imports_the_top, "gateway/engine/assembly.py", "import gateway.cli.run"),
+    (the_nouns_know_nothing, "gateway/model.py", "from gateway.machine.clock import Clock"),
+    (the_nouns_know_nothing, "gateway/model.py", "from .machine import clock"),
+    (the_nouns_know_nothing, "gateway/machine/clock.py", "from gateway.errors import GatewayError"),
     (pure_rooms_open_nothing, "gateway/wire.py", "import threading"),
     (pure_rooms_open_nothing, "gateway/uplink/lanes.py", "import socket"),
     (pure_rooms_open_nothing, "gateway/sensors/door.py", "def f():\n    return open('x')"),
@@ -388,23 +389,23 @@ PLANTED: tuple[tuple[Rule, str, str], ...] = (
     ),
     (clocks_are_read_in_one_file, "gateway/wire.py", "from datetime import datetime\nx = datetime.now"),
     (clocks_are_read_in_one_file, "gateway/sensors/drivers/beams.py", "import time\ndef f():\n    return time.time()"),
-    (nothing_is_printed, "gateway/engine.py", "def f():\n    print('here')"),
-    (broad_excepts_say_why, "gateway/engine.py", "try:\n    f()\nexcept (ValueError, Exception) as e:\n    g()"),
-    (broad_excepts_say_why, "gateway/engine.py", "try:\n    f()\nexcept:\n    g()"),
-    (modules_hold_no_state, "gateway/engine.py", "seen = {}"),
+    (nothing_is_printed, "gateway/engine/engine.py", "def f():\n    print('here')"),
+    (broad_excepts_say_why, "gateway/engine/engine.py", "try:\n    f()\nexcept (ValueError, Exception) as e:\n    g()"),
+    (broad_excepts_say_why, "gateway/engine/engine.py", "try:\n    f()\nexcept:\n    g()"),
+    (modules_hold_no_state, "gateway/engine/engine.py", "seen = {}"),
     (
         modules_hold_no_state,
-        "gateway/engine.py",
+        "gateway/engine/engine.py",
         "import collections\nRecent: object = None\nrecent: object = collections.deque()",
     ),
-    (modules_hold_no_state, "gateway/engine.py", "N = 0\ndef f():\n    global N\n    N = 1"),
-    (a_file_is_one_room, "gateway/engine.py", "x = 1\n" * (LINES_MAX + 1)),
-    (a_module_says_what_it_is_for, "gateway/engine.py", "x = 1"),
-    (a_module_says_what_it_is_for, "gateway/engine.py", '"""One.\n' + "more\n" * 16 + '"""'),
-    (nothing_is_left_over, "gateway/engine.py", "x = 1  # TO" + "DO: later"),
-    (no_path_of_a_machine, "gateway/engine.py", "x = '/ho" + "me/ann/store.toml'"),
-    (files_are_read_with_bounds, "gateway/health.py", "def f(path):\n    return path.read_text()"),
-    (files_are_read_with_bounds, "gateway/health.py", "def f(path):\n    return path.parent.read_bytes()"),
+    (modules_hold_no_state, "gateway/engine/engine.py", "N = 0\ndef f():\n    global N\n    N = 1"),
+    (a_file_is_one_room, "gateway/engine/engine.py", "x = 1\n" * (LINES_MAX + 1)),
+    (a_module_says_what_it_is_for, "gateway/engine/engine.py", "x = 1"),
+    (a_module_says_what_it_is_for, "gateway/engine/engine.py", '"""One.\n' + "more\n" * 16 + '"""'),
+    (nothing_is_left_over, "gateway/engine/engine.py", "x = 1  # TO" + "DO: later"),
+    (no_path_of_a_machine, "gateway/engine/engine.py", "x = '/ho" + "me/ann/store.toml'"),
+    (files_are_read_with_bounds, "gateway/machine/health.py", "def f(path):\n    return path.read_text()"),
+    (files_are_read_with_bounds, "gateway/machine/health.py", "def f(path):\n    return path.parent.read_bytes()"),
     (files_are_read_with_bounds, "gateway/cli/watch.py", "def f(path):\n    return open(path)"),
     (files_are_read_with_bounds, "gateway/cli/watch.py", "def f(path):\n    return path.open('rb')"),
 )
@@ -412,21 +413,29 @@ PLANTED: tuple[tuple[Rule, str, str], ...] = (
 KEPT: tuple[tuple[Rule, str, str], ...] = (
     (third_party_stays_in_its_room, "gateway/outbox/segments.py", "import tinydb\nimport orjson"),
     (hardware_is_imported_inside_functions, "gateway/sensors/drivers/beams.py", "def start():\n    import gpiozero"),
-    (nobody_imports_the_top, "gateway/cli/run.py", "from gateway.service import Service"),
-    (the_nouns_know_nothing, "gateway/clock.py", "from gateway.model import Instant"),
+    (nobody_imports_the_top, "gateway/cli/run.py", "from gateway.daemon.service import Service"),
+    (the_nouns_know_nothing, "gateway/machine/clock.py", "from gateway.model import Instant"),
     (clocks_are_read_in_one_file, "gateway/sensors/drivers/scale.py", "import time\nx = time.perf_counter_ns"),
     (clocks_are_read_in_one_file, "gateway/uplink/policy.py", "def f(clock):\n    return clock.now()"),
     (nothing_is_printed, "gateway/cli/status.py", "print('here')"),
     (
         broad_excepts_say_why,
-        "gateway/engine.py",
+        "gateway/engine/engine.py",
         "try:\n    f()\nexcept Exception:  # one sensor stops no other\n    g()",
     ),
-    (broad_excepts_say_why, "gateway/engine.py", "try:\n    f()\nexcept BaseException:\n    g()\n    raise"),
-    (third_party_stays_in_its_room, "gateway/disk.py", "def __get_pydantic_core_schema__():\n    import pydantic_core"),
-    (modules_hold_no_state, "gateway/engine.py", "LIMITS = {}\n__all__ = ['x']\ndef f():\n    seen = []"),
-    (no_path_of_a_machine, "gateway/engine.py", "x = '/etc/gateway/gateway.toml'"),
-    (files_are_read_with_bounds, "gateway/health.py", "def f(path):\n    return open(open_regular(path), 'rb')"),
+    (broad_excepts_say_why, "gateway/engine/engine.py", "try:\n    f()\nexcept BaseException:\n    g()\n    raise"),
+    (
+        third_party_stays_in_its_room,
+        "gateway/machine/disk.py",
+        "def __get_pydantic_core_schema__():\n    import pydantic_core",
+    ),
+    (modules_hold_no_state, "gateway/engine/engine.py", "LIMITS = {}\n__all__ = ['x']\ndef f():\n    seen = []"),
+    (no_path_of_a_machine, "gateway/engine/engine.py", "x = '/etc/gateway/gateway.toml'"),
+    (
+        files_are_read_with_bounds,
+        "gateway/machine/health.py",
+        "def f(path):\n    return open(open_regular(path), 'rb')",
+    ),
 )
 
 

@@ -39,8 +39,8 @@ def adopt(
     configuration = load(config)
     if (directory is None) == (image is None):
         raise click.UsageError("name the card's DIRECTORY, or its copy with --from-image FILE")
-    from gateway import adoption
-    from gateway.card_image import mounted
+    from gateway.technician import adoption
+    from gateway.technician.card_image import mounted
 
     with mounted(image) if image is not None else nullcontext(directory) as card:
         assert card is not None

@@ -12,7 +12,7 @@ from gateway.cli.verb import Verb, configured, console, load, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD
 
 if TYPE_CHECKING:
-    from gateway.clock import Clock
+    from gateway.machine.clock import Clock
     from gateway.sensors.shelf import ShelfSettings
     from gateway.technician.calibration import Fit, Point
     from gateway.technician.scales import Desk, RemoteDesk
@@ -63,7 +63,7 @@ def calibrate(
         raise click.UsageError("--yes needs the masses: --mass 1000")
     if any(not 0 < grams < 1e6 for grams in masses) or len(set(masses)) < len(masses) or len(masses) > MASSES_MAX:
         raise click.BadParameter(f"up to {MASSES_MAX} different masses, in grams", param_hint="--mass")
-    from gateway.clock import SystemClock
+    from gateway.machine.clock import SystemClock
     from gateway.model import rfc3339
     from gateway.technician.calibration import fit, stored_of
     from gateway.technician.scales import desk_of

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.bounded import read_object
 from gateway.cli.at_shelf import as_calibrated, say, seconds, whoever
 from gateway.cli.verb import Verb, configured, load, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError, Unavailable
+from gateway.machine.bounded import read_object
 
 if TYPE_CHECKING:
-    from gateway.clock import Clock
     from gateway.config import Configuration
+    from gateway.machine.clock import Clock
     from gateway.technician.commissioning import Accepted, Done, Report, Trial, Verdict
     from gateway.technician.sources import Source
 
@@ -93,7 +93,7 @@ class Round:
         yes: bool,
         corners: bool,
     ) -> None:
-        from gateway.clock import SystemClock
+        from gateway.machine.clock import SystemClock
 
         self.configuration = configuration
         self.path = path
@@ -214,7 +214,7 @@ class Round:
         )
 
     def _daemon(self, source: Source) -> dict[str, Any]:
-        from gateway.control import ask
+        from gateway.control.asking import ask
 
         if source.origin != "daemon":
             return {}

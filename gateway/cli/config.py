@@ -29,9 +29,9 @@ def check(config: tuple[Path, ...], as_json: bool) -> int:
 
     What works and is unsafe is a warning.
     """
-    from gateway.checks.warnings import warnings_of
-    from gateway.clock import SystemClock
     from gateway.config import DEFAULT_PATH, mistakes_of
+    from gateway.machine.clock import SystemClock
+    from gateway.technician.checks.warnings import warnings_of
 
     files = [str(path) for path in config or (DEFAULT_PATH,)]
     mistakes = mistakes_of(config)

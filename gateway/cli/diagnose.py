@@ -88,7 +88,7 @@ def _recorded(configuration: Configuration, path: Path, sensor: str, for_s: floa
 
 
 def _heard(configuration: Configuration, sensor: str, for_s: float) -> tuple[str, Evidence]:
-    from gateway.clock import SystemClock
+    from gateway.machine.clock import SystemClock
     from gateway.model import NS_PER_S
     from gateway.technician.diagnosis import Evidence
     from gateway.technician.sources import open_source

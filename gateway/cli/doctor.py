@@ -11,7 +11,7 @@ from gateway.cli.verb import Verb, configured, console, load, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD, ConfigurationError
 
 if TYPE_CHECKING:
-    from gateway.checks import Check
+    from gateway.technician.checks import Check
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
 
@@ -36,15 +36,15 @@ def doctor(config: tuple[Path, ...], as_json: bool, verbose: bool) -> int:
         configuration = load(config)
     except ConfigurationError as error:
         if as_json:
-            from gateway.checks import Check
-            from gateway.doctor import document
+            from gateway.technician.checks import Check
+            from gateway.technician.doctor import document
 
             why = "nothing can be checked, and nothing runs, without it"
             wrong = Check("configuration", "file", "failed", str(error), why, error.advice, "configuration.wrong")
             say_json(document((wrong,)))
             return error.exit_code
         raise
-    from gateway.doctor import checks, document
+    from gateway.technician.doctor import checks, document
 
     found: list[Check] = []
     group = ""

@@ -59,12 +59,12 @@ def listen(
     1 where there are gaps, 69 without a broker.
     """
     configuration = load(config)
-    from gateway.clock import SystemClock
     from gateway.consumer.ledger import Ledger
     from gateway.consumer.listening import Listening, Until
     from gateway.consumer.messages import Delivery
     from gateway.consumer.subscription import Subscription, topics_of
     from gateway.consumer.words import line_of, printable
+    from gateway.machine.clock import SystemClock
 
     site, prefix = configuration.site, configuration.broker.topic_prefix
     topics = topics_of(prefix) if everyone else topics_of(prefix, site.store, site.gateway)

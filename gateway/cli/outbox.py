@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from gateway.bounded import json_object
 from gateway.cli.outbox_care import estimate, repair, verify
 from gateway.cli.outbox_journey import export, import_
 from gateway.cli.verb import VerbGroup, ago, configured, console, load, printing, say_json, size, table
 from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError
+from gateway.machine.bounded import json_object
 from gateway.model import NS_PER_MS, STREAMS, Entry, Stream
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def reader_of(configuration: Configuration) -> OutboxReader:
     """Open the outbox for reading, beside a daemon or without one; raises OutboxUnusable where there is none,
     OutboxSealed where its key is not given.
     """
-    from gateway import outbox_key
+    from gateway.config import outbox_key
 
     return outbox_key.reader_of(configuration.outbox)
 
@@ -210,7 +210,7 @@ def outbox_at_rest(
 
 def _oldest_ms(reader: OutboxReader) -> int | None:
     """The age of the oldest waiting entry: of this boot by its uptime, else as far as the wall clock tells."""
-    from gateway.clock import SystemClock
+    from gateway.machine.clock import SystemClock
 
     clock = SystemClock()
     now = clock.now()

@@ -78,12 +78,12 @@ def repair(config: tuple[Path, ...], as_json: bool, yes: bool, originals: Path |
     configuration = load(config)
     from gateway import wire
     from gateway.cli.outbox import reader_of
-    from gateway.clock import SystemClock
-    from gateway.disk import RealDisk
+    from gateway.config.outbox_key import sealing_of
     from gateway.facts import EventsDropped
+    from gateway.machine.clock import SystemClock
+    from gateway.machine.disk import RealDisk
     from gateway.model import rfc3339
     from gateway.outbox.repair import repair as mend
-    from gateway.outbox_key import sealing_of
 
     clock = SystemClock()
     directory = str(configuration.outbox.directory)
@@ -137,7 +137,7 @@ def estimate(config: tuple[Path, ...], as_json: bool) -> int:
     import shutil
 
     from gateway.cli.outbox import reader_of
-    from gateway.clock import SystemClock
+    from gateway.machine.clock import SystemClock
     from gateway.outbox.estimate import AMPLIFICATION, CYCLES
     from gateway.outbox.estimate import estimate as reckon
 

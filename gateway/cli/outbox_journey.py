@@ -15,10 +15,10 @@ from typing import cast
 
 import click
 
-from gateway.bounded import json_object, open_regular
 from gateway.cli.outbox_care import progress_bar
 from gateway.cli.verb import Verb, configured, load, say_json
 from gateway.errors import EXIT_GOOD, ConfigurationError, GatewayError
+from gateway.machine.bounded import json_object, open_regular
 from gateway.model import STREAMS, Stream
 
 LINE_BYTES_MAX = 128 * 1024

@@ -27,9 +27,9 @@ def record(config: tuple[Path, ...], output: Path, for_text: str | None, note: s
 
     It holds what every radio near the scanner sends, with addresses: personal data. Keep it in the store.
     """
-    from gateway.clock import SystemClock
     from gateway.errors import RecordingError
-    from gateway.process import Signals
+    from gateway.machine.clock import SystemClock
+    from gateway.machine.process import Signals
     from gateway.recordings.recorder import Recorded, Recorder
     from gateway.units import duration_s
 

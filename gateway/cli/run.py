@@ -44,10 +44,10 @@ def run(
         signal.signal(number, lambda received, frame: sys.exit(EXIT_GOOD))  # until the daemon takes them over
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     configuration = load(config)
-    from gateway import service
     from gateway.config import load_with
-    from gateway.known_secrets import redactor_of
-    from gateway.logs import begin_logging
+    from gateway.config.known_secrets import redactor_of
+    from gateway.daemon import service
+    from gateway.machine.logs import begin_logging
 
     begin_logging(log_level, redactor_of(configuration))
     status = service.run(

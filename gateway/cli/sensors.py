@@ -18,7 +18,7 @@ from gateway.errors import EXIT_GOOD, EXIT_UNAVAILABLE, Unavailable
 def sensors(config: tuple[Path, ...], as_json: bool) -> int:
     """Each sensor: last reading, its age, faults. Where no daemon runs: what is configured, and exit status 69."""
     configuration = load(config)
-    from gateway.control import ask
+    from gateway.control.asking import ask
 
     try:
         known = ask(configuration, "status")["sensors"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from gateway.cli.verb import Verb, configured, printing
-from gateway.clock import SystemClock
 from gateway.errors import EXIT_GOOD, ConfigurationError
+from gateway.machine.clock import SystemClock
 
 EXAMPLE = """gateway sign-command --key command.key stores/v1/0042/front/command/restart > payload
 mosquitto_pub -t stores/v1/0042/front/command/restart -f payload"""
@@ -26,10 +26,10 @@ def sign_command(key: Path, topic: str, arguments: str, config: tuple[Path, ...]
 
     No configuration is read; what is printed is JSON with and without --json.
     """
-    from gateway.bounded import json_object
+    from gateway.commands.signed import payload_of, statement_of
+    from gateway.commands.signing_keys import sign
+    from gateway.machine.bounded import json_object
     from gateway.model import NS_PER_MS
-    from gateway.signed import payload_of, statement_of
-    from gateway.signing_keys import sign
 
     try:
         given = json_object(arguments)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def status(config: tuple[Path, ...], as_json: bool) -> int:
     """What the running daemon is doing. Exit status 69 where none runs; then what lies in the outbox is told."""
     configuration = load(config)
-    from gateway.control import ask
+    from gateway.control.asking import ask
 
     try:
         found = ask(configuration, "status")
@@ -62,7 +62,7 @@ def at_rest(configuration: Configuration, state: str) -> dict[str, Any]:
 
 
 def _say(found: dict[str, Any]) -> None:
-    from gateway.checks.daemon import trouble_lines
+    from gateway.technician.checks.daemon import trouble_lines
 
     out = console()
     link = found["link"]

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway import __version__
-from gateway.acting import acting_as_owner_of
-from gateway.bounded import read_bounded
 from gateway.cli.verb import Verb, configured, load, printing, say_json
 from gateway.errors import EXIT_GOOD, GatewayError
+from gateway.machine.acting import acting_as_owner_of
+from gateway.machine.bounded import read_bounded
+from gateway.machine.safe_files import opened
 from gateway.redaction import Redactor
-from gateway.safe_files import opened
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
@@ -46,7 +46,7 @@ def support_bundle(config: tuple[Path, ...], as_json: bool, output: Path | None)
     No event, no secret and no stranger's radio address is in it.
     """
     configuration = load(config)
-    from gateway.clock import SystemClock
+    from gateway.machine.clock import SystemClock
     from gateway.model import rfc3339
 
     now = SystemClock().now()
@@ -81,7 +81,7 @@ def packed(name: str, contents: dict[str, str], made_s: int) -> bytes:
 
 def redactor(configuration: Configuration) -> Redactor:
     """Return what takes secrets and radio addresses out of a text, but addresses that a rule names."""
-    from gateway.known_secrets import redactor_of
+    from gateway.config.known_secrets import redactor_of
 
     return redactor_of(configuration)
 
@@ -99,9 +99,9 @@ def collected(configuration: Configuration) -> dict[str, Any]:
     """Return the archive's files before redaction: texts, and what becomes JSON."""
     from gateway.cli.config import in_force
     from gateway.cli.outbox import outbox_at_rest
-    from gateway.control import ask
-    from gateway.doctor import examine
-    from gateway.outbox_key import sealing_of
+    from gateway.config.outbox_key import sealing_of
+    from gateway.control.asking import ask
+    from gateway.technician.doctor import examine
 
     def outbox() -> Any:
         sealing = sealing_of(configuration.outbox)

@@ -36,7 +36,7 @@ def tare(
     configuration = load(config)
     settings = shelf_named(configuration, shelf)
     within_s = seconds(for_text)
-    from gateway.clock import SystemClock
+    from gateway.machine.clock import SystemClock
     from gateway.model import rfc3339
     from gateway.technician.at_scale import weigh
     from gateway.technician.calibration import tared

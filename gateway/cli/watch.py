@@ -16,7 +16,7 @@ from gateway.cli.verb import Verb, configured, load, printing
 from gateway.errors import EXIT_GOOD
 
 if TYPE_CHECKING:
-    from gateway.clock import Clock
+    from gateway.machine.clock import Clock
     from gateway.technician.feed import Feed
     from gateway.technician.watching import Watch
 
@@ -48,9 +48,9 @@ def watch(config: tuple[Path, ...], as_json: bool, sensor: str | None, for_text:
         names = ", ".join(known) or "none is configured"
         raise click.BadParameter(f"there is no sensor {sensor!r}; sensors: {names}", param_hint="SENSOR")
     for_s = None if for_text is None else seconds(for_text)
-    from gateway.assembly import interpretation_of
-    from gateway.clock import SystemClock
+    from gateway.engine.assembly import interpretation_of
     from gateway.errors import GatewayError
+    from gateway.machine.clock import SystemClock
     from gateway.sensors.drivers.tag_keys import keys_of
     from gateway.technician.feed import Feed
     from gateway.technician.watching import Watch

@@ -14,8 +14,8 @@ from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Footer, Static
 
-from gateway.clock import Clock
 from gateway.errors import GatewayError
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Reading
 from gateway.technician.watching import Gauge, Watch, bar, daemon_words, event_words, plot
 

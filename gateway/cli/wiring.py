@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.verb import Verb, configured, console, load, printing, say_json
 from gateway.errors import EXIT_GOOD, GatewayError
-from gateway.header import CYCLE, HEADER, Part, Terminal, drawing
+from gateway.machine.header import CYCLE, HEADER, Part, Terminal, drawing
 
 if TYPE_CHECKING:
     from gateway.config import Configuration

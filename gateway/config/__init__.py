@@ -25,7 +25,6 @@ from zoneinfo import ZoneInfo
 from annotated_types import Ge
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from gateway.bounded import read_text
 from gateway.config.cloud_keys import check_keys, forbidden_keys
 from gateway.config.file import Document, Location, Mistake, Origin, lay_over, parse, read, shown
 from gateway.config.mistakes import (
@@ -40,6 +39,7 @@ from gateway.config.mistakes import (
 from gateway.config.overlay import read_ordered
 from gateway.config.words import annotation_at, did_you_mean, stand_in
 from gateway.errors import ConfigurationError
+from gateway.machine.bounded import read_text
 from gateway.outbox.settings import OutboxSettings
 from gateway.privacy import PrivacySettings
 from gateway.sensors import Kind, kinds

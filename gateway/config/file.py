@@ -16,7 +16,7 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any
 
-from gateway.bounded import read_bounded
+from gateway.machine.bounded import read_bounded
 
 Location = tuple[str | int, ...]
 """The way to a value in a document: `("door", 1, "outer_pin")`."""

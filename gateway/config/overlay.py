@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.bounded import read_object
-from gateway.owner import FILE_MODE, settle
+from gateway.machine.bounded import read_object
+from gateway.machine.owner import FILE_MODE, settle
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Event
 
-from gateway.clock import Clock
 from gateway.consumer.ledger import Ledger, Report
 from gateway.consumer.messages import Delivery, Invalid, named_losses
 from gateway.consumer.order import InOrder
 from gateway.consumer.subscription import Subscription
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S
 
 TAKEN_EVERY_S = 0.2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.commands import VERBS
+from gateway.commands.verbs import VERBS
 from gateway.contract.generation import IDENTIFIER, facts, name_of
 from gateway.model import STREAMS
 

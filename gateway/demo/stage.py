@@ -17,16 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gateway.clock import SystemClock
 from gateway.config import Configuration, load
 from gateway.consumer.ledger import Ledger, Report
 from gateway.consumer.messages import Delivery
 from gateway.consumer.subscription import Subscription, topics_of
-from gateway.control import ask
+from gateway.control.asking import ask
 from gateway.demo.broker import BrokerName, EmbeddedBroker, open_broker
 from gateway.demo.child import spawn, stop
 from gateway.demo.line import Line
 from gateway.errors import ConfigurationError, GatewayError, Unavailable
+from gateway.machine.clock import SystemClock
 from gateway.model import NS_PER_S
 from gateway.simulated import SEED_VARIABLE, configuration_text
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.bounded import read_bounded
+from gateway.machine.bounded import read_bounded
 from gateway.model import Instant
 from gateway.mqtt.reasons import Cause, of_encrypted_key, of_file
 from gateway.uplink import BrokerSettings

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
 
-from gateway.clock import SystemClock
+from gateway.machine.clock import SystemClock
 from gateway.model import Acknowledgements, Connect, Disconnect, LinkDown, Message, Signal, Subscribe
 from gateway.mqtt import reasons
 from gateway.mqtt.certificates import refused

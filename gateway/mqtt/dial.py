@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.bounded import read_text
+from gateway.machine.bounded import read_text
 from gateway.mqtt.certificates import concerns
 from gateway.mqtt.reasons import Cause, of_encrypted_key, of_file
 from gateway.uplink import BrokerSettings, Endpoint

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gateway.machine.owner import refused
 from gateway.model import NS_PER_S, Instant, Stream
 from gateway.outbox.jobs import Append, Create, NotCreated, Seal
 from gateway.outbox.record import FOOTER, LINE_OVERHEAD_BYTES, encode, encode_header, salt, segment_name
 from gateway.outbox.retention import Retention
 from gateway.outbox.stream import BLOCK_BYTES, Active, Segment, StreamLog
-from gateway.owner import refused
 
 EARLY_BYTES = 64 * 1024  # what waits is committed before its interval is over
 BATCH_BYTES_MAX = 256 * 1024  # of one job, so that a card that stalls has little in its hands

@@ -8,13 +8,13 @@ import os
 import resource
 from collections.abc import Iterable, Mapping
 
-from gateway.disk import Disk, NotAFile
 from gateway.errors import OutboxUnusable
+from gateway.machine.disk import Disk, NotAFile
+from gateway.machine.owner import mending, refused
 from gateway.model import STREAMS, Stream
 from gateway.outbox.sectors import is_of_the_card
 from gateway.outbox.state import STATE_NAME
 from gateway.outbox.stream import BLOCK_BYTES, StreamLog
-from gateway.owner import mending, refused
 
 BALLAST_NAME = "ballast"
 DESCRIPTORS = 64  # files, sockets, pipes and chips of a whole gateway, and room

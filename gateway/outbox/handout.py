@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from gateway.disk import Disk
+from gateway.machine.disk import Disk
 from gateway.model import Entry, Instant, Stream
 from gateway.outbox.intervals import Run
 from gateway.outbox.patience import Patience, Spot

@@ -21,7 +21,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.disk import Disk
+from gateway.machine.disk import Disk
 from gateway.model import Stream
 from gateway.outbox.record import FOOTER
 from gateway.outbox.state import SLOT_BYTES

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
-from gateway.bounded import json_object
+from gateway.machine.bounded import json_object
 from gateway.model import STREAMS, Instant, Loss, Stream
 from gateway.outbox.record import check_payload
 from gateway.outbox.stream import StreamLog

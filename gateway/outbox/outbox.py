@@ -19,8 +19,8 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.disk import Disk
 from gateway.errors import OutboxSealed
+from gateway.machine.disk import Disk
 from gateway.model import SHED_ORDER, Entry, Instant, Stream, rfc3339
 from gateway.outbox.directory import require_state, take_directory, unusable
 from gateway.outbox.intervals import Run

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gateway.machine.owner import whose
 from gateway.model import NS_PER_S, Instant, Stream
 from gateway.outbox.intervals import Run
 from gateway.outbox.stream import Segment, StreamLog
-from gateway.owner import whose
 
 WAITS_S = (1, 2, 5, 15, 60)  # before each try; then what a card's own corrections may bring back has had its time
 TRIES = len(WAITS_S)

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from tinydb.queries import QueryLike
 from tinydb.table import Document
 
-from gateway.disk import Disk, RealDisk
 from gateway.errors import OutboxUnusable
+from gateway.machine.disk import Disk, RealDisk
+from gateway.machine.owner import is_own
 from gateway.model import STREAMS, Entry, Stream
 from gateway.outbox.directory import unusable
 from gateway.outbox.estimate import RATE_S_MIN, StreamRate
@@ -33,7 +34,6 @@ from gateway.outbox.state import SLOT_BYTES, STATE_NAME, decode_state
 from gateway.outbox.status import Positions
 from gateway.outbox.stream import Segment, StreamLog
 from gateway.outbox.table import EntryDatabase, ImmutableEntry
-from gateway.owner import is_own
 
 _ID = re.compile(r"([0-9a-f]{8})-([0-9]+)-(door|shelf|beacon|gateway)-([0-9]{1,16})")
 

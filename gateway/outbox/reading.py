@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
-from gateway.disk import Disk, NotAFile
+from gateway.machine.disk import Disk, NotAFile
 from gateway.model import Entry
 from gateway.outbox.intervals import NUMBER_MAX, Run
 from gateway.outbox.record import CHUNK_BYTES, LINE_BYTES_MAX, Scan, decode_header, line_of, payload_at, salt

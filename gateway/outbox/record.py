@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
-from gateway.bounded import json_object
-from gateway.disk import Disk
+from gateway.machine.bounded import json_object
+from gateway.machine.disk import Disk
 from gateway.model import Instant, Stream, rfc3339
 from gateway.outbox.sealing import AFTER, BEFORE, NONCE_BYTES, TAG_BYTES
 from gateway.outbox.sectors import is_of_the_card, read_before, rest_of_sector

@@ -20,8 +20,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.disk import Disk, NotAFile
 from gateway.errors import OutboxSealed
+from gateway.machine.disk import Disk, NotAFile
 from gateway.model import STREAMS, Loss, Stream
 from gateway.outbox.intervals import NUMBER_MAX, Intervals, Run
 from gateway.outbox.losses import told_loss

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.disk import Disk
+from gateway.machine.disk import Disk
 from gateway.model import STREAMS, Instant, Stream
 from gateway.outbox.directory import take_directory
 from gateway.outbox.losses import DescribeLoss

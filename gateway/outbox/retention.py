@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from gateway.disk import Disk
+from gateway.machine.disk import Disk
 from gateway.model import NS_PER_S, SHED_ORDER, Instant, Stream
 from gateway.outbox.recovery import read_header
 from gateway.outbox.settings import OutboxSettings

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from gateway.disk import Disk
+from gateway.machine.disk import Disk
 
 SECTOR_BYTES = 4096  # of a page of memory: what the system reads at once at least
 _OF_THE_CARD = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EREMOTEIO, errno.ENODATA, errno.EILSEQ})

@@ -16,8 +16,8 @@ from dataclasses import astuple, dataclass, field
 from typing import Any
 from zlib import crc32
 
-from gateway.bounded import json_object
-from gateway.disk import Disk
+from gateway.machine.bounded import json_object
+from gateway.machine.disk import Disk
 from gateway.model import STREAMS, Loss, Stream
 from gateway.outbox.intervals import Intervals, Run
 from gateway.outbox.sectors import is_of_the_card, read_before

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.bounded import json_object
+from gateway.machine.bounded import json_object
 from gateway.model import NS_PER_MS, Entry, Instant, Stream
 from gateway.outbox.stream import StreamLog
 

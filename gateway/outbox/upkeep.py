@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any, Literal
 
-from gateway.disk import Disk
+from gateway.machine.disk import Disk
 from gateway.model import NS_PER_MS, NS_PER_S, Instant, Stream
 from gateway.outbox.commit import Committer, Trouble
 from gateway.outbox.directory import BALLAST_NAME, foreign_files

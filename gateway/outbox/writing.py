@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.disk import Disk
+from gateway.machine.disk import Disk
 from gateway.outbox.jobs import Job
 
 CLOSE_WAIT_S = 5.0

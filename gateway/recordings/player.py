@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gateway.clock import Clock
-from gateway.engine import Passing
+from gateway.engine.engine import Passing
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.recordings.recording import BadLine, ReadingLine, Recording
 from gateway.sensors import Kind

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from gateway.assembly import kinds_of
-from gateway.clock import Clock
 from gateway.config import Configuration
-from gateway.control import ask
+from gateway.control.asking import ask
+from gateway.engine.assembly import kinds_of
 from gateway.errors import RecordingError, Unavailable
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, DriverFailed, DriverRecovered, Reading, rfc3339
 
 POLL_EVERY_S = 0.25

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.bounded import json_object, open_regular
 from gateway.errors import RecordingError
+from gateway.machine.bounded import json_object, open_regular
 from gateway.model import NS_PER_S
 
 LINE_BYTES_MAX = 16_384

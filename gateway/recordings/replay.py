@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from gateway.assembly import interpretation_of, intervals_of, kinds_of
 from gateway.config import Configuration
-from gateway.interpretation import Interpretation
+from gateway.engine.assembly import interpretation_of, intervals_of, kinds_of
+from gateway.engine.interpretation import Interpretation
 from gateway.model import Entry, Event, Instant, Reading, Stream
 from gateway.privacy import Pseudonyms, ReplayKeys
 from gateway.recordings.recording import BadLine, ClockLine, ReadingLine, Recording

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from gateway.clock import Clock
 from gateway.facts import SensorFailed, SensorRecovered
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_MS, Event, Fact, Instant, Reading, Stream
 
 

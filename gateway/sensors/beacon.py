@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Event, Fact, Instant, Reading, Stream, rfc3339
 from gateway.sensors import Driver, Kind, Surroundings
 from gateway.sensors.ciphers import Decrypt

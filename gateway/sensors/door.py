@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_MS, NS_PER_S, Event, Fact, Instant, Reading, Stream, rfc3339
 from gateway.sensors import Driver, Kind, Surroundings
 from gateway.sensors.beams import BEAM, MAT, REED, TURNSTILE, Contact, Finding, FlickerBegan, FlickerEnded, Freed, Stuck

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Event, Fact, Instant, Reading, Stream
 from gateway.sensors import Driver, Kind, Surroundings
 from gateway.sensors.ailments import WORD_MAX, WORD_MIN, Ailments

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors import Driver, Kind
 from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.clock import Clock
 from gateway.errors import GatewayError, Unavailable
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S
 from gateway.sensors.shelf import ScaleSampled, ShelfSettings
 from gateway.technician.settling import WINDOWS, Weighing, Weight

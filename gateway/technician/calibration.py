@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from gateway.bounded import json_object
 from gateway.errors import GatewayError
+from gateway.machine.bounded import json_object
 from gateway.sensors.shelf import Calibration
 from gateway.technician.settling import Weight
 

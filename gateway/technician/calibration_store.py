@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.acting import acting_as_owner_of
 from gateway.config import Configuration
-from gateway.disk import Disk
 from gateway.errors import GatewayError
+from gateway.machine.acting import acting_as_owner_of
+from gateway.machine.disk import Disk
 from gateway.sensors.shelf import ShelfSettings
 from gateway.technician.calibration import CalibrationRefused, StoredCalibration, from_json, in_force
 

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from gateway.clock import Clock
 from gateway.config import Configuration
-from gateway.control import ask
+from gateway.control.asking import ask
 from gateway.errors import GatewayError
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Reading
 from gateway.technician.sources import open_source
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.assembly import Identify, surroundings_of
-from gateway.commands import CommandRefused
+from gateway.commands.verbs import CommandRefused
 from gateway.config import Configuration
-from gateway.control import ask
-from gateway.disk import Disk, RealDisk
-from gateway.engine import Due, Engine
+from gateway.control.asking import ask
+from gateway.engine.assembly import Identify, surroundings_of
+from gateway.engine.engine import Due, Engine
 from gateway.errors import GatewayError, NoDaemon
+from gateway.machine.disk import Disk, RealDisk
 from gateway.model import NS_PER_S, Event, Instant, Reading, rfc3339
 from gateway.sensors.shelf import Calibration, ScaleSampled, ShelfSettings
 from gateway.technician.calibration import CalibrationRefused, StoredCalibration, from_object, in_force, tared

@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from gateway.assembly import kinds_of
-from gateway.clock import Clock
 from gateway.config import Configuration
-from gateway.control import ask
+from gateway.control.asking import ask
+from gateway.engine.assembly import kinds_of
 from gateway.errors import NoDaemon
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, DriverFailed, DriverRecovered, Instant, Reading
 from gateway.recordings.recording import ReadingLine, Recording
 from gateway.sensors import Driver

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from gateway.interpretation import Interpretation
+from gateway.engine.interpretation import Interpretation
 from gateway.model import NS_PER_S, Event, Reading, data_of
 from gateway.sensors.beacon import Advertisement, ScannerSettings
 from gateway.sensors.door import BEAMS, BeamChanged

@@ -155,7 +155,9 @@ class Place:
             return False
         say(f"{'Changing' if path.exists() else 'Writing'} {self.shown(path)}.")
         if not self.dry_run:
-            from gateway.safe_files import opened  # the entry script has seen to it that this is the bundle's own
+            from gateway.machine.safe_files import (
+                opened,  # the entry script has seen to it that this is the bundle's own
+            )
 
             self.folder(path.parent)
             with opened(path.parent) as folder:

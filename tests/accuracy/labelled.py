@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.interpretation import Interpretation, Sense
+from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Event, Instant, Reading
 from gateway.sensors import Faults, Kind, Surroundings
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from gateway.interpretation import Interpretation, Sense
+from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Instant
 from gateway.sensors import Faults, Surroundings
 from gateway.sensors.advertisement import decode

@@ -106,7 +106,7 @@ def at_backlog(count: int, names: list[str], rounds: int) -> list[dict[str, Any]
 OPENING = """
 import json, os, sys, time
 from pathlib import Path
-from gateway.disk import RealDisk
+from gateway.machine.disk import RealDisk
 from gateway.outbox import Outbox, OutboxSettings, ThreadWriter
 from tests.bench.queues import NOW, OURS_BYTES_MAX, Ours
 from tests.outbox.histories import describe_loss

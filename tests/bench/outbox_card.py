@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.clock import SystemClock
+from gateway.machine.clock import SystemClock
 from tests.bench import stalls
 from tests.bench.outbox import BATCHES, DEVICE_AIMS, FULL, ONE_BY_ONE, _against, _number, _table, chosen_options
 from tests.bench.queues import PAYLOAD, QUEUES, Ours, Queue, missing

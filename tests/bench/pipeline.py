@@ -32,10 +32,10 @@ from typing import Literal
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from gateway.assembly import World, assemble
 from gateway.config import Configuration, loads
-from gateway.disk import RealDisk
-from gateway.engine import Engine
+from gateway.engine.assembly import World, assemble
+from gateway.engine.engine import Engine
+from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_MS, NS_PER_S, STREAMS, Instant, Order
 from gateway.mqtt import PahoLink
 from gateway.outbox import InlineWriter
@@ -190,7 +190,7 @@ def wait_for(done: Callable[[], bool], within_s: float) -> None:
 
 def acknowledged_us(engine: Engine, directory: Path, port: int) -> tuple[float, int]:
     """CPU of one event from the outbox to its acknowledgement, in batches of 100, by paho to mosquitto."""
-    from gateway.clock import SystemClock
+    from gateway.machine.clock import SystemClock
 
     settings = configuration(directory, port)
     clock = SystemClock()

@@ -19,7 +19,7 @@ from tinydb import TinyDB
 from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import JSONStorage
 
-from gateway.disk import RealDisk
+from gateway.machine.disk import RealDisk
 from gateway.model import Instant
 from gateway.outbox import PLAIN, InlineWriter, Outbox, OutboxSettings, Sealing
 from tests.outbox.histories import describe_loss

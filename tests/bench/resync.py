@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.clock import SystemClock
-from gateway.disk import RealDisk
+from gateway.machine.clock import SystemClock
+from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_S, Event
 from gateway.outbox import InlineWriter, Outbox, OutboxSettings, ThreadWriter
 from gateway.uplink import BrokerSettings

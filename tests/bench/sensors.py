@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from typing import Literal
 
-from gateway.interpretation import Interpretation, Sense
+from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors import Faults, Surroundings
 from gateway.sensors.beacon import BeaconInterpreter

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gateway.assembly import World, assemble
-from gateway.clock import SystemClock
 from gateway.config import loads
-from gateway.disk import RealDisk
-from gateway.engine import Engine
+from gateway.engine.assembly import World, assemble
+from gateway.engine.engine import Engine
+from gateway.machine.clock import SystemClock
+from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_S
 from gateway.mqtt import PahoLink
 from gateway.outbox import ThreadWriter

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from gateway.disk import Disk, RealDisk
+from gateway.machine.disk import Disk, RealDisk
 from gateway.model import NS_PER_S, STREAMS, Entry, Instant, Stream
 from gateway.outbox import InlineWriter, Outbox, OutboxSettings, ThreadWriter, Writer
 from tests.blocks.subjects import DoesNotOpen, Known, Mark, Violation, payload

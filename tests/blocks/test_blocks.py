@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from gateway.disk import Disk
+from gateway.machine.disk import Disk
 from tests.bench.stalls import one_row
 from tests.blocks.card import ROOT, card
 from tests.blocks.kills import kill_again_and_again

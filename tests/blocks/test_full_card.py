@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.clock import SystemClock
-from gateway.disk import RealDisk
+from gateway.machine.clock import SystemClock
+from gateway.machine.disk import RealDisk
 from gateway.outbox import InlineWriter, Outbox, OutboxSettings
 from gateway.outbox.upkeep import PENDING_BYTES_MAX
 from tests.blocks.mounts import Missing

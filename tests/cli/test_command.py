@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from gateway import __version__
 from gateway.cli import VERBS, gateway
 from gateway.config import load
-from gateway.control import ControlServer
+from gateway.control.serving import ControlServer
 from gateway.errors import OutboxUnusable
-from gateway.header import HEADER
+from gateway.machine.header import HEADER
 
 DOOR = '[[door]]\nid = "entrance"\nouter_pin = 17\ninner_pin = 27\n'
 
@@ -190,7 +190,7 @@ def test_an_error_of_ours_ends_with_its_status(monkeypatch: pytest.MonkeyPatch, 
     def unusable(*arguments: Any, **more: Any) -> int:
         raise OutboxUnusable("the outbox cannot be used", "make room")
 
-    monkeypatch.setattr("gateway.service.run", unusable)
+    monkeypatch.setattr("gateway.daemon.service.run", unusable)
     result = call("run", "--config", write_configuration(DOOR + '[broker]\nurl = "mqtt://h"\n'))
     assert result.exit_code == 73
     assert result.stderr == "gateway: the outbox cannot be used\n  what to do: make room\n"
@@ -202,7 +202,7 @@ def test_an_unexpected_error_is_one_sentence_and_a_traceback_only_with_debug(
     def broken(*arguments: Any, **more: Any) -> int:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("gateway.service.run", broken)
+    monkeypatch.setattr("gateway.daemon.service.run", broken)
     path = write_configuration(DOOR + '[broker]\nurl = "mqtt://h"\n')
     result = call("run", "--config", path)
     assert result.exit_code == 1

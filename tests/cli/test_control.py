@@ -15,17 +15,8 @@ from typing import Any
 import pytest
 
 from gateway.config import Configuration, load
-from gateway.control import (
-    HEARD_AT_ONCE,
-    PATH_BYTES_MAX,
-    POINTER,
-    QUESTION_BYTES_MAX,
-    ControlServer,
-    _asked,
-    _trusted,
-    ask,
-    socket_paths,
-)
+from gateway.control.asking import PATH_BYTES_MAX, POINTER, _asked, _trusted, ask, socket_paths
+from gateway.control.serving import HEARD_AT_ONCE, QUESTION_BYTES_MAX, ControlServer
 from gateway.errors import Unavailable
 from tests.daemon import wait_for
 
@@ -106,7 +97,7 @@ def test_a_runtime_directory_too_deep_for_a_socket(
     deep = tmp_path / ("d" * 90) / ("e" * 90)
     deep.mkdir(parents=True)
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(deep))
-    monkeypatch.setattr("gateway.control.RUN_DIRECTORY", tmp_path / "absent")
+    monkeypatch.setattr("gateway.control.asking.RUN_DIRECTORY", tmp_path / "absent")
     with pytest.raises(Unavailable, match="no daemon runs"):
         ask(configuration, "ping")
     server = ControlServer(configuration, answering)
@@ -153,7 +144,7 @@ def test_garbage_is_answered_with_an_error(configuration: Configuration, server:
 def test_a_client_that_says_nothing_holds_nobody_up(
     configuration: Configuration, server: ControlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.control.QUESTION_WITHIN_S", 0.2)
+    monkeypatch.setattr("gateway.control.serving.QUESTION_WITHIN_S", 0.2)
     silent = [socket.socket(socket.AF_UNIX) for _ in range(HEARD_AT_ONCE - 1)]
     for client in silent:
         client.connect(str(server.path))
@@ -210,7 +201,7 @@ def test_who_may_not_look_into_the_outbox_is_not_told_that_nothing_runs(
     def forbidden(directory: Path) -> Path:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("gateway.control._noted", forbidden)
+    monkeypatch.setattr("gateway.control.asking.noted_path", forbidden)
     with pytest.raises(Unavailable, match="may not ask the daemon") as caught:
         ask(configuration, "status")
     assert "join the group" in caught.value.advice
@@ -230,7 +221,7 @@ def test_where_no_socket_can_be_made_the_daemon_runs_without(
     configuration: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = tmp_path / "absent"
-    monkeypatch.setattr("gateway.control.socket_paths", lambda directory: iter([absent / "x" / "y.sock"]))
+    monkeypatch.setattr("gateway.control.serving.socket_paths", lambda directory: iter([absent / "x" / "y.sock"]))
     server = ControlServer(configuration, answering)
     server.start()
     assert server.path is None

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from gateway.checks import Check, Examination, broker, daemon, examined, machine, sensors
 from gateway.cli import gateway
-from gateway.clock import SystemClock
 from gateway.config import Configuration, load, loads
-from gateway.control import ControlServer
-from gateway.doctor import checks, document
+from gateway.control.serving import ControlServer
+from gateway.machine.clock import SystemClock
 from gateway.model import Instant
+from gateway.technician.checks import Check, Examination, broker, daemon, examined, machine, sensors
+from gateway.technician.doctor import checks, document
 from tests.uplink.brokers import DAY, Authority, free_port, mosquitto
 
 SITE = '[site]\nstore = "0042"\ngateway = "front"\n'

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gateway import wire
-from gateway.clock import SystemClock
 from gateway.config import load
-from gateway.disk import RealDisk
+from gateway.machine.clock import SystemClock
+from gateway.machine.disk import RealDisk
 from gateway.model import Event, Instant
 from gateway.outbox import InlineWriter, Outbox
 from gateway.sensors.door import DoorPassed

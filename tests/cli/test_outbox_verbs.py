@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from gateway import wire
 from gateway.cli import gateway
 from gateway.config import load
-from gateway.disk import RealDisk
+from gateway.machine.disk import RealDisk
 from gateway.model import Event, Instant
 from gateway.outbox import InlineWriter, Outbox
 from gateway.sensors.door import DoorBlocked, DoorPassed

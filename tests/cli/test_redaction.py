@@ -18,12 +18,12 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner
 
-from gateway.answers import Answers
 from gateway.cli import gateway
-from gateway.clock import SystemClock
 from gateway.config import loads
-from gateway.known_secrets import known_secrets
-from gateway.logs import Redacted
+from gateway.config.known_secrets import known_secrets
+from gateway.daemon.answers import Answers
+from gateway.machine.clock import SystemClock
+from gateway.machine.logs import Redacted
 from gateway.model import CommandReceived
 from gateway.redaction import Redactor
 from gateway.sensors.drivers import SupervisedThread
@@ -130,7 +130,7 @@ def test_an_address_without_a_letter(form: str) -> None:
 
 
 def test_a_credential_is_read_where_root_put_it(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.known_secrets.SECRETS", store)
+    monkeypatch.setattr("gateway.config.known_secrets.SECRETS", store)
     handed = "/run/credentials/gateway.service/secrets_password"
     text = (store / "gateway.toml").read_text().replace(f"{store}/password", handed)
     assert PASSWORD.encode() in known_secrets(loads(text))
@@ -288,8 +288,8 @@ def test_a_bundle_does_not_follow_a_planted_link(store: Path) -> None:
 def test_the_daemon_logs_and_answers_without_them(store: Path) -> None:
     """A driver's words reach status, log and event: they name no device."""
     code = (
-        "import logging, sys; from gateway.config import loads; from gateway.known_secrets import redactor_of\n"
-        "from gateway.logs import begin_logging\n"
+        "import logging, sys; from gateway.config import loads; from gateway.config.known_secrets import redactor_of\n"
+        "from gateway.machine.logs import begin_logging\n"
         f"begin_logging('INFO', redactor_of(loads(open({str(store / 'gateway.toml')!r}).read())))\n"
         f"for line in open({str(store / 'journal')!r}): logging.getLogger('x').info(line.strip())\n"
     )
@@ -310,8 +310,8 @@ def test_what_a_driver_says_names_no_device() -> None:
 
 def test_status_and_the_doctor_s_answer_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"link": {"reason": "hunter2 at DE-AD-BE-EF-0A-01"}, "sensors": {}, "free_bytes": 125829120000}
-    monkeypatch.setattr("gateway.answers.status_of", lambda *given: {**found, "config_sha256": "ab" * 32})
-    monkeypatch.setattr("gateway.answers.examination", lambda configuration: found)
+    monkeypatch.setattr("gateway.daemon.answers.status_of", lambda *given: {**found, "config_sha256": "ab" * 32})
+    monkeypatch.setattr("gateway.daemon.answers.examination", lambda configuration: found)
     said: list[Any] = []
     engine: Any = SimpleNamespace(offer=said.append)
     none: Any = SimpleNamespace(acquire=None, release=lambda: None)

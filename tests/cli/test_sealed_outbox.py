@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from gateway import wire
-from gateway.adoption import adopt
-from gateway.card import MARK
 from gateway.config import load
-from gateway.disk import RealDisk
+from gateway.config.outbox_key import sealing_of
 from gateway.errors import EXIT_CONFIGURATION, EXIT_GOOD, OutboxSealed
 from gateway.facts import EventsDropped
+from gateway.machine.disk import RealDisk
 from gateway.model import Event, Instant, Loss
 from gateway.outbox import InlineWriter, Outbox
-from gateway.outbox_key import sealing_of
+from gateway.outbox.adopted import MARK
 from gateway.sensors.door import DoorPassed
+from gateway.technician.adoption import adopt
 from tests.cli.test_outbox_verbs import NOW, call
 from tests.daemon import Shop, ended, stop, wait_for
 

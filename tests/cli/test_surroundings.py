@@ -42,7 +42,7 @@ def test_a_reader_that_goes_away_leaves_the_status_alone(write_configuration: An
 def test_a_question_to_nobody_is_told_and_ends_with_1(
     monkeypatch: pytest.MonkeyPatch, write_configuration: Any
 ) -> None:
-    monkeypatch.setattr("gateway.service.run", lambda *given, **more: int(click.confirm("Shall it?")))
+    monkeypatch.setattr("gateway.daemon.service.run", lambda *given, **more: int(click.confirm("Shall it?")))
     path = write_configuration('[broker]\nurl = "mqtt://h"\n')
     asked = CliRunner().invoke(gateway, ["run", "--config", str(path)], input="")
     assert (asked.exit_code, "nobody answered" in asked.stderr) == (1, True)

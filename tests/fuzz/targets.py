@@ -18,13 +18,13 @@ from zlib import crc32
 
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from gateway.bounded import json_object
 from gateway.cli.outbox_journey import NoExport, _checked
-from gateway.commands import CommandRefused, overlay_of, resend_of, understood
+from gateway.commands.verbs import CommandRefused, overlay_of, resend_of, understood
 from gateway.config import loads
 from gateway.config.overlay import path_of, read_ordered
-from gateway.control import ControlServer
+from gateway.control.serving import ControlServer
 from gateway.errors import GatewayError
+from gateway.machine.bounded import json_object
 from gateway.mqtt import codes
 from gateway.mqtt.client import BoundedClient
 from gateway.mqtt.heard import Heard

@@ -28,13 +28,13 @@ def impossible(found: dict[str, Any]) -> Telemetry:
 PLANTED: dict[str, tuple[str, Callable[..., Any]]] = {
     "advertisements": ("gateway.sensors.telemetry.possible", impossible),
     "mqtt": ("paho.mqtt.client.Client._handle_pubackcomp", careless),
-    "commands": ("gateway.commands._sequence", careless),
+    "commands": ("gateway.commands.verbs._sequence", careless),
     "recordings": ("gateway.recordings.recording.json_object", unbounded),
     "configuration": ("gateway.config.file._syntax_mistake", careless),
     "overlay": ("gateway.config.overlay._is_text", careless),
     "outbox": ("gateway.outbox.state.json_object", unbounded),
     "query": ("gateway.outbox.query.math.isfinite", careless),
-    "control": ("gateway.control.json_object", unbounded),
+    "control": ("gateway.control.serving.json_object", unbounded),
     "calibration": ("gateway.technician.calibration.json_object", unbounded),
     "adoption": ("gateway.cli.outbox_journey.json_object", unbounded),
 }

@@ -48,7 +48,7 @@ def newer(source: Path) -> None:
 def broken(source: Path) -> None:
     """Count the version up, and let the daemon die before it has said anything."""
     raise_version(source, 2)
-    service = source / "gateway/service.py"
+    service = source / "gateway/daemon/service.py"
     text = service.read_text()
     begin = "    require_broker(configuration)\n    service = "
     assert begin in text

@@ -133,7 +133,7 @@ def ladder(status: dict[str, Any]) -> dict[str, int]:
 
 
 def test_health_comes_every_five_minutes(night: Night) -> None:
-    health = night.of("gateway.health")
+    health = night.of("gateway.machine.health")
     assert abs(len(health) - HOURS * 12) <= 4
     rss = [event["data"]["memory_rss_bytes"] for event in health]
     first, last, most = (one >> 10 for one in (rss[1], rss[-1], max(rss)))

@@ -25,20 +25,20 @@ from tests.mutation import equal
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = "tests/shipped"
 ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "disk": ("gateway/disk.py", (SHIPPED, "tests/outbox/test_real_files.py")),
+    "disk": ("gateway/machine/disk.py", (SHIPPED, "tests/outbox/test_real_files.py")),
     "outbox": ("gateway/outbox/*.py", (SHIPPED, "tests/outbox")),
     "uplink": ("gateway/uplink/*.py", (SHIPPED, "tests/uplink")),
     "mqtt": ("gateway/mqtt/*.py", (SHIPPED, "tests/uplink")),
     "engine": (
-        "gateway/engine.py",
+        "gateway/engine/engine.py",
         (SHIPPED, "tests/test_interpretation.py", "tests/test_health.py", "tests/test_engine.py"),
     ),
     "privacy": ("gateway/privacy.py", (SHIPPED, "tests/test_privacy.py")),
-    "control": ("gateway/control.py", (SHIPPED, "tests/cli/test_control.py")),
-    "commands": ("gateway/commands.py", (SHIPPED, "tests/test_commands.py")),
-    "remote": ("gateway/remote.py", (SHIPPED,)),
+    "control": ("gateway/control/*.py", (SHIPPED, "tests/cli/test_control.py")),
+    "commands": ("gateway/commands/*.py", (SHIPPED, "tests/test_commands.py", "tests/test_signed.py")),
+    "remote": ("gateway/daemon/remote.py", (SHIPPED,)),
     "overlay": ("gateway/config/overlay.py", (SHIPPED,)),
-    "adoption": ("gateway/adoption.py", (SHIPPED, "tests/test_adoption.py", "tests/test_hostile_card.py")),
+    "adoption": ("gateway/technician/adoption.py", (SHIPPED, "tests/test_adoption.py", "tests/test_hostile_card.py")),
     "installer": ("scripts/installer/*.py", (SHIPPED, "tests/test_install.py", "tests/test_trust.py")),
 }
 """Of each room its files, and the everyday tests that run in one process and look at it."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from gateway.disk import Disk
+from gateway.machine.disk import Disk
 from gateway.model import STREAMS, Entry, Instant, Loss, Stream
 from gateway.outbox import PLAIN, InlineWriter, Outbox, OutboxSettings, Sealing
 from gateway.outbox.state import STATE_NAME, read_slots

@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from gateway.disk import RealDisk
 from gateway.errors import EXIT_CANNOT_CREATE, OutboxUnusable
+from gateway.machine.disk import RealDisk
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from gateway.outbox.repair import repair

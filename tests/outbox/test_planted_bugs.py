@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.disk import Disk
+from gateway.machine.disk import Disk
 from gateway.outbox import commit, handout, jobs, outbox, recovery, retention, saving, state, stream, upkeep
 from gateway.outbox import reading as reading_module
 from gateway.outbox import record as record_module

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.clock import SystemClock
-from gateway.disk import RealDisk, refusal
+from gateway.machine.clock import SystemClock
+from gateway.machine.disk import RealDisk, refusal
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from tests.outbox.block_device import SmallDisk, card_or_skip

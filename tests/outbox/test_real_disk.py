@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from gateway.config.overlay import Ordered, path_of, write_ordered
-from gateway.control import POINTER, _write_pointer
-from gateway.disk import NotAFile, RealDisk
+from gateway.control.asking import POINTER
+from gateway.control.serving import _write_pointer
 from gateway.errors import OutboxUnusable
+from gateway.machine.disk import NotAFile, RealDisk
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from gateway.privacy import DayKeys, Period

@@ -13,17 +13,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.clock import SystemClock
-from gateway.disk import RealDisk
 from gateway.errors import OutboxUnusable
+from gateway.machine.clock import SystemClock
+from gateway.machine.disk import RealDisk
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings, ThreadWriter
 from tests.outbox.conftest import event
 from tests.outbox.histories import describe_loss
 
 WRITER = """
 import sys
-from gateway.clock import SystemClock
-from gateway.disk import RealDisk
+from gateway.machine.clock import SystemClock
+from gateway.machine.disk import RealDisk
 from gateway.outbox import Outbox, OutboxSettings, ThreadWriter
 from tests.outbox.conftest import event
 from tests.outbox.histories import describe_loss

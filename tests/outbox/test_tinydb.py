@@ -8,7 +8,7 @@ import pytest
 from tinydb import TinyDB, where
 from tinydb.table import Document
 
-from gateway.disk import RealDisk
+from gateway.machine.disk import RealDisk
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings, QueryError, parse_query
 from gateway.outbox.table import ImmutableEntry

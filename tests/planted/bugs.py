@@ -74,7 +74,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "process",
         "the watchdog does not know the writer",
-        "gateway/process.py",
+        "gateway/machine/process.py",
         "            hung.append(WRITER)\n",
         "",
         ("tests/test_process.py",),
@@ -83,18 +83,25 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "machine",
         "an overlay's upper layer is not looked at",
-        "gateway/mounts.py",
+        "gateway/machine/mounts.py",
         "        if beneath.kind in MEMORY:\n",
         "        if False:\n",
         ("tests/test_mounts.py",),
         "power_cut",
     ),
-    Bug("disk", "a sync does not sync", "gateway/disk.py", "        os.fdatasync(fd)\n", "", DISK),
-    Bug("disk", "a folder is not synced", "gateway/disk.py", "            os.fsync(fd)\n", "            pass\n", DISK),
+    Bug("disk", "a sync does not sync", "gateway/machine/disk.py", "        os.fdatasync(fd)\n", "", DISK),
+    Bug(
+        "disk",
+        "a folder is not synced",
+        "gateway/machine/disk.py",
+        "            os.fsync(fd)\n",
+        "            pass\n",
+        DISK,
+    ),
     Bug(
         "disk",
         "a first failed sync is believed",
-        "gateway/disk.py",
+        "gateway/machine/disk.py",
         "        os.fdatasync(fd)\n",
         ("        try:\n            os.fdatasync(fd)\n        except OSError:\n            os.fdatasync(fd)\n"),
         DISK,
@@ -102,7 +109,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "disk",
         "a failed sync is no error",
-        "gateway/disk.py",
+        "gateway/machine/disk.py",
         "        os.fdatasync(fd)\n",
         ("        try:\n            os.fdatasync(fd)\n        except OSError:\n            pass\n"),
         DISK,
@@ -110,18 +117,34 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "disk",
         "a read-only remount is no error",
-        "gateway/disk.py",
+        "gateway/machine/disk.py",
         "raise OSError(errno.EROFS, os.strerror(errno.EROFS))",
         "pass",
         REAL,
     ),
-    Bug("disk", "files for everybody", "gateway/owner.py", "FILE_MODE = 0o640", "FILE_MODE = 0o644", DISK),
-    Bug("disk", "folders for everybody", "gateway/owner.py", "DIRECTORY_MODE = 0o750", "DIRECTORY_MODE = 0o777", MODES),
-    Bug("disk", "the umask decides", "gateway/owner.py", "    os.fchmod(fd, mode)\n", "", MODES),
-    Bug("disk", "only a part is written", "gateway/disk.py", "        while rest:\n", "        if rest:\n", DISK),
-    Bug("disk", "a cache is not dropped", "gateway/disk.py", "POSIX_FADV_DONTNEED", "POSIX_FADV_NORMAL", DISK),
-    Bug("disk", "a file is made over another", "gateway/disk.py", "os.O_CREAT | os.O_EXCL", "os.O_CREAT", DISK),
-    Bug("disk", "a lock that is shared", "gateway/disk.py", "LOCK_EX | fcntl.LOCK_NB", "LOCK_SH | fcntl.LOCK_NB", DISK),
+    Bug("disk", "files for everybody", "gateway/machine/owner.py", "FILE_MODE = 0o640", "FILE_MODE = 0o644", DISK),
+    Bug(
+        "disk",
+        "folders for everybody",
+        "gateway/machine/owner.py",
+        "DIRECTORY_MODE = 0o750",
+        "DIRECTORY_MODE = 0o777",
+        MODES,
+    ),
+    Bug("disk", "the umask decides", "gateway/machine/owner.py", "    os.fchmod(fd, mode)\n", "", MODES),
+    Bug(
+        "disk", "only a part is written", "gateway/machine/disk.py", "        while rest:\n", "        if rest:\n", DISK
+    ),
+    Bug("disk", "a cache is not dropped", "gateway/machine/disk.py", "POSIX_FADV_DONTNEED", "POSIX_FADV_NORMAL", DISK),
+    Bug("disk", "a file is made over another", "gateway/machine/disk.py", "os.O_CREAT | os.O_EXCL", "os.O_CREAT", DISK),
+    Bug(
+        "disk",
+        "a lock that is shared",
+        "gateway/machine/disk.py",
+        "LOCK_EX | fcntl.LOCK_NB",
+        "LOCK_SH | fcntl.LOCK_NB",
+        DISK,
+    ),
     Bug(
         "outbox",
         "a descriptor too few is damage",
@@ -475,7 +498,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "engine",
         "a clock step of a minute is none",
-        "gateway/engine.py",
+        "gateway/engine/engine.py",
         "CLOCK_STEP_NS = NS_PER_S",
         "CLOCK_STEP_NS = 60 * NS_PER_S",
         LIMITS,
@@ -483,7 +506,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "engine",
         "what waits has no bound",
-        "gateway/engine.py",
+        "gateway/engine/engine.py",
         "READINGS_MAX = 20_000",
         "READINGS_MAX = 20_000_000",
         LIMITS,
@@ -491,7 +514,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "engine",
         "readings are lost without a word",
-        "gateway/engine.py",
+        "gateway/engine/engine.py",
         '            self._discard(item.sensor, "inbox_full")\n',
         "",
         ENGINE,
@@ -499,7 +522,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "engine",
         "a source that can wait does not wait for the disk",
-        "gateway/engine.py",
+        "gateway/engine/engine.py",
         "self._inbox.qsize() < READINGS_PATIENT_MAX and self.outbox.has_room()",
         "self._inbox.qsize() < READINGS_PATIENT_MAX",
         ENGINE,
@@ -507,7 +530,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "engine",
         "in a burst the outbox gets no turn",
-        "gateway/engine.py",
+        "gateway/engine/engine.py",
         "            if not self.outbox.has_room():\n                self.outbox.step(now)\n",
         "",
         ENGINE,
@@ -557,18 +580,23 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "retained commands are carried out",
-        "gateway/answers.py",
+        "gateway/daemon/answers.py",
         "        if command.retained:\n",
         "        if False:\n",
         LIMITS,
     ),
     Bug(
-        "commands", "any number of commands a second", "gateway/answers.py", "        self._rate.spend(1)\n", "", LIMITS
+        "commands",
+        "any number of commands a second",
+        "gateway/daemon/answers.py",
+        "        self._rate.spend(1)\n",
+        "",
+        LIMITS,
     ),
     Bug(
         "commands",
         "a command of any size",
-        "gateway/commands.py",
+        "gateway/commands/verbs.py",
         "if len(payload) > PAYLOAD_BYTES_MAX:",
         "if False:",
         LIMITS,
@@ -576,18 +604,23 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "what is not allowed runs",
-        "gateway/commands.py",
+        "gateway/commands/verbs.py",
         "    if verb not in allow:\n",
         "    if verb not in VERBS:\n",
         INBOUND,
     ),
     Bug(
-        "control", "a socket for everybody", "gateway/control.py", "SOCKET_MODE = 0o660", "SOCKET_MODE = 0o666", CONTROL
+        "control",
+        "a socket for everybody",
+        "gateway/control/serving.py",
+        "SOCKET_MODE = 0o660",
+        "SOCKET_MODE = 0o666",
+        CONTROL,
     ),
     Bug(
         "control",
         "a question has no end",
-        "gateway/control.py",
+        "gateway/control/serving.py",
         "QUESTION_WITHIN_S = 2.0",
         "QUESTION_WITHIN_S = 200.0",
         LIMITS,
@@ -635,7 +668,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "adoption",
         "the mark after the rename",
-        "gateway/adoption.py",
+        "gateway/technician/adoption.py",
         (
             "    marked = _mark(card.outbox, configuration)\n"
             "    with acting_as_owner_of(target):\n"
@@ -651,7 +684,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "adoption",
         "the key of the day stays on the card",
-        "gateway/adoption.py",
+        "gateway/technician/adoption.py",
         '    outbox.remove("privacy.key")\n',
         "",
         KEPT,
@@ -659,7 +692,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "adoption",
         "the key may come back",
-        "gateway/adoption.py",
+        "gateway/technician/adoption.py",
         "        os.fsync(outbox.fd)  # else a power cut brings the key back\n",
         "        pass\n",
         KEPT,
@@ -667,7 +700,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "adoption",
         "in place without its folder's sync",
-        "gateway/adoption.py",
+        "gateway/technician/adoption.py",
         "    RealDisk().sync_directory(str(target.parent))\n    return put_aside",
         "    return put_aside",
         KEPT,
@@ -691,7 +724,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "installer",
         "what is installed has the umask's mode",
-        "gateway/safe_files.py",
+        "gateway/machine/safe_files.py",
         "            os.fchmod(fd, mode)\n",
         "",
         MODES,
@@ -760,8 +793,15 @@ BUGS: tuple[Bug, ...] = (
         "and True",
         CONSUMER,
     ),
-    Bug("logs", "a flood fills the card", "gateway/logs.py", "    stream.addFilter(Throttle())\n", "", CLOUD_KEYS),
-    Bug("logs", "a flood is not counted", "gateway/logs.py", "        kind.left_out += 1\n", "", CLOUD_KEYS),
+    Bug(
+        "logs",
+        "a flood fills the card",
+        "gateway/machine/logs.py",
+        "    stream.addFilter(Throttle())\n",
+        "",
+        CLOUD_KEYS,
+    ),
+    Bug("logs", "a flood is not counted", "gateway/machine/logs.py", "        kind.left_out += 1\n", "", CLOUD_KEYS),
     Bug(
         "commands",
         "the cloud may be allowed to set the broker",
@@ -773,7 +813,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "a password in clear text is not warned of",
-        "gateway/checks/warnings.py",
+        "gateway/technician/checks/warnings.py",
         "not endpoint.is_tls and",
         "endpoint.is_tls and",
         CLOUD_KEYS,
@@ -781,7 +821,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "any signature is believed",
-        "gateway/signed.py",
+        "gateway/commands/signed.py",
         "verify(CONTEXT + statement, signature)",
         "True",
         SIGNED,
@@ -789,7 +829,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "what is signed for another gateway is believed",
-        "gateway/signed.py",
+        "gateway/commands/signed.py",
         'said["topic"] != topic',
         "False",
         SIGNED,
@@ -797,7 +837,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "an expired command is believed",
-        "gateway/signed.py",
+        "gateway/commands/signed.py",
         "abs(age_ms) > WINDOW_MS",
         "age_ms < -WINDOW_MS",
         SIGNED,
@@ -805,7 +845,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "a command of the future is believed",
-        "gateway/signed.py",
+        "gateway/commands/signed.py",
         "abs(age_ms) > WINDOW_MS",
         "age_ms > WINDOW_MS",
         SIGNED,
@@ -813,7 +853,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "a command is believed twice",
-        "gateway/signed.py",
+        "gateway/commands/signed.py",
         "any(nonce == one for _, one in believed.last)",
         "False",
         SIGNED,
@@ -821,18 +861,23 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "what was forgotten is believed again",
-        "gateway/signed.py",
+        "gateway/commands/signed.py",
         "time_ms <= believed.floor_ms",
         "False",
         SIGNED,
     ),
     Bug(
-        "commands", "a clock that is not set is believed", "gateway/signed.py", 'now.clock != "synced"', "False", SIGNED
+        "commands",
+        "a clock that is not set is believed",
+        "gateway/commands/signed.py",
+        'now.clock != "synced"',
+        "False",
+        SIGNED,
     ),
     Bug(
         "commands",
         "what was believed is not kept",
-        "gateway/answers.py",
+        "gateway/daemon/answers.py",
         "            write_believed(directory, believed)\n",
         "            pass\n",
         SIGNED,
@@ -840,7 +885,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "restart needs no signature",
-        "gateway/signed.py",
+        "gateway/commands/signed.py",
         '("config", "restart", "update")',
         '("config", "update")',
         SIGNED,
@@ -848,7 +893,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "a damaged memory is an empty one",
-        "gateway/signed.py",
+        "gateway/commands/signed.py",
         "return Believed(now.wall_ns // NS_PER_MS)",
         "return Believed()",
         SIGNED,
@@ -856,7 +901,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "a private key is not told",
-        "gateway/signing_keys.py",
+        "gateway/commands/signing_keys.py",
         'if b"PRIVATE KEY" in content:',
         'if b"PRIVATE  KEY" in content:',
         SIGNED,
@@ -864,7 +909,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "a resend costs nothing",
-        "gateway/commands.py",
+        "gateway/commands/verbs.py",
         "        self._spent += EVENT_BYTES * ",
         "        _ = ",
         RESENDS,
@@ -872,7 +917,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "no budget for resends",
-        "gateway/answers.py",
+        "gateway/daemon/answers.py",
         "self._budget.through(kept, now.boot_ns)",
         "asked.last",
         SIGNED,
@@ -880,7 +925,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "commands",
         "a secret that every user can read is not warned of",
-        "gateway/checks/warnings.py",
+        "gateway/technician/checks/warnings.py",
         "mode & 0o007",
         "mode & 0o002",
         CLOUD_KEYS,

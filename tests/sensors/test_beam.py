@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from gpiozero.pins.mock import MockFactory
 
-from gateway.clock import SystemClock
+from gateway.machine.clock import SystemClock
 from gateway.model import DriverFailed, DriverRecovered, Reading
 from gateway.sensors.door import BeamChanged, DoorSettings
 from gateway.sensors.drivers import DriverError

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.clock import SystemClock
+from gateway.machine.clock import SystemClock
 from gateway.model import DriverFailed, DriverRecovered, Reading
 from gateway.sensors.advertisement import EddystoneUid, IBeacon, decode
 from gateway.sensors.beacon import Advertisement, ScannerSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.clock import Clock, SystemClock
+from gateway.machine.clock import Clock, SystemClock
 from gateway.model import NS_PER_S, DriverFailed, DriverRecovered, Instant, Reading
 from gateway.sensors.beacon import Advertisement, ScannerSettings
 from gateway.sensors.drivers.bluepy_helper import Patience, true_rssi_dbm

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from gpiozero.devices import Device
 
-from gateway.clock import SystemClock
+from gateway.machine.clock import SystemClock
 from gateway.model import DriverFailed, DriverRecovered, Instant, Reading
 from gateway.sensors.drivers.hx711 import Converter, Hx711Driver, driver_for, read_frame, signed_24
 from gateway.sensors.drivers.hx711_iio import Hx711IioDriver

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from gateway import control
 from gateway.config import Configuration, loads
-from gateway.control import ControlServer, ask
+from gateway.control import asking
+from gateway.control.asking import ask
+from gateway.control.serving import ControlServer
 from gateway.errors import NoDaemon, Unavailable
 
 
@@ -24,7 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
     """An outbox and a temporary folder of the test's own, under the widest umask."""
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("gateway.control.RUN_DIRECTORY", tmp_path / "absent")
+    monkeypatch.setattr("gateway.control.asking.RUN_DIRECTORY", tmp_path / "absent")
     (tmp_path / "outbox").mkdir()
     return loads(f'[site]\nstore = "1"\n[outbox]\ndirectory = "{tmp_path}/outbox"\n')
 
@@ -104,14 +105,14 @@ def test_a_socket_that_does_not_answer_as_the_daemon_does(here: Configuration, t
 def test_the_longest_path_that_a_socket_can_have_is_read_whole(here: Configuration, tmp_path: Path) -> None:
     path = "/" + "x" * 99
     (tmp_path / "outbox/control").write_bytes(path.encode() + b"\n")
-    assert control._noted(tmp_path / "outbox") == Path(path)
+    assert asking.noted_path(tmp_path / "outbox") == Path(path)
     (tmp_path / "outbox/control").write_bytes(path.encode() + b"x\n")
     with pytest.raises(FileNotFoundError):
-        control._noted(tmp_path / "outbox")
+        asking.noted_path(tmp_path / "outbox")
 
 
 def test_where_a_socket_may_be_best_first(here: Configuration, tmp_path: Path) -> None:
-    found = [path.parent for path in control.socket_paths(tmp_path / "outbox")]
+    found = [path.parent for path in asking.socket_paths(tmp_path / "outbox")]
     own = f"gateway-{os.getuid()}"
     assert found[0] == tmp_path / "absent"
     assert Path("/tmp") / own in found, "also where the temporary folder's name is too long"

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gateway import doctor
 from gateway.cli import gateway
 from gateway.cli import outbox as outbox_verbs
 from gateway.config import load
-from gateway.control import ControlServer
+from gateway.control.serving import ControlServer
+from gateway.technician import doctor
 
 PASSWORD, STRANGER, NAMED = "hunter2-tulip", "de:ad:be:ef:00:01", "c4:64:e3:00:00:01"
 FORMS = (PASSWORD, STRANGER, STRANGER.upper().replace(":", "_"), STRANGER.replace(":", ""))

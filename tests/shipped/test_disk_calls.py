@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from gateway.clock import SystemClock
-from gateway.disk import RealDisk
+from gateway.machine.clock import SystemClock
+from gateway.machine.disk import RealDisk
 from gateway.model import STREAMS, Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from gateway.outbox.jobs import (

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adoption import adopt
-from gateway.card import MARK
+from gateway.commands.signed import Believed, write_believed
 from gateway.config import loads
 from gateway.config.overlay import Ordered, Trial, write_ordered
-from gateway.disk import RealDisk
+from gateway.machine.disk import RealDisk
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxSettings
+from gateway.outbox.adopted import MARK
 from gateway.privacy import DayKeys, Period
-from gateway.signed import Believed, write_believed
+from gateway.technician.adoption import adopt
 from gateway.technician.calibration import StoredCalibration
 from gateway.technician.calibration_store import CalibrationStore
 from tests.outbox.conftest import event

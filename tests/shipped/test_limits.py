@@ -21,11 +21,15 @@ from typing import Any
 
 import pytest
 
-from gateway import answers, commands, control, engine, privacy, service
-from gateway.answers import Answers
-from gateway.clock import SystemClock
-from gateway.commands import CommandRefused, understood
+from gateway import privacy
+from gateway.commands import verbs as commands
+from gateway.commands.verbs import CommandRefused, understood
 from gateway.config import loads
+from gateway.control import serving as control
+from gateway.daemon import answers, service
+from gateway.daemon.answers import Answers
+from gateway.engine import engine
+from gateway.machine.clock import SystemClock
 from gateway.model import NS_PER_S, CommandReceived, Instant, LinkDown
 from gateway.mqtt import LinkTimes, PahoLink, client, dial
 from gateway.outbox import commit, retention, saving, state

@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 from gateway.cli import gateway
 from gateway.config import load
 from gateway.config.overlay import Ordered, write_ordered
-from gateway.control import ask
-from gateway.disk import RealDisk
+from gateway.control.asking import ask
 from gateway.errors import Unavailable
+from gateway.machine.disk import RealDisk
 from gateway.privacy import DayKeys, Period
 from gateway.technician.calibration import StoredCalibration
 from gateway.technician.calibration_store import CalibrationStore

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from gateway.commands import CommandRefused, understood
+from gateway.commands.verbs import CommandRefused, understood
 from gateway.config import Configuration, loads
 from gateway.config.overlay import Ordered, Trial, Verdict, path_of, read_ordered, write_ordered
-from gateway.engine import READINGS_MAX, Engine, Wake
+from gateway.daemon.remote import BY, STARTS_MAX, RemoteConfiguration
+from gateway.engine.engine import READINGS_MAX, Engine, Wake
 from gateway.errors import ConfigurationError
 from gateway.model import NS_PER_S, DriverRecovered, Event, Instant
-from gateway.remote import BY, STARTS_MAX, RemoteConfiguration
 
 NOW = Instant(1_000 * NS_PER_S, 1_795_000_000 * NS_PER_S)
 TOPIC = "stores/v1/1/front/answers/7"

@@ -53,7 +53,7 @@ class Agenda:
 
 
 class SimulatedClock:
-    """The machine's clocks (implements gateway.clock.Clock). `shown` keeps what each boot's wall clock has told."""
+    """The machine's clocks (a machine.clock.Clock). `shown` keeps what each boot's wall clock has told."""
 
     def __init__(self, agenda: Agenda, random: Random) -> None:
         self._agenda, self._random = agenda, random

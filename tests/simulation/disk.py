@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from gateway.disk import Space
+from gateway.machine.disk import Space
 
 SECTOR_BYTES = 512
 
@@ -233,7 +233,7 @@ class ModelDisk:
             raise OSError(code, os.strerror(code))
         yield
 
-    # The calls of gateway.disk.Disk.
+    # The calls of gateway.machine.disk.Disk.
 
     def _name(self, act: tuple[str, str, Any]) -> None:
         self._names_waiting.setdefault(_directory_of(act[1]), []).append(act)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gateway import assembly, interpretation, wire
+from gateway import wire
+from gateway.engine import assembly, interpretation
 from gateway.model import STREAMS, Acknowledged, Instant
 from gateway.outbox import commit, losses, outbox, retention, saving, state, stream
 from gateway.uplink import conversation, lanes, policy, traffic

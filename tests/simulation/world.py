@@ -17,16 +17,16 @@ from typing import Any, Literal
 
 import orjson
 
-from gateway.assembly import World, assemble, stopping
-from gateway.commands import CommandRefused, resend_of, resent, understood
+from gateway.commands.verbs import CommandRefused, resend_of, resent, understood
 from gateway.config import Configuration, loads
-from gateway.engine import Due, Engine
+from gateway.daemon.status import health_of
+from gateway.engine.assembly import World, assemble, stopping
+from gateway.engine.engine import Due, Engine
 from gateway.errors import OutboxUnusable
-from gateway.health import Machine as Looked
+from gateway.machine.health import Machine as Looked
 from gateway.model import NS_PER_MS, NS_PER_S, STREAMS, CommandReceived, Event, Instant, Stream
 from gateway.outbox import PLAIN, InlineWriter, Outbox, Writer
 from gateway.outbox.recovery import LEAP_MAX
-from gateway.status import health_of
 from tests.simulation.broker import Broker, BrokerLink
 from tests.simulation.checker import Checker
 from tests.simulation.clock import Agenda, SimulatedClock, Trace

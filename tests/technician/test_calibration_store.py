@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from gateway.disk import RealDisk
-from gateway.interpretation import Interpretation, Sense
+from gateway.engine.interpretation import Interpretation, Sense
+from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_S, Event
 from gateway.sensors import Faults, Surroundings
 from gateway.sensors.shelf import Calibration, ShelfInterpreter

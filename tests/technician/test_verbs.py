@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import gateway
-from gateway.disk import RealDisk
+from gateway.machine.disk import RealDisk
 from gateway.technician.calibration import StoredCalibration
 from gateway.technician.calibration_store import CalibrationStore
 from tests.technician.shelves import SHELF_TOML, configuration, recording, scale_lines

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.cli.watch_view import WatchView
+from gateway.engine.interpretation import Interpretation, Sense
 from gateway.errors import GatewayError
-from gateway.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors import Faults, Surroundings, kinds
 from gateway.sensors.beacon import Advertisement, ScannerSettings

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import gateway
 from gateway.config import load
-from gateway.control import ask
+from gateway.control.asking import ask
 from gateway.errors import Unavailable
 from tests.daemon import Consumer, Shop, stop, wait_for
 from tests.technician.shelves import SHELF_TOML, recording, scale_lines

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from gateway.clock import SystemClock
+from gateway.machine.clock import SystemClock
 from gateway.model import NS_PER_S, Acknowledgements, CommandReceived, LinkDown, LinkUp, Signal, Subscribed
 from gateway.mqtt import LinkTimes, PahoLink
 from gateway.uplink import BrokerSettings, Pace, Uplink

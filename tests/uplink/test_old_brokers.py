@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gateway.checks import broker, examined
 from gateway.config import loads
 from gateway.model import LinkDown
 from gateway.mqtt.dial import DialRefused, tls_context
+from gateway.technician.checks import broker, examined
 from gateway.uplink import BrokerSettings, Endpoint
 from gateway.uplink.fallback import ProtocolChoice
 from tests.uplink.brokers import Authority

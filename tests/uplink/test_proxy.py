@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from gateway.checks import Check
-from gateway.checks.broker import examinations
 from gateway.config import loads
 from gateway.mqtt import dial
+from gateway.technician.checks import Check
+from gateway.technician.checks.broker import examinations
 from gateway.uplink import BrokerSettings
 from gateway.uplink.settings import Proxy
 from tests.uplink.brokers import Authority, mosquitto

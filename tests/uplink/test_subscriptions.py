@@ -9,10 +9,10 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gateway.checks import Check, broker, examined
 from gateway.config import loads
 from gateway.model import NS_PER_S, Subscribe
 from gateway.mqtt import reasons
+from gateway.technician.checks import Check, broker, examined
 from gateway.uplink import BrokerSettings
 from gateway.uplink.subscriptions import AGAIN_NS
 from tests.uplink.brokers import free_port, mosquitto

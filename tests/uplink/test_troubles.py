@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 import gateway.cli.status
-from gateway.checks.daemon import trouble_lines
 from gateway.contract.generation import state_schema
-from gateway.status import link_of
+from gateway.daemon.status import link_of
+from gateway.technician.checks.daemon import trouble_lines
 from tests.uplink.weather import Sky
 
 

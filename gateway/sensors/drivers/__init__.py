@@ -10,7 +10,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import DriverFailed, DriverRecovered, Reading
 from gateway.redaction import Redactor
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors.door import BeamChanged, BeamName, DoorSettings, pins_of
 from gateway.sensors.drivers import DriverError, SupervisedThread

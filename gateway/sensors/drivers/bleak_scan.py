@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Reading
 from gateway.sensors.beacon import PAYLOAD_BYTES_MAX, AddressType, Advertisement, ScannerSettings, sane_rssi_dbm
 from gateway.sensors.drivers import DriverError, SupervisedThread

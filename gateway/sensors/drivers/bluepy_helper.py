@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Instant
 from gateway.sensors.beacon import AddressType, Advertisement, sane_rssi_dbm
 from gateway.sensors.drivers import DriverError

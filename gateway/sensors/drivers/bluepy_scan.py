@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Reading
 from gateway.sensors.beacon import ScannerSettings
 from gateway.sensors.drivers import DriverError, SupervisedThread

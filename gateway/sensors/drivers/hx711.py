@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, DriverFailed, Instant, Reading
 from gateway.sensors import Driver
 from gateway.sensors.drivers import SupervisedThread

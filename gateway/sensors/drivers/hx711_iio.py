@@ -10,8 +10,8 @@ import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gateway.bounded import read_text
-from gateway.clock import Clock
+from gateway.machine.bounded import read_text
+from gateway.machine.clock import Clock
 from gateway.model import Reading
 from gateway.sensors.drivers import DriverError, SupervisedThread
 from gateway.sensors.drivers.hx711 import SILENT_NS, signed_24, silent

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Reading
 from gateway.sensors.drivers import DriverError, SupervisedThread
 from gateway.sensors.drivers.hx711 import SETTLING_FRAMES, SILENT_NS, signed_24, silent

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from gateway.clock import Clock
+from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Instant
 from gateway.sensors.drivers import DriverError
 from gateway.sensors.drivers.kernel_edges import open_factory

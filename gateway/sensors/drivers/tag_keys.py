@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.bounded import read_text
+from gateway.machine.bounded import read_text
 from gateway.sensors.ciphers import KEY_BYTES, Decrypt, aes_block, aes_ccm
 from gateway.sensors.tags import TagRule
 from gateway.sensors.telemetry import BTHOME_TAG_BYTES

@@ -12,7 +12,7 @@ from pathlib import Path
 os.environ["LG_WD"] = os.getcwd()
 os.environ["GPIOZERO_PIN_FACTORY"] = "lgpio"
 
-from gateway.clock import SystemClock
+from gateway.machine.clock import SystemClock
 from gateway.model import Reading
 from gateway.sensors.drivers.hx711 import Hx711Driver
 from gateway.sensors.shelf import ScaleSampled, ShelfSettings

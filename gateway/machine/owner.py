@@ -1,0 +1,127 @@
+"""Whose files the gateway's are: what root makes in a folder belongs to the folder's owner, as if he had made it.
+
+Law: always by descriptor, never by a name that somebody may have changed meanwhile; a process that is not root gives
+nothing away. The mode is the one asked for, whatever the umask. (Whole verbs act as that user: `machine.acting`.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import shlex
+import stat
+
+FILE_MODE = 0o640  # the technician's group reads beside the daemon
+DIRECTORY_MODE = 0o750
+RIGHTS = (errno.EACCES, errno.EPERM)
+"""What a system call says where owners or rights forbid it."""
+
+
+def settle(fd: int, mode: int, folder: str | os.PathLike[str], at: int | None = None) -> None:
+    """Give what was just made (`fd`) the mode, and where root made it the owner and group of `folder`.
+
+    `folder` is relative to the directory descriptor `at` where that is given. Raises OSError.
+    """
+    os.fchmod(fd, mode)
+    if os.geteuid() == 0:
+        owner = os.stat(folder or ".", dir_fd=at)
+        made = os.fstat(fd)
+        if (made.st_uid, made.st_gid) != (owner.st_uid, owner.st_gid):
+            os.fchown(fd, owner.st_uid, owner.st_gid)
+
+
+def whose(path: str | os.PathLike[str]) -> str:
+    """Say who owns it and who may: "belongs to root:root with mode 0600".
+
+    What lies in a folder that may not be entered cannot be seen: then that folder is named, for it stands in the way
+    ("lies in /srv/x, which belongs to ..."). Empty where there is nothing.
+    """
+    place = _seen(path)
+    try:
+        found = os.lstat(place)
+    except OSError:
+        return ""
+    within = "" if place == os.path.abspath(path) else f"lies in {place}, which "
+    return f"{within}belongs to {_names(found.st_uid, found.st_gid)} with mode {stat.S_IMODE(found.st_mode):04o}"
+
+
+def _seen(path: str | os.PathLike[str]) -> str:
+    """Return the path, or the nearest of the folders above it whose owner can be seen."""
+    place = os.path.abspath(path)
+    while place != os.path.dirname(place):
+        try:
+            os.lstat(place)
+        except PermissionError:
+            place = os.path.dirname(place)
+        except OSError:
+            break
+        else:
+            break
+    return place
+
+
+def barred(folder: str | os.PathLike[str]) -> str | None:
+    """Say what keeps this user from looking into a folder; None where nothing of owners and rights does."""
+    try:
+        os.listdir(folder)
+    except PermissionError as error:
+        return f"{os.fspath(folder)} {whose(folder)}, and this is user {user()}: {error.strerror}"
+    except OSError:
+        pass
+    return None
+
+
+def is_own(path: str | os.PathLike[str]) -> bool:
+    """Tell whether it is this process's user's, or what bars the way to it is."""
+    try:
+        return os.lstat(_seen(path)).st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def refused(error: OSError, directory: str | os.PathLike[str]) -> str:
+    """Say what refuses a file of `directory`, in words; where owners or rights do, also whose the file is."""
+    why = error.strerror or str(error)
+    if error.errno not in RIGHTS:
+        return why
+    path = os.path.normpath(os.path.join(directory, error.filename if isinstance(error.filename, str) else ""))
+    for place in (path, os.path.dirname(path)):  # where a file was to be made its folder stands in the way
+        if owned := whose(place):
+            return f"{place} {owned}, and this is user {user()}: {why}"
+    return f"{path} cannot be used: {why}"
+
+
+def mending(folder: str | os.PathLike[str], number: int | None = None) -> str:
+    """Return the line that gives `folder` and all in it to whom they should belong, with the rights they need.
+
+    That is the folder's owner; where that is root, this process's user. Where a folder above may not be entered, that
+    one is opened to whoever passes, and given to nobody. With the error's `number` EPERM (a file that root made
+    immutable, `chattr +i`) that is taken off before.
+    """
+    if (shut := _seen(folder)) != os.path.abspath(folder):
+        return f"sudo chmod a+x {shlex.quote(shut)}"
+    uid, gid = os.geteuid(), os.getegid()
+    with contextlib.suppress(OSError):
+        found = os.stat(folder)
+        if found.st_uid:
+            uid, gid = found.st_uid, found.st_gid
+    place = shlex.quote(os.path.abspath(folder))
+    before = f"sudo chattr -R -i {place} && " if number == errno.EPERM else ""
+    return f"{before}sudo chown -R {_names(uid, gid)} {place} && sudo chmod -R u+rwX {place}"
+
+
+def user() -> str:
+    """Return the name of the user whose process this is."""
+    return _names(os.geteuid(), os.getegid()).partition(":")[0]
+
+
+def _names(uid: int, gid: int) -> str:
+    user, group = str(uid), str(gid)
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwuid(uid).pw_name
+    with contextlib.suppress(KeyError):
+        group = grp.getgrgid(gid).gr_name
+    return f"{user}:{group}"
