@@ -218,7 +218,7 @@ def changed_tree(folder: Path, version: str, **replaced: tuple[str, str]) -> Pat
     for name, old, new in (
         ("pyproject.toml", 'version = "0.1.0"', f'version = "{version}"'),
         ("gateway/__init__.py", "0.1.0", version),
-        *((f"gateway/{module}.py", *texts) for module, texts in replaced.items()),
+        *((f"gateway/daemon/{module}.py", *texts) for module, texts in replaced.items()),
     ):
         text = (folder / name).read_text()
         assert old in text

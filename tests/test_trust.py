@@ -58,7 +58,7 @@ def summed(folder: Path) -> None:
 def bundle(tmp_path: Path, keys: Path) -> Path:
     """A bundle with the real installer, signed; it has no wheels, so that it can say what it would do and no more."""
     folder = tmp_path / "gateway-0.1.0"
-    (folder / "gateway").mkdir(parents=True)
+    (folder / "gateway/machine").mkdir(parents=True)
     for script in SCRIPTS:
         shutil.copy2(ROOT / "scripts" / script, folder / script)
     shutil.copytree(ROOT / "scripts/installer", folder / "installer", ignore=shutil.ignore_patterns("__pycache__"))

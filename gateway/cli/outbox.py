@@ -5,29 +5,29 @@ The verbs that check, mend, carry and reckon are in `outbox_care` and `outbox_jo
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from datetime import datetime
+import re
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
+from gateway.cli.outbox_at_rest import database_of, outbox_at_rest, reader_of
 from gateway.cli.outbox_care import estimate, repair, verify
 from gateway.cli.outbox_journey import export, import_
 from gateway.cli.verb import VerbGroup, ago, configured, console, load, printing, say_json, size, table
 from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError
 from gateway.machine.bounded import json_object
-from gateway.model import NS_PER_MS, STREAMS, Entry, Stream
+from gateway.model import STREAMS, Stream
 
 if TYPE_CHECKING:
-    from gateway.config import Configuration
-    from gateway.outbox import OutboxReader, Sealing
+    from gateway.outbox.table import Document
 
 LISTED = 20
 DATA_SHOWN_MAX = 100
 STREAM = click.Choice(STREAMS)
+EVENT_ID = re.compile(rf"[0-9a-f]{{8}}-[0-9]+-({'|'.join(STREAMS)})-([0-9]{{1,16}})")
 
 
 class NothingThere(GatewayError):
@@ -77,8 +77,9 @@ def list_entries(stream: str | None, config: tuple[Path, ...], as_json: bool, li
     """The entries that wait for their acknowledgement, oldest first. With --json: their envelopes, one a line."""
     configuration = load(config)
     reader = reader_of(configuration)
-    entries = [entry for name in _streams(stream) for entry in islice(reader.entries(name, after), limit)]
-    _say_entries(configuration, reader, entries, as_json)
+    database = database_of(configuration, reader)
+    entries = [(name, entry) for name in _streams(stream) for entry in database.table(name).find(None, limit, after)]
+    _say_entries(entries, as_json)
     left = sum(reader.backlog(name) for name in _streams(stream)) - len(entries)
     if left > 0 and not after and not as_json:
         click.echo(f"and {left} more: --limit, --after")
@@ -101,17 +102,19 @@ def show(entry: tuple[str, ...], config: tuple[Path, ...], as_json: bool) -> int
         raise click.UsageError(f"give a stream ({', '.join(STREAMS)}) and a sequence number, or an event's id")
     configuration = load(config)
     reader = reader_of(configuration)
-    if is_place:
-        stream, sequence = cast(Stream, entry[0]), int(entry[1])
-        found = next(reader.entries(stream, sequence - 1, sequence, acknowledged=True), None)
-    else:
-        found = reader.find(entry[0])
+    place = entry if is_place else EVENT_ID.findall(entry[0])[0] if EVENT_ID.fullmatch(entry[0]) else None
+    found = None
+    if place is not None:
+        table_of = database_of(configuration, reader, acknowledged=True).table(place[0])
+        found = table_of.get(doc_id=int(place[1]))
+    if found is not None and not is_place and found["id"] != entry[0]:
+        found = None  # of another outbox, or of another epoch
     if found is None:
         raise NothingThere(
             f"{' '.join(entry)} is not in the outbox {reader.id}, or no longer",
             "see what is there: gateway outbox list",
         )
-    say_json(json.loads(envelope(configuration, reader, found)))
+    say_json(found)
     return EXIT_GOOD
 
 
@@ -133,14 +136,10 @@ def query(expression: str, config: tuple[Path, ...], as_json: bool, stream: str 
 
     condition = parse_query(expression)
     reader = reader_of(configuration)
-    matching = (
-        entry
-        for name in _streams(stream)
-        for entry in reader.entries(name)
-        if condition(json.loads(envelope(configuration, reader, entry)))
-    )
+    database = database_of(configuration, reader)
+    matching = ((name, entry) for name in _streams(stream) for entry in database.table(name).find(condition))
     found = list(islice(matching, limit))
-    _say_entries(configuration, reader, found, as_json)
+    _say_entries(found, as_json)
     return EXIT_GOOD if found else EXIT_FAILED
 
 
@@ -174,80 +173,20 @@ for verb in (verify, repair, estimate, export, import_):
     outbox.add_command(verb)
 
 
-def reader_of(configuration: Configuration) -> OutboxReader:
-    """Open the outbox for reading, beside a daemon or without one; raises OutboxUnusable where there is none,
-    OutboxSealed where its key is not given.
-    """
-    from gateway.config import outbox_key
-
-    return outbox_key.reader_of(configuration.outbox)
-
-
-def outbox_at_rest(
-    configuration: Configuration, sealing: Sealing | None = None
-) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
-    """Return what the disk says of the outbox, and of each stream; raises as `reader_of`.
-
-    `sealing` are the keys where they are read already, for one who may not read them any more.
-    """
-    from gateway.outbox import OutboxReader
-
-    directory = configuration.outbox.directory
-    reader = reader_of(configuration) if sealing is None else OutboxReader(directory, sealing=sealing)
-    found = {
-        "outbox": reader.id,
-        "epoch": str(reader.epoch),
-        "entries": sum(reader.backlog(stream) for stream in STREAMS),
-        "bytes": reader.used_bytes(),
-        "bytes_max": configuration.outbox.bytes_max,
-        "oldest_entry_ms": _oldest_ms(reader),
-        "degraded": False,
-        "damaged": len(reader.set_aside()),
-        "refused": reader.counters.get("refused", 0),
-    }
-    return found, {stream: dataclasses.asdict(reader.positions(stream)) for stream in STREAMS}
-
-
-def _oldest_ms(reader: OutboxReader) -> int | None:
-    """The age of the oldest waiting entry: of this boot by its uptime, else as far as the wall clock tells."""
-    from gateway.machine.clock import SystemClock
-
-    clock = SystemClock()
-    now = clock.now()
-    ages = []
-    for stream in STREAMS:
-        for entry in islice(reader.entries(stream), 1):
-            event = json.loads(entry.payload)
-            if event["bootid"] == clock.bootid:
-                ages.append(now.boot_ns // NS_PER_MS - int(event["uptimems"]))
-            else:
-                recorded = datetime.fromisoformat(event["time"])
-                ages.append(now.wall_ns // NS_PER_MS - int(recorded.timestamp() * 1000))
-    return max(0, *ages) if ages else None
-
-
-def envelope(configuration: Configuration, reader: OutboxReader, entry: Entry) -> bytes:
-    """Return an entry as it leaves the store (a time that is still unsynced stays so here)."""
-    from gateway.wire import Wire
-
-    site = configuration.site
-    return Wire(site.store, site.gateway, reader.id, configuration.broker.topic_prefix).envelope(entry, {})
-
-
 def _streams(stream: str | None) -> tuple[Stream, ...]:
     return (cast(Stream, stream),) if stream else STREAMS
 
 
-def _say_entries(configuration: Configuration, reader: OutboxReader, entries: list[Entry], as_json: bool) -> None:
+def _say_entries(entries: list[tuple[Stream, Document]], as_json: bool) -> None:
     if as_json:
-        for entry in entries:
-            click.echo(envelope(configuration, reader, entry))
+        for _, entry in entries:
+            click.echo(json.dumps(entry, separators=(",", ":"), ensure_ascii=False))
     else:
-        console().print(table(("stream", "sequence", "time", "type", "subject", "data"), map(_row, entries)))
+        rows = [_row(stream, entry) for stream, entry in entries]
+        console().print(table(("stream", "sequence", "time", "type", "subject", "data"), rows))
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
-    event = json.loads(entry.payload)
+def _row(stream: Stream, event: Document) -> tuple[str, ...]:
     data = json.dumps(event.get("data", {}), ensure_ascii=False)
     attributes = (event.get(name, "") for name in ("time", "type", "subject"))
-    return entry.stream, str(entry.sequence), *attributes, data if len(data) <= DATA_SHOWN_MAX else data[:97] + "..."
+    return stream, str(event.doc_id), *attributes, data if len(data) <= DATA_SHOWN_MAX else data[:97] + "..."

@@ -41,7 +41,7 @@ def progress_bar() -> Iterator[Progress]:
 @printing
 def verify(config: tuple[Path, ...], as_json: bool) -> int:
     """Check every record on the disk. Exit status 1 where something is damaged or missing."""
-    from gateway.cli.outbox import reader_of
+    from gateway.cli.outbox_at_rest import reader_of
 
     reader = reader_of(load(config))
     kept = sum(reader.backlog(stream) for stream in STREAMS)
@@ -77,7 +77,7 @@ def repair(config: tuple[Path, ...], as_json: bool, yes: bool, originals: Path |
     """
     configuration = load(config)
     from gateway import wire
-    from gateway.cli.outbox import reader_of
+    from gateway.cli.outbox_at_rest import reader_of
     from gateway.config.outbox_key import sealing_of
     from gateway.facts import EventsDropped
     from gateway.machine.clock import SystemClock
@@ -136,7 +136,7 @@ def estimate(config: tuple[Path, ...], as_json: bool) -> int:
     configuration = load(config)
     import shutil
 
-    from gateway.cli.outbox import reader_of
+    from gateway.cli.outbox_at_rest import reader_of
     from gateway.machine.clock import SystemClock
     from gateway.outbox.estimate import AMPLIFICATION, CYCLES
     from gateway.outbox.estimate import estimate as reckon

@@ -44,7 +44,7 @@ def export(
     A time that is still unsynced stays so. `gateway outbox import` on another gateway brings them home.
     """
     configuration = load(config)
-    from gateway.cli.outbox import envelope, reader_of
+    from gateway.cli.outbox_at_rest import envelope, reader_of
 
     reader = reader_of(configuration)
     names = (cast(Stream, stream),) if stream else STREAMS

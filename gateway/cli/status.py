@@ -42,7 +42,7 @@ def status(config: tuple[Path, ...], as_json: bool) -> int:
 
 def at_rest(configuration: Configuration, state: str) -> dict[str, Any]:
     """Return the status of a gateway whose daemon does not answer: what the outbox on the disk says, else `state`."""
-    from gateway.cli.outbox import outbox_at_rest
+    from gateway.cli.outbox_at_rest import outbox_at_rest
 
     try:
         outbox, streams = outbox_at_rest(configuration)

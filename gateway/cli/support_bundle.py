@@ -98,7 +98,7 @@ def redacted(contents: dict[str, Any], redact: Redactor) -> dict[str, str]:
 def collected(configuration: Configuration) -> dict[str, Any]:
     """Return the archive's files before redaction: texts, and what becomes JSON."""
     from gateway.cli.config import in_force
-    from gateway.cli.outbox import outbox_at_rest
+    from gateway.cli.outbox_at_rest import outbox_at_rest
     from gateway.config.outbox_key import sealing_of
     from gateway.control.asking import ask
     from gateway.technician.doctor import examine

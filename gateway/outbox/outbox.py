@@ -33,7 +33,6 @@ from gateway.outbox.sealing import PLAIN, Sealing, refused_place
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.status import Ages, OutboxStatus, Positions
 from gateway.outbox.stream import StreamLog
-from gateway.outbox.table import EntryDatabase, OutboxSource
 from gateway.outbox.upkeep import (
     JOBS_WAITING_MAX,
     PENDING_BYTES_MAX,
@@ -120,11 +119,6 @@ class Outbox:
     def now(self) -> Instant:
         """The moment of the last call that told one."""
         return self._upkeep.now
-
-    @property
-    def database(self) -> EntryDatabase:
-        """The outbox as a TinyDB database, one table a stream."""
-        return EntryDatabase(OutboxSource(self))
 
     # What the engine and the uplink do.
 

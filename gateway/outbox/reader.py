@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from tinydb.queries import QueryLike
-from tinydb.table import Document
+import orjson
 
 from gateway.errors import OutboxUnusable
 from gateway.machine.disk import Disk, RealDisk
@@ -33,9 +33,13 @@ from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import SLOT_BYTES, STATE_NAME, decode_state
 from gateway.outbox.status import Positions
 from gateway.outbox.stream import Segment, StreamLog
-from gateway.outbox.table import EntryDatabase, ImmutableEntry
+from gateway.outbox.table import EntryDatabase
 
-_ID = re.compile(r"([0-9a-f]{8})-([0-9]+)-(door|shelf|beacon|gateway)-([0-9]{1,16})")
+
+def _recorded(entry: Entry) -> Mapping[str, Any]:
+    """Return what was recorded, decoded."""
+    document: dict[str, Any] = orjson.loads(entry.payload)
+    return document
 
 
 class OutboxReader:
@@ -99,27 +103,14 @@ class OutboxReader:
                 return
             after = got.entries[-1].sequence
 
-    def entry(self, stream: Stream, sequence: int) -> Entry | None:
-        """Return one entry that is not acknowledged."""
-        return next(self.entries(stream, sequence - 1, sequence), None)
+    def database(
+        self, document: Callable[[Entry], Mapping[str, Any]] = _recorded, acknowledged: bool = False
+    ) -> EntryDatabase:
+        """The outbox as a TinyDB database that cannot be written, `document` making what an entry shows as.
 
-    def find(self, event_id: str) -> Entry | None:
-        """Return the entry with this event id, acknowledged or not; None where it is not (or no longer) here."""
-        named = _ID.fullmatch(event_id)
-        if named is None or named[1] != self.id:
-            return None
-        stream: Stream = next(name for name in STREAMS if name == named[3])
-        entry = next(self.entries(stream, int(named[4]) - 1, int(named[4]), acknowledged=True), None)
-        return entry if entry is not None and entry.epoch == int(named[2]) else None
-
-    def query(self, stream: Stream, condition: QueryLike, limit: int | None = None) -> Iterator[Document]:
-        """Yield the documents that a TinyDB query matches, ascending, in bounded memory; `doc_id` is the sequence."""
-        return self.database.table(stream).find(condition, limit)
-
-    @property
-    def database(self) -> EntryDatabase:
-        """The outbox as a TinyDB database that cannot be written."""
-        return EntryDatabase(self)
+        With `acknowledged` it has also those entries that are acknowledged and still kept.
+        """
+        return EntryDatabase(Rows(self, document, acknowledged))
 
     def used_bytes(self) -> int:
         """Return what lies in the directory, in bytes."""
@@ -257,18 +248,29 @@ class OutboxReader:
             yield Damage(segment.path, records.end, f"entries {expected} to {last} are missing")
         yield from (damage for damage in records.damages if damage.offset < records.end)
 
-    # What a table is made of (gateway.outbox.table.Source); nothing is written here.
-
     def backlog(self, stream: Stream) -> int:
+        """Return how many entries of the stream are not acknowledged."""
         return self._logs[stream].backlog()
 
-    def next_sequence(self, stream: Stream) -> int:
-        return self._logs[stream].next
 
-    def add(self, stream: Stream, payload: bytes) -> int:
-        """Refuse: the daemon alone records."""
-        raise ImmutableEntry("the outbox is open for reading only")
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The entries of a reader as rows of tables (a `table.Source`); with `acknowledged` also those still kept."""
 
-    def done(self, stream: Stream, sequence: int) -> None:
-        """Refuse: the daemon alone acknowledges."""
-        raise ImmutableEntry("the outbox is open for reading only")
+    reader: OutboxReader
+    document: Callable[[Entry], Mapping[str, Any]]
+    acknowledged: bool
+
+    def rows(self, stream: Stream, after: int = 0) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield sequence and document of the entries behind `after`, ascending."""
+        for entry in self.reader.entries(stream, after, acknowledged=self.acknowledged):
+            yield entry.sequence, self.document(entry)
+
+    def row(self, stream: Stream, sequence: int) -> Mapping[str, Any] | None:
+        """Return the document of one entry."""
+        found = next(self.reader.entries(stream, sequence - 1, sequence, self.acknowledged), None)
+        return None if found is None else self.document(found)
+
+    def count(self, stream: Stream) -> int:
+        """Return how many entries there are."""
+        return sum(1 for _ in self.rows(stream)) if self.acknowledged else self.reader.backlog(stream)

@@ -1,91 +1,46 @@
 """The outbox as a TinyDB database: one table a stream, doc_id = sequence, tinydb's own code over a streaming Mapping.
 
 Law: reading is tinydb's (`search`, `get`, `contains`, `count`, `all`, iteration, `len`) and never holds more than a
-piece of a file. A queue's document never changes: `insert` appends, `remove` acknowledges, every other change is
-refused. Documents are what `append` was given, decoded; the checksum `_c` is not shown.
+piece of a file. Nothing is written through it: the daemon alone records and acknowledges, and no entry ever changes.
 
-Used of tinydb (>= 4.8, < 5): `Storage.read/write/close`, `table_class`, `query_cache_class`, and `Table._update_table`,
-`_read_table` and `_get_next_id`, which its listed extensions override too.
+Used of tinydb (>= 4.8, < 5): `Storage.read/write/close`, `table_class`, `query_cache_class`, and `Table._update_table`
+and `_read_table`, which its listed extensions override too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import orjson
 from tinydb import TinyDB
 from tinydb.queries import QueryLike
 from tinydb.storages import Storage
-from tinydb.table import Document, Table
+from tinydb.table import Document as Document
+from tinydb.table import Table
 
 from gateway.errors import GatewayError
-from gateway.model import STREAMS, Entry, Stream
-
-if TYPE_CHECKING:
-    from gateway.outbox.outbox import Outbox
+from gateway.model import STREAMS, Stream
 
 
 class ImmutableEntry(GatewayError):
-    """An entry of the outbox never changes: it can be added and acknowledged (removed), nothing else."""
+    """The outbox cannot be changed through its tables: the daemon alone records and acknowledges."""
 
 
 class Source(Protocol):
-    """What the tables are made of: the outbox, or a reader beside it."""
+    """What the tables are made of. A row is a sequence and its document."""
 
-    def entries(self, stream: Stream, after: int = 0) -> Iterator[Entry]:
-        """Yield the entries that are not acknowledged, ascending."""
+    def rows(self, stream: Stream, after: int = 0) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield the rows behind `after`, ascending."""
         ...
 
-    def entry(self, stream: Stream, sequence: int) -> Entry | None:
-        """Return one of them."""
+    def row(self, stream: Stream, sequence: int) -> Mapping[str, Any] | None:
+        """Return the document of one sequence, None where there is none."""
         ...
 
-    def backlog(self, stream: Stream) -> int: ...
-    def next_sequence(self, stream: Stream) -> int: ...
-    def add(self, stream: Stream, payload: bytes) -> int: ...
-    def done(self, stream: Stream, sequence: int) -> None: ...
-
-
-class OutboxSource:
-    """The outbox itself as a source: what waits for its commit is seen too. `outbox` is called from its own thread."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-
-    def entries(self, stream: Stream, after: int = 0) -> Iterator[Entry]:
-        """Yield what is durable and not acknowledged, then what waits."""
-        while found := self._outbox.read(stream, after, 256, 1 << 18):
-            yield from found
-            after = found[-1].sequence
-        yield from (entry for entry in self._outbox.waiting(stream) if entry.sequence > after)
-
-    def entry(self, stream: Stream, sequence: int) -> Entry | None:
-        """Return one of them."""
-        found = self._outbox.read(stream, sequence - 1, 1, 1, sequence)
-        return next((entry for entry in (*found, *self._outbox.waiting(stream)) if entry.sequence == sequence), None)
-
-    def backlog(self, stream: Stream) -> int:
-        return self._outbox.positions(stream).backlog + len(self._outbox.waiting(stream))
-
-    def next_sequence(self, stream: Stream) -> int:
-        return self._outbox.next_sequence(stream)
-
-    def add(self, stream: Stream, payload: bytes) -> int:
-        """Append at the moment of the outbox's last step; GatewayError where it was shed."""
-        sequence = self._outbox.append(stream, payload, self._outbox.now)
-        if sequence is None:
-            raise GatewayError("the outbox is full: the event is lost, and counted")
-        return sequence
-
-    def done(self, stream: Stream, sequence: int) -> None:
-        """Acknowledge; what is not durable yet is committed before, and refused where the disk takes its time."""
-        if sequence > self._outbox.positions(stream).recorded_through:
-            self._outbox.commit(self._outbox.now)
-            if sequence > self._outbox.positions(stream).recorded_through:
-                raise GatewayError(f"entry {sequence} is not durable yet", "remove it when `idle` says so")
-        self._outbox.acknowledge(stream, sequence, sequence)
+    def count(self, stream: Stream) -> int:
+        """Return how many rows there are."""
+        ...
 
 
 class LogView(Mapping[str, Mapping[str, Any]]):
@@ -95,56 +50,20 @@ class LogView(Mapping[str, Mapping[str, Any]]):
         self._source, self._stream = source, stream
 
     def __getitem__(self, key: str) -> Mapping[str, Any]:
-        entry = self._source.entry(self._stream, int(key)) if str(key).isdecimal() else None
-        if entry is None:
+        document = self._source.row(self._stream, int(key)) if str(key).isdecimal() else None
+        if document is None:
             raise KeyError(key)
-        document: dict[str, Any] = orjson.loads(entry.payload)
         return document
 
     def __iter__(self) -> Iterator[str]:
-        return (str(entry.sequence) for entry in self._source.entries(self._stream))
+        return (key for key, _ in self.items())
 
     def __len__(self) -> int:
-        return self._source.backlog(self._stream)
-
-    def __contains__(self, key: object) -> bool:
-        return str(key).isdecimal() and self._source.entry(self._stream, int(str(key))) is not None
+        return self._source.count(self._stream)
 
     def items(self) -> Any:
         """Iterate (key, document) in one pass over the files."""
-        return ((str(entry.sequence), orjson.loads(entry.payload)) for entry in self._source.entries(self._stream))
-
-
-class Changes(MutableMapping[int, Mapping[str, Any]]):
-    """What an updater of tinydb sees: the table, and a note of what it did, in O(changes)."""
-
-    def __init__(self, view: LogView) -> None:
-        self._view = view
-        self.added: list[Mapping[str, Any]] = []
-        self.removed: list[int] = []
-
-    def __getitem__(self, key: int) -> Mapping[str, Any]:
-        return self._view[str(key)]
-
-    def __setitem__(self, key: int, document: Mapping[str, Any]) -> None:
-        if key in self:
-            raise ImmutableEntry(f"entry {key} of the outbox cannot be changed")
-        self.added.append(document)
-
-    def __delitem__(self, key: int) -> None:
-        self.removed.append(key)
-
-    def __contains__(self, key: object) -> bool:
-        return str(key) in self._view
-
-    def __iter__(self) -> Iterator[int]:
-        return map(int, self._view)
-
-    def __len__(self) -> int:
-        return len(self._view)
-
-    def clear(self) -> None:
-        raise ImmutableEntry("the outbox cannot be emptied; acknowledge (remove) what is delivered")
+        return ((str(sequence), document) for sequence, document in self._source.rows(self._stream))
 
 
 class NoCache(dict[Any, Any]):
@@ -161,7 +80,7 @@ class NoCache(dict[Any, Any]):
 
 
 class SegmentStorage(Storage):
-    """Storage whose tables are streams; written only by appending and acknowledging."""
+    """Storage whose tables are streams, for reading only."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -173,7 +92,7 @@ class SegmentStorage(Storage):
 
     def write(self, data: dict[str, dict[str, Any]]) -> None:
         """Refuse: nothing rewrites the outbox."""
-        raise ImmutableEntry("the outbox cannot be overwritten; acknowledge (remove) what is delivered")
+        raise ImmutableEntry("the outbox is open for reading only")
 
 
 class EntryTable(Table):
@@ -181,79 +100,25 @@ class EntryTable(Table):
 
     query_cache_class = NoCache  # type: ignore[assignment]
 
-    @property
-    def _source(self) -> Source:
-        source: Source = self._storage.source  # type: ignore[attr-defined]
-        return source
-
-    @property
-    def _stream(self) -> Stream:
-        stream: Stream = self.name  # type: ignore[assignment]
-        return stream
-
-    def insert(self, document: Mapping[str, Any]) -> int:
-        """Append one document; return its sequence. A Document with an id is refused: the outbox numbers."""
-        return self.insert_multiple([document])[0]
-
-    def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[int]:
-        """Append documents; return their sequences."""
-        given = []
-        for document in documents:
-            if not isinstance(document, Mapping):
-                raise ValueError("Document is not a Mapping")
-            if isinstance(document, Document):
-                raise ImmutableEntry("the outbox numbers its entries itself")
-            given.append(self._source.add(self._stream, orjson.dumps(dict(document))))
-        return given
-
     def search(self, cond: QueryLike) -> list[Document]:
         """Return all that match; `find` streams them."""
         return list(self.find(cond))
 
-    def find(self, cond: QueryLike, limit: int | None = None) -> Iterator[Document]:
-        """Yield what matches, ascending, in bounded memory."""
-        return islice((document for document in self if cond(document)), limit)
+    def find(self, cond: QueryLike | None = None, limit: int | None = None, after: int = 0) -> Iterator[Document]:
+        """Yield what matches behind the sequence `after`, ascending, at most `limit`, in bounded memory."""
+        rows = self._storage.source.rows(self.name, after)  # type: ignore[attr-defined]
+        documents = (Document(document, sequence) for sequence, document in rows)
+        return islice((document for document in documents if cond is None or cond(document)), limit)
 
     def count(self, cond: QueryLike) -> int:
         """Count what matches, in bounded memory."""
         return sum(1 for _ in self.find(cond))
 
-    def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
-        """Acknowledge what matches, or the given sequences; return the sequences."""
-        if doc_ids is not None or cond is None:
-            return super().remove(cond, doc_ids)
-        done = []
-        for document in self.find(cond):
-            self._source.done(self._stream, document.doc_id)
-            done.append(document.doc_id)
-        return done
-
-    def update(self, fields: Any, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
-        """Refuse to change an entry; where none matches there is nothing to refuse."""
-        if doc_ids is not None:
-            matches = any(self.contains(doc_id=doc_id) for doc_id in doc_ids)
-        else:
-            matches = next((True for document in self if cond is None or cond(document)), False)
-        if matches:
-            raise ImmutableEntry("an entry of the outbox cannot be changed")
-        return []
-
-    def update_multiple(self, updates: Any) -> list[int]:
-        """Refuse like `update`."""
-        for fields, cond in updates:
-            self.update(fields, cond)
-        return []
-
     def _get_next_id(self) -> int:
-        return self._source.next_sequence(self._stream)
+        raise ImmutableEntry("the outbox is open for reading only: the daemon alone records")
 
     def _update_table(self, updater: Callable[[dict[int, Mapping[str, Any]]], None]) -> None:
-        changes = Changes(LogView(self._source, self._stream))
-        updater(changes)  # type: ignore[arg-type]
-        for document in changes.added:
-            self._source.add(self._stream, orjson.dumps(dict(document)))
-        for sequence in changes.removed:
-            self._source.done(self._stream, sequence)
+        raise ImmutableEntry("the outbox is open for reading only: the daemon alone records and acknowledges")
 
 
 class EntryDatabase(TinyDB):

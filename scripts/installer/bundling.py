@@ -21,7 +21,7 @@ from .trust import PUBLIC_KEY, SUMS, Failed, digest, files_of, public_key_of, si
 EXTRAS = "pi,bthome"
 """What is installed beside the core; scripts/lock locks these."""
 SCRIPTS = ("install", "uninstall", "upgrade")
-OURS = ("__init__.py", "bounded.py", "safe_files.py")
+OURS = ("__init__.py", "machine/__init__.py", "machine/bounded.py", "machine/safe_files.py")
 """Modules of the gateway that the installer uses too."""
 LOCK, TOOLS_LOCK = "locks/gateway.txt", "locks/tools.txt"
 TRACES = (".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
@@ -98,7 +98,7 @@ def copy_installer(source: Path, into: Path) -> None:
     for script in SCRIPTS:
         shutil.copy2(HERE / script, into / script)
     shutil.copytree(HERE / "installer", into / "installer", ignore=shutil.ignore_patterns("__pycache__"))
-    (into / "gateway").mkdir()
+    (into / "gateway/machine").mkdir(parents=True)
     for module in OURS:
         shutil.copy2(source / "gateway" / module, into / "gateway" / module)
 
