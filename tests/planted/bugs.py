@@ -44,6 +44,7 @@ CLOUD_KEYS = ("tests/test_cloud_keys.py",)
 CONSUMER = ("tests/test_consumer.py",)
 SEALING = ("tests/outbox/test_sealing.py",)
 CARDS = ("tests/simulation/test_cards.py",)
+FAULTS = ("tests/simulation/test_faults.py",)
 INSTALLER = ("tests/test_install.py", "tests/test_trust.py")
 
 BUGS: tuple[Bug, ...] = (
@@ -252,6 +253,54 @@ BUGS: tuple[Bug, ...] = (
         "        return disk.lock(directory)\n",
         "        return None\n",
         CARDS,
+    ),
+    Bug(
+        "outbox",
+        "in the simulated world a file of another owner is taken for a bad one",
+        "gateway/outbox/sectors.py",
+        "errno.EIO, errno.EBADMSG",
+        "errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE, errno.EBADMSG",
+        FAULTS,
+    ),
+    Bug(
+        "outbox",
+        "in the simulated world a sector that can be read again is given up",
+        "gateway/outbox/patience.py",
+        "WAITS_S = (1, 2, 5, 15, 60)",
+        "WAITS_S = (1,)",
+        FAULTS,
+    ),
+    Bug(
+        "outbox",
+        "in the simulated world a bad sector costs what lies behind it",
+        "gateway/outbox/record.py",
+        "        chunk = bytes(rest_of_sector(position))\n",
+        "        chunk = bytes(1 << 16)\n",
+        FAULTS,
+    ),
+    Bug(
+        "outbox",
+        "in the simulated world a folder that is away is taken for lost",
+        "gateway/outbox/reading.py",
+        "    except OSError:\n        return False\n    return True",
+        "    except OSError:\n        return True\n    return True",
+        FAULTS,
+    ),
+    Bug(
+        "outbox",
+        "in the simulated world a card that hangs is not told",
+        "gateway/outbox/upkeep.py",
+        "        if not self.is_hung:\n            return self.committer.trouble\n",
+        "        if True:\n            return self.committer.trouble\n",
+        FAULTS,
+    ),
+    Bug(
+        "outbox",
+        "in the simulated world nobody looks whether a card still answers",
+        "gateway/outbox/upkeep.py",
+        "        if self.jobs_open and not self.is_hung:\n",
+        "        if False:\n",
+        FAULTS,
     ),
     Bug(
         "consumer",

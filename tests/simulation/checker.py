@@ -99,8 +99,8 @@ class Checker:
             account.payloads.update((number, account.unsure[number][0]) for number in survived)
             account.unsure = {}
             last = max(last, *survived, 0)
-        gapless = sequence == last + 1 or stream == "gateway" or "overflow" in self.may_drop
-        self._require(sequence > last and gapless, f"{stream}: number {sequence} follows {last}")
+        gapless = sequence == last + 1 or stream == "gateway" or "overflow" in self.may_drop or account.spoiled
+        self._require(sequence > last and bool(gapless), f"{stream}: number {sequence} follows {last}")
         account.given[sequence] = (payload, self._clock.now().boot_ns)
 
     def stepped(self) -> None:
@@ -181,8 +181,9 @@ class Checker:
         before = account.sent.get(sequence)
         if before is None:
             highest = account.highest_of_lane[lane]
-            self._require(sequence > highest, f"{name} is first sent after {highest}, in lane {lane}")
-            account.highest_of_lane[lane] = sequence
+            ascends = sequence > highest or sequence in account.faltering
+            self._require(ascends, f"{name} is first sent after {highest}, in lane {lane}")
+            account.highest_of_lane[lane] = max(highest, sequence)
             self.lives.now.epoch_sent = max(self.lives.now.epoch_sent, epoch)
         else:
             for key in SAME:
@@ -246,6 +247,13 @@ class Checker:
         self.ledger.take(topic, payload)
         self.lives.reached(payload, parsed)
 
+    def spoiled(self, outbox: str, stream: str, numbers: set[int], for_ever: bool) -> None:
+        """The card in the machine cannot be read where these stand."""
+        for name in STREAMS:
+            if name == stream:
+                self._account(outbox, name).faltering |= numbers
+                self._account(outbox, name).spoiled |= numbers if for_ever else set()
+
     def forgot(self, numbers: Iterable[Number]) -> None:
         """The broker lost what it had acknowledged, before any consumer saw it."""
         self.forgotten.update(numbers)
@@ -255,8 +263,9 @@ class Checker:
         return self._account(self.outbox, stream).claimed
 
     def promise_again(self, stream: Stream, first: int, last: int) -> None:
-        """The gateway says that it sends these again; what it named as lost it cannot."""
+        """The gateway says that it sends these again; what it named as lost it cannot, nor what no card can read."""
         numbers = set(range(first, last + 1)) - self._dropped().get((self.outbox, stream), set())
+        numbers -= self._account(self.outbox, stream).spoiled
         self.promised_again |= {(self.outbox, stream, number) for number in numbers}
 
     # The end.
@@ -297,8 +306,12 @@ class Checker:
 
     def _has_cause(self, outbox: str, data: dict[str, Any], numbers: set[int]) -> None:
         if data["reason"] == "corrupt":
-            # A commit that the power cut tore: of its events, which nobody was promised, later ones survived.
-            self._require(numbers <= self._account(outbox, data["stream"]).torn, f"lost without cause: {data}")
+            # A commit that the power cut tore: of its events, which nobody was promised, later ones survived. Or a
+            # sector that cannot be read: what stands in it, and numbers of which nobody knows whether they were given.
+            account = self._account(outbox, data["stream"])
+            kept = numbers - account.torn - account.spoiled
+            unfounded = kept & account.payloads.keys() if account.spoiled else kept
+            self._require(not unfounded, f"lost without cause, {_spans(unfounded)} of {data}")
             return
         if data["reason"] != "refused":
             self._require(data["reason"] in self.may_drop, f"lost without cause: {data}")

@@ -15,11 +15,11 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from gateway.machine.disk import Space
+from tests.simulation.inode import File, put, resize
 
 SECTOR_BYTES = 512
 
@@ -28,32 +28,8 @@ class PowerCut(BaseException):
     """The machine dies here; no `except Exception` may survive it."""
 
 
-@dataclass(slots=True)
-class File:
-    """One inode: `seen` by the program, `held` by the card, `waiting` writes (offset, bytes) and sizes (size, None)."""
-
-    seen: bytearray = field(default_factory=bytearray)
-    held: bytearray = field(default_factory=bytearray)
-    waiting: list[tuple[int, bytes | None]] = field(default_factory=list)
-    bad: list[tuple[int, int]] = field(default_factory=list)  # from, to: reads of these bytes fail with EIO
-    denied: int = 0  # the errno of each opening, 0: none
-
-
 def _directory_of(path: str) -> str:
     return path.rpartition("/")[0] or "/"
-
-
-def _put(image: bytearray, offset: int, content: bytes) -> None:
-    if len(image) < offset:
-        image.extend(bytes(offset - len(image)))
-    image[offset : offset + len(content)] = content
-
-
-def _resize(image: bytearray, size: int) -> None:
-    if size < len(image):
-        del image[size:]
-    else:
-        image.extend(bytes(size - len(image)))
 
 
 class ModelDisk:
@@ -67,6 +43,9 @@ class ModelDisk:
         self.write_error_chance = 0.0
         self.read_error_chance = 0.0
         self.away: str | None = None  # a folder that is not to be found now
+        self.is_denied = False  # some file may not be opened now
+        self.hangs_until_ns = 0  # a writer of its own gets no answer before
+        self.noticed: Callable[[File], None] = lambda file: None  # a read of a file has met what cannot be read
         self.calls = 0  # mutating calls so far
         self.cut_at: int | None = None  # the mutating call at which the machine dies
         self.fail_at: dict[int, int] = {}  # mutating call -> errno
@@ -104,7 +83,8 @@ class ModelDisk:
         self.cut_at = None
 
     def kill(self) -> None:
-        """End the process only: everything written stays, descriptors and locks go."""
+        """End the process only: everything written stays, descriptors and locks go. The next one finds its folders."""
+        self.away = None
         self._fds.clear()
         self._locks.clear()
 
@@ -117,9 +97,14 @@ class ModelDisk:
 
     def image(self, random: Random) -> ModelDisk:
         """Return a healthy card with what this one holds: copied while it runs, as a power cut would leave it."""
+        noticed, self.noticed = self.noticed, lambda file: None
         copied = copy.deepcopy(self)
+        self.noticed = noticed
         copied.random = random
         copied.heal()
+        copied.mend()
+        for file in {**copied._files, **copied._held_files}.values():
+            file.bad_for_ever = []
         copied.power_cut()
         return copied
 
@@ -145,19 +130,29 @@ class ModelDisk:
         """Let every read of the file fail with EIO."""
         self.spoil(path, 0, 1 << 40)
 
-    def spoil(self, path: str, start: int, end: int) -> None:
+    def spoil(self, path: str, start: int, end: int, for_ever: bool = False) -> File:
         """Let every read that touches these bytes fail with EIO."""
-        self._files[path].bad.append((start, end))
+        file = self._files[path]
+        (file.bad_for_ever if for_ever else file.bad).append((start, end))
+        return file
 
     def deny(self, path: str, number: int = errno.EACCES) -> None:
-        """Let every opening of the file fail, as with another owner; 0 mends it."""
+        """Let every opening of the file fail, as with another owner."""
         self._files[path].denied = number
+        self.is_denied = True
+
+    def allow(self) -> None:
+        """Let every file be opened again."""
+        for file in (*self._files.values(), *self._held_files.values()):
+            file.denied = 0
+        self.away, self.is_denied = None, False
 
     def mend(self) -> None:
-        """Let every file be opened and read again."""
-        for file in self._files.values():
-            file.bad, file.denied = [], 0
-        self.away = None
+        """Let every file be opened again, read where it is not bad for ever, and written at once."""
+        self.allow()
+        self.hangs_until_ns = 0
+        for file in (*self._files.values(), *self._held_files.values()):
+            file.bad.clear()
 
     def copy(self, path: str, to: str) -> None:
         """Let a file be there a second time, as a damaged directory may show it."""
@@ -180,9 +175,9 @@ class ModelDisk:
         for offset, content in waiting:
             if content is None:
                 if mode != "some" or self.random.random() < 0.6:
-                    _resize(file.held, offset)
+                    resize(file.held, offset)
             elif mode != "some":
-                _put(file.held, offset, content)
+                put(file.held, offset, content)
             else:
                 self._put_some(file.held, offset, content)
 
@@ -193,9 +188,9 @@ class ModelDisk:
             end = min((at // sector + 1) * sector, offset + len(content))
             dice = self.random.random()
             if dice < 0.6:
-                _put(image, at, content[at - offset : end - offset])
+                put(image, at, content[at - offset : end - offset])
             elif dice < 0.66:
-                _put(image, at, self.random.randbytes(end - at))
+                put(image, at, self.random.randbytes(end - at))
             at = end
 
     def _apply_name(self, directory: str, act: tuple[str, str, Any]) -> None:
@@ -282,7 +277,7 @@ class ModelDisk:
 
         def partly(part: float) -> None:
             some = content[: int(part * len(content))]
-            _put(file.seen, offset, some)
+            put(file.seen, offset, some)
             file.waiting.append((offset, some))
 
         with self._mutating("write", partly):
@@ -290,7 +285,7 @@ class ModelDisk:
                 partly(self.random.random())
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             self._grow(max(0, offset + len(content) - len(file.seen)), partly)
-            _put(file.seen, offset, content)
+            put(file.seen, offset, content)
             file.waiting.append((offset, bytes(content)))
 
     def _grow(self, by: int, partly: Callable[[float], None] | None = None) -> None:
@@ -301,9 +296,10 @@ class ModelDisk:
 
     def read_at(self, fd: int, count: int, offset: int) -> bytes:
         file = self._fds[fd][1]
-        if any(start < offset + count and offset < end for start, end in file.bad) or (
+        if any(start < offset + count and offset < end for start, end in (*file.bad, *file.bad_for_ever)) or (
             self.read_error_chance and self.random.random() < self.read_error_chance
         ):
+            self.noticed(file)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return bytes(file.seen[offset : offset + count])
 
@@ -319,9 +315,9 @@ class ModelDisk:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             for offset, content in file.waiting:
                 if content is None:
-                    _resize(file.held, offset)
+                    resize(file.held, offset)
                 else:
-                    _put(file.held, offset, content)
+                    put(file.held, offset, content)
             file.waiting.clear()
 
     def forget(self, fd: int) -> None:
@@ -334,13 +330,13 @@ class ModelDisk:
         with self._mutating("allocate"):
             self._grow(max(0, size_bytes - len(file.seen)))
             if size_bytes > len(file.seen):
-                _resize(file.seen, size_bytes)
+                resize(file.seen, size_bytes)
                 file.waiting.append((size_bytes, None))
 
     def truncate(self, fd: int, size_bytes: int) -> None:
         file = self._fds[fd][1]
         with self._mutating("truncate"):
-            _resize(file.seen, size_bytes)
+            resize(file.seen, size_bytes)
             file.waiting.append((size_bytes, None))
 
     def size(self, path: str) -> int:

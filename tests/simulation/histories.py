@@ -23,6 +23,7 @@ from tests.simulation.checker import Checker
 from tests.simulation.clock import Agenda, SimulatedClock, Trace
 from tests.simulation.consumer import Consumer
 from tests.simulation.disk import ModelDisk
+from tests.simulation.faults import Faults
 from tests.simulation.lives import Violation
 from tests.simulation.shop import Shop
 from tests.simulation.world import Machine, Pace, plain_configuration
@@ -103,6 +104,7 @@ class History:
         if seed % 8 == 5:
             self.machine.sealing = Sealing(bytes(32), chance=Random(seed).randbytes)
         self.cards = Cards(seed, self.machine, self.checker, self.trace)
+        self.faults = Faults(seed, self.machine, self.checker, self.agenda, self.trace)
 
     def _nature(self) -> Nature:
         choice = self.random.choice
@@ -159,6 +161,7 @@ class History:
             act = self.random.choices(*acts)[0]
             act()
             self.cards.perhaps()
+            self.faults.perhaps()
             pause_s = self.random.expovariate(1 / self.pause_s) if self.random.random() < 0.7 else 0.0
             machine.run_until(self.agenda.now_ns + int(pause_s * NS_PER_S))
         self._be_fair()
@@ -198,6 +201,7 @@ class History:
         """The link stays up and the disk works: what was recorded gets through."""
         self.trace.say("a fair period begins")
         self._well_disk()
+        self.faults.end()
         self.disk.cut_at = None
         self.broker.manners.polite()
         self._mend_network()

@@ -40,6 +40,8 @@ class Account:
     payloads: dict[int, bytes] = field(default_factory=dict)  # appended and durable
     sent: dict[int, dict[str, Any]] = field(default_factory=dict)
     torn: set[int] = field(default_factory=set)  # given and not promised when the power was cut
+    faltering: set[int] = field(default_factory=set)  # a byte of each stands where the card could not be read
+    spoiled: set[int] = field(default_factory=set)  # and where it never can be again
     arrived: set[int] = field(default_factory=set)
     acknowledged: set[int] = field(default_factory=set)
     owed: set[int] = field(default_factory=set)  # told as acknowledged without the broker's word: must be named losses

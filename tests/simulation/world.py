@@ -41,6 +41,7 @@ FLUSH_WITHIN_NS = 3 * NS_PER_S
 RESTART_NS = 2 * NS_PER_S
 COUNTED_EVERY_NS = 900 * NS_PER_S
 COMMIT_SLACK_NS = 50 * NS_PER_MS
+HANG_TOLD_NS = 6 * NS_PER_S
 Death = Literal["power cut", "kill"]
 TOML = f"""
 [site]
@@ -135,6 +136,8 @@ class Machine:
             )
         except OutboxUnusable as error:
             self._trace.say(f"cannot start: {error}")
+            if self._cannot_open():
+                self.disk_trouble_ns = self._agenda.now_ns
             if not self.disk.read_only and self._agenda.now_ns - self.disk_trouble_ns > 60 * NS_PER_S:
                 raise Violation(f"the outbox cannot be used, although the disk works: {error}") from error
             self._end()
@@ -246,6 +249,7 @@ class Machine:
             awake_ns = None if self.engine is None else self._awake_ns
             at_ns = min(ns for ns in (end_ns, self._agenda.next_ns(), awake_ns) if ns is not None)
             self._agenda.move_to(at_ns)
+            self._tells_of_a_hang()
             if self._agenda.happen():
                 self._spins = 0
                 if self.engine is not None:
@@ -294,6 +298,8 @@ class Machine:
         if self._disk_is_troubled():
             self._sync_has_failed = True
             self.disk_trouble_ns = self._agenda.now_ns
+        if self._cannot_open():
+            self.disk_trouble_ns = self._agenda.now_ns
         if self._agenda.now_ns - self.disk_trouble_ns < 60 * NS_PER_S:
             return
         slack_ns = self.pace.lag_ns + COMMIT_SLACK_NS
@@ -303,6 +309,17 @@ class Machine:
             waits_ns = self._checker.waiting_ns(stream)
             if waits_ns > settings.interval_ns(stream) + slack_ns:
                 raise Violation(f"{stream}: an event waits {waits_ns / 1e6:.0f} ms to be recorded")
+
+    def _cannot_open(self) -> bool:
+        return self.disk.is_denied or self.disk.away is not None
+
+    def _tells_of_a_hang(self) -> None:
+        """Whoever asks is told that the card does not answer, once it has not for longer than a worn one may take."""
+        if self.engine is None or not isinstance(self._writer, SlowWriter):
+            return
+        late_ns = self._writer.silent_ns() - HANG_TOLD_NS - self.pace.lag_ns
+        if late_ns > 0 and self.engine.outbox.status().trouble is None:
+            raise Violation(f"the card has not answered for {self._writer.silent_ns() / 1e9:.0f} s, and nobody is told")
 
     def _disk_is_troubled(self) -> bool:
         disk = self.disk

@@ -27,12 +27,15 @@ class SlowWriter:
         self._jobs: deque[Job] = deque()
         self._submitted_ns: deque[int] = deque()  # of jobs that are not told
         self._longest_ns = 0
+        self._answered_ns = 0
         self._done: list[Done] = []
         self._running = False
         self._dead = False
 
     def submit(self, job: Job) -> None:
         self._jobs.append(job)
+        if not self._submitted_ns:
+            self._answered_ns = self._agenda.now_ns
         self._submitted_ns.append(self._agenda.now_ns)
         self._begin()
 
@@ -40,6 +43,10 @@ class SlowWriter:
         """Return the longest that a job has taken so far, from its submission until it was told."""
         waits_ns = self._agenda.now_ns - self._submitted_ns[0] if self._submitted_ns else 0
         return max(self._longest_ns, waits_ns)
+
+    def silent_ns(self) -> int:
+        """Return for how long something has been under way and nothing was told."""
+        return self._agenda.now_ns - self._answered_ns if self._submitted_ns else 0
 
     def finished(self) -> list[Done]:
         done, self._done = self._done, []
@@ -57,8 +64,8 @@ class SlowWriter:
             self._agenda.happen()
 
     def close(self, wait_s: float = CLOSE_WAIT_S) -> None:
-        """Run what was submitted, then end."""
-        while self._jobs and not self._dead:
+        """Run what was submitted, unless the card does not answer; then end."""
+        while self._jobs and not self._dead and self._disk.hangs_until_ns <= self._agenda.now_ns:
             self._run(self._jobs.popleft())
         self._dead = True
 
@@ -80,6 +87,9 @@ class SlowWriter:
     def _turn(self, then_ns: int) -> None:
         if self._dead:
             return
+        if self._disk.hangs_until_ns > self._agenda.now_ns:
+            self._agenda.at(self._disk.hangs_until_ns, self._turn, then_ns)
+            return
         self._agenda.after(then_ns, self._tell, self._result(self._jobs.popleft()))
 
     def _tell(self, done: Done) -> None:
@@ -87,6 +97,7 @@ class SlowWriter:
             return
         self._running = False
         self._longest_ns = max(self._longest_ns, self._agenda.now_ns - self._submitted_ns.popleft())
+        self._answered_ns = self._agenda.now_ns
         self._done.append(done)
         self._wake()
         self._begin()
