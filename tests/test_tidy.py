@@ -12,6 +12,7 @@ import sys
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -103,6 +104,7 @@ class Source:
     tree: ast.Module
 
     @classmethod
+    @cache
     def read(cls, path: Path) -> Source:
         text = path.read_text(encoding="utf-8")
         return cls(path.relative_to(ROOT).as_posix(), text, ast.parse(text))

@@ -1,4 +1,4 @@
-"""Two hundred histories, every one a shop with bad luck. What fails prints its seed; run that one aloud.
+"""Two hundred histories, eighty of them every day, every one a shop with bad luck. What fails prints its seed; run that one aloud.
 
 `python -m tests.simulation --seed S -v`; `scripts/soak` runs others for as long as you let it.
 """
@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.histories import run
 
-SEEDS, EVERY_DAY = 200, 160
+SEEDS, EVERY_DAY = 200, 80
 GROUP = 20
 GROUPS = [pytest.param(first, marks=pytest.mark.slow if first >= EVERY_DAY else ()) for first in range(0, SEEDS, GROUP)]
 
