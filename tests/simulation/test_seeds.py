@@ -1,4 +1,4 @@
-"""Two hundred histories, eighty of them every day, every one a shop with bad luck. What fails prints its seed; run that one aloud.
+"""Two hundred histories, eighty of them every day, each a shop with bad luck. What fails prints its seed.
 
 `python -m tests.simulation --seed S -v`; `scripts/soak` runs others for as long as you let it.
 """
