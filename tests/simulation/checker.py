@@ -40,6 +40,7 @@ class Checker:
         self.closes: Counter[Number] = Counter()
         self.forgotten: set[Number] = set()  # acknowledged, then lost by the broker
         self.promised_again: set[Number] = set()  # answered as sent again, not arrived since
+        self.arrived_since_asked: set[Number] = set()  # it may come before the answer that promises it
         self._clock = clock
         self._prefix = prefix
         self._open: Any = None
@@ -181,9 +182,9 @@ class Checker:
         before = account.sent.get(sequence)
         if before is None:
             highest = account.highest_of_lane[lane]
-            ascends = sequence > highest or sequence in account.faltering
-            self._require(ascends, f"{name} is first sent after {highest}, in lane {lane}")
-            account.highest_of_lane[lane] = max(highest, sequence)
+            if sequence not in account.faltering:  # what the card could not read at first follows out of order
+                self._require(sequence > highest, f"{name} is first sent after {highest}, in lane {lane}")
+                account.highest_of_lane[lane] = sequence
             self.lives.now.epoch_sent = max(self.lives.now.epoch_sent, epoch)
         else:
             for key in SAME:
@@ -235,6 +236,7 @@ class Checker:
         for outbox, stream, sequence in parsed.numbers:
             self.lives.of(parsed).accounts[outbox, stream].arrived.add(sequence)
         self.promised_again.difference_update(parsed.numbers)
+        self.arrived_since_asked.update(parsed.numbers)
         self.forgotten.difference_update(parsed.numbers)
 
     def acknowledged(self, parsed: Parsed) -> None:
@@ -266,7 +268,7 @@ class Checker:
         """The gateway says that it sends these again; what it named as lost it cannot, nor what no card can read."""
         numbers = set(range(first, last + 1)) - self._dropped().get((self.outbox, stream), set())
         numbers -= self._account(self.outbox, stream).spoiled
-        self.promised_again |= {(self.outbox, stream, number) for number in numbers}
+        self.promised_again |= {(self.outbox, stream, number) for number in numbers} - self.arrived_since_asked
 
     # The end.
 

@@ -70,6 +70,7 @@ class Consumer:
         answers = self._broker.answers
         asked = {"stream": stream, "first_sequence": first, "last_sequence": last}
         before = len(answers)
+        self._checker.arrived_since_asked.clear()
         if not self._broker.command("resend", json.dumps(asked).encode()):
             return False
         if not self._machine.run_until(self._agenda.now_ns + ANSWER_NS, lambda: len(answers) > before):
