@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -18,6 +19,7 @@ from gateway.config import Configuration, load
 from gateway.control.asking import PATH_BYTES_MAX, POINTER, _asked, _trusted, ask, socket_paths
 from gateway.control.serving import HEARD_AT_ONCE, QUESTION_BYTES_MAX, ControlServer
 from gateway.errors import Unavailable
+from gateway.machine.owner import mending
 from tests.daemon import wait_for
 
 
@@ -271,3 +273,41 @@ def test_an_answer_of_somebody_else_is_none(configuration: Configuration, server
     assert _asked(server.path, question, {os.getuid()}) == {"verb": "ping"}
     with pytest.raises(ConnectionRefusedError, match="somebody else"):
         _asked(server.path, question, {os.getuid() + 1})
+
+
+def test_no_asker_keeps_the_daemon_from_ending(configuration: Configuration, server: ControlServer) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(server.path))
+        wait_for(lambda: len(server._idle) == 1, what="the silent one to be heard")
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("control")]
+        assert {thread.name for thread in threads} == {"control", "control-client"}
+        assert [thread.name for thread in threads if not thread.daemon] == []
+
+
+def test_a_folder_that_its_owner_has_shut_is_told_with_the_line_that_opens_it(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = Path(configuration.outbox.directory)
+
+    def forbidden(directory: Path) -> Path:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("gateway.control.asking.noted_path", forbidden)
+    monkeypatch.setattr("gateway.control.asking.barred", lambda path: f"{path} is shut")
+    monkeypatch.setattr("gateway.control.asking.is_own", lambda path: True)
+    with pytest.raises(Unavailable, match=f"cannot be seen: {directory} is shut") as caught:
+        ask(configuration, "status")
+    assert caught.value.advice == mending(directory)
+    assert str(directory) in caught.value.advice
+
+
+def test_a_daemon_that_hangs_up_is_told_with_the_reason(configuration: Configuration) -> None:
+    with socket.socket(socket.AF_UNIX) as rude:
+        rude.bind(str(next(socket_paths(Path(configuration.outbox.directory)))))
+        rude.listen()
+        hanging_up = threading.Thread(target=lambda: rude.accept()[0].close(), daemon=True)
+        hanging_up.start()
+        with pytest.raises(Unavailable, match="could not be asked") as caught:
+            ask(configuration, "status")
+        hanging_up.join(5)
+    assert configuration.outbox.directory in str(caught.value)

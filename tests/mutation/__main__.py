@@ -25,7 +25,7 @@ from tests.mutation import equal
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = "tests/shipped"
 ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "disk": ("gateway/machine/disk.py", (SHIPPED, "tests/outbox/test_real_files.py")),
+    "disk": ("gateway/machine/disk.py", (SHIPPED, "tests/outbox/test_real_files.py", "tests/outbox/test_real_disk.py")),
     "outbox": ("gateway/outbox/*.py", (SHIPPED, "tests/outbox")),
     "uplink": ("gateway/uplink/*.py", (SHIPPED, "tests/uplink")),
     "mqtt": ("gateway/mqtt/*.py", (SHIPPED, "tests/uplink")),

@@ -25,6 +25,8 @@ EQUAL: tuple[tuple[str, str], ...] = (
     (r"fromtimestamp\(at\.wall_ns // NS_PER_S, UTC\)\.astimezone.*\n\+.*NS_PER_S, \)\.astimezone", "the same moment"),
     (r"recv\((4096|65_?536)\).*\n\+.*recv\((4097|65_?537)\)", "how much is read at once"),
     (r'"Host": place.*\n\+.*"(host|HOST)": place', "a header's name has no case"),
+    (r"_listener: socket\.socket \| None = None\n\+.*= \"\"", "asked only whether it is None before it is made"),
+    (r"\"-S\", \"-c\".*\n\+.*\"-s\", \"-c\"", "the child starts later by the search for packages"),
     (r"raise ConnectionRefusedError\(\"no answer\"\)", "caught next door, where its words are not read"),
 )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from gateway.config.overlay import Ordered, path_of, write_ordered
 from gateway.control.asking import POINTER
 from gateway.control.serving import _write_pointer
 from gateway.errors import OutboxUnusable
-from gateway.machine.disk import NotAFile, RealDisk
+from gateway.machine.disk import NotAFile, RealDisk, refusal
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from gateway.privacy import DayKeys, Period
@@ -109,3 +112,38 @@ def test_a_folder_moved_away_is_still_written_and_read_and_its_successor_is_not_
     moved, successor = OutboxReader(str(tmp_path / "away")), OutboxReader(str(tmp_path / "outbox"))
     assert (moved.id, moved.positions("door").backlog) == (outbox.id, 5)
     assert (successor.id, successor.positions("door").backlog) == (second.id, 0)
+
+
+def test_what_is_no_file_has_no_size_and_is_told_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("file")
+    disk = RealDisk()
+    for ask in (disk.size, disk.open_reading):
+        with pytest.raises(NotAFile) as refused:
+            ask(str(tmp_path / "link"))
+        assert (refused.value.errno, refused.value.filename) == (errno.EINVAL, str(tmp_path / "link"))
+        assert "no regular file" in str(refused.value)
+    assert disk.size(str(tmp_path / "file")) == 3
+
+
+def test_a_folder_that_takes_files_is_asked_without_a_trace(tmp_path: Path) -> None:
+    assert refusal(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+    refused = refusal(tmp_path / "absent")
+    assert refused is not None
+    assert refused.errno == errno.ENOENT
+
+
+def test_a_folder_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asker, pid = tmp_path / "asker", tmp_path / "pid"
+    asker.write_text(f"#!/bin/sh\necho stuck >&2\necho $$ > {pid}\nexec sleep 60\n")
+    asker.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(asker))
+    refused = refusal(tmp_path, within_s=1.0)
+    assert refused is not None
+    assert refused.errno == errno.ETIMEDOUT
+    assert capfd.readouterr().err == "", "what the asker says is no word of ours"
+    with suppress(ChildProcessError):
+        os.waitpid(int(pid.read_text()), 0)  # it was ended, or this does not return

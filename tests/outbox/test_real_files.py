@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -148,8 +149,9 @@ def test_a_sync_that_a_read_only_file_system_only_pretends_is_none(
     found = os.fstatvfs(writing)
     read_only = SimpleNamespace(f_flag=found.f_flag | os.ST_RDONLY)
     monkeypatch.setattr(os, "fstatvfs", lambda fd: read_only)
-    with pytest.raises(OSError, match="Read-only"):
+    with pytest.raises(OSError, match="Read-only") as refused:
         disk.sync(writing)
+    assert refused.value.errno == errno.EROFS
     disk.sync(reading)  # who only reads asks whether all is on the card, and nothing is left to write
     disk.close(writing)
     disk.close(reading)
