@@ -13,7 +13,7 @@ from gateway import wire
 from gateway.contract import DIRECTORY, documents, text_of
 from gateway.contract.generation import facts, name_of
 from gateway.model import Entry, Event, Fact, Instant
-from gateway.sensors.telemetry import QUANTITIES
+from gateway.sensors.scanner.telemetry import QUANTITIES
 
 AT = Instant(12_345_000_000, 1_795_338_000_000_000_000)
 FROM, TO = "2026-11-22T09:00:00.000Z", "2026-11-22T09:15:00.000Z"

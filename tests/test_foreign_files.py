@@ -25,8 +25,8 @@ from gateway.outbox.state import decode_state
 from gateway.outbox.status import times_ms
 from gateway.privacy import DayKeys, Period
 from gateway.recordings.recording import Recording
-from gateway.sensors.drivers.tag_keys import opened_keys
-from gateway.sensors.tags import TagRule
+from gateway.sensors.scanner.drivers.tag_keys import opened_keys
+from gateway.sensors.scanner.tags import TagRule
 from gateway.technician.calibration import from_json
 from gateway.technician.checks import machine
 

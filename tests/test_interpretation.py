@@ -10,7 +10,7 @@ import pytest
 
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import DriverFailed, DriverRecovered, Event, Fact, Instant, Reading, Stream, data_of
-from gateway.sensors import Faults
+from gateway.sensors.kind import Faults
 
 
 @dataclass(frozen=True, slots=True)

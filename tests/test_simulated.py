@@ -19,7 +19,8 @@ from gateway import simulated
 from gateway.config import loads
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.recordings.recording import BadLine, ReadingLine, Recording
-from gateway.sensors import Faults, Surroundings, kinds
+from gateway.sensors import kinds
+from gateway.sensors.kind import Faults, Surroundings
 from gateway.simulated import physics
 from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
 from gateway.simulated.shop import Shop

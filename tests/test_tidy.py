@@ -24,16 +24,16 @@ LINES_MAX = 450
 ROOMS_OF_LIBRARIES = {
     "amqtt": ("gateway/cli/demo", "gateway/demo"),
     "apscheduler": ("gateway/daemon/",),
-    "bleak": ("gateway/sensors/drivers/",),
-    "bluepy": ("gateway/sensors/drivers/",),
+    "bleak": ("gateway/sensors/scanner/drivers/",),
+    "bluepy": ("gateway/sensors/scanner/drivers/",),
     "click": ("gateway/cli/",),
     "cryptography": (
         "gateway/outbox/sealing",
-        "gateway/sensors/ciphers",
+        "gateway/sensors/scanner/ciphers",
         "gateway/mqtt/certificates",
         "gateway/commands/signing_keys",
     ),
-    "gpiozero": ("gateway/sensors/drivers/",),
+    "gpiozero": ("gateway/sensors/drivers/", "gateway/sensors/shelf/drivers/"),
     "lgpio": ("gateway/sensors/drivers/",),
     "paho": (
         "gateway/mqtt/client",
@@ -65,7 +65,7 @@ MAY_IMPORT_THEM = {"gateway.cli": ("gateway/cli/", "gateway/__main__"), "gateway
 
 PURE = re.compile(
     r"gateway/(model|facts|units|wire|engine/interpretation|commands/verbs)\.py|gateway/uplink/(?!settings)\w+\.py"
-    r"|gateway/sensors/\w+\.py"
+    r"|gateway/sensors/(?!drivers/)(\w+/)?(?!driver\b)\w+\.py"
 )
 """Values in, values out: no file, socket, process or thread is opened here."""
 IMPURE_MODULES = {"socket", "threading", "subprocess", "os", "pathlib", "multiprocessing", "queue", "asyncio", "select"}
@@ -86,6 +86,9 @@ CLOCK_ROOMS = {
     "gateway/mqtt/heard.py": PULSE_CLOCKS,
     "gateway/mqtt/link.py": PULSE_CLOCKS,
     "gateway/sensors/drivers/": PULSE_CLOCKS,
+    "gateway/sensors/door/driver.py": PULSE_CLOCKS,
+    "gateway/sensors/shelf/drivers/": PULSE_CLOCKS,
+    "gateway/sensors/scanner/drivers/": PULSE_CLOCKS,
 }
 
 PRINT_ROOMS = ("gateway/cli/", "gateway/demo")
@@ -370,14 +373,14 @@ PLANTED: tuple[tuple[Rule, str, str], ...] = (
         "try:\n    import bluepy.btle\nexcept ImportError:\n    pass",
     ),
     (nobody_imports_the_top, "gateway/engine/engine.py", "from gateway.daemon import service"),
-    (nobody_imports_the_top, "gateway/sensors/door.py", "from ..cli import main"),
+    (nobody_imports_the_top, "gateway/sensors/door/kind.py", "from ...cli import main"),
     (nobody_imports_the_top, "gateway/engine/assembly.py", "import gateway.cli.run"),
     (the_nouns_know_nothing, "gateway/model.py", "from gateway.machine.clock import Clock"),
     (the_nouns_know_nothing, "gateway/model.py", "from .machine import clock"),
     (the_nouns_know_nothing, "gateway/machine/clock.py", "from gateway.errors import GatewayError"),
     (pure_rooms_open_nothing, "gateway/wire.py", "import threading"),
     (pure_rooms_open_nothing, "gateway/uplink/lanes.py", "import socket"),
-    (pure_rooms_open_nothing, "gateway/sensors/door.py", "def f():\n    return open('x')"),
+    (pure_rooms_open_nothing, "gateway/sensors/door/interpreter.py", "def f():\n    return open('x')"),
     (clocks_are_read_in_one_file, "gateway/uplink/policy.py", "import time\ndef f():\n    return time.monotonic()"),
     (
         clocks_are_read_in_one_file,

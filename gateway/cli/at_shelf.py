@@ -13,7 +13,7 @@ from gateway.units import duration_s
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
-    from gateway.sensors.shelf import ShelfSettings
+    from gateway.sensors.shelf.settings import ShelfSettings
     from gateway.technician.scales import Held
 
 
@@ -39,7 +39,7 @@ def shelf_named(configuration: Configuration, shelf: str) -> ShelfSettings:
 def as_calibrated(configuration: Configuration, settings: Any) -> Any:
     """Return a shelf's settings with the calibration in force; those of other sensors as they are."""
     from gateway.errors import GatewayError
-    from gateway.sensors.shelf import ShelfSettings
+    from gateway.sensors.shelf.settings import ShelfSettings
     from gateway.technician.scales import desk_of
 
     if not isinstance(settings, ShelfSettings):

@@ -13,7 +13,7 @@ from gateway.errors import EXIT_FAILED, EXIT_GOOD
 
 if TYPE_CHECKING:
     from gateway.machine.clock import Clock
-    from gateway.sensors.shelf import ShelfSettings
+    from gateway.sensors.shelf.settings import ShelfSettings
     from gateway.technician.calibration import Fit, Point
     from gateway.technician.scales import Desk, RemoteDesk
     from gateway.technician.sources import Source

@@ -17,7 +17,8 @@ from gateway.machine.bounded import read_object
 if TYPE_CHECKING:
     from gateway.config import Configuration
     from gateway.machine.clock import Clock
-    from gateway.technician.commissioning import Accepted, Done, Report, Trial, Verdict
+    from gateway.sensors.trial import Trial, Verdict
+    from gateway.technician.commissioning import Accepted, Done, Report
     from gateway.technician.sources import Source
 
 REPORT_BYTES_MAX = 4 * 1024 * 1024
@@ -108,8 +109,8 @@ class Round:
     def walk(self, wanted: tuple[str, ...], again: bool) -> Report:
         """Try the wanted sensors one after the other; the report is on the disk after each."""
         from gateway.model import rfc3339
-        from gateway.sensors.drivers.tag_keys import keys_of
-        from gateway.technician.commissioning import Accepted, accepted_before, trial_of
+        from gateway.sensors.trial import Tools
+        from gateway.technician.commissioning import Accepted, accepted_before
         from gateway.technician.sources import open_source
 
         self.accepted = accepted_before(self._earlier(), self.configuration.sha256)
@@ -123,8 +124,8 @@ class Round:
                     say(f"{settings.id}: accepted on {self.accepted[settings.id].when}")
                     continue
                 say(f"{settings.id} ({kind.table})")
-                calibrated, keys = as_calibrated(self.configuration, settings), keys_of(settings).identity
-                trial = trial_of(calibrated, self.mass_grams, corners=self.corners, identity_keys=keys)
+                tools = Tools(self.mass_grams, self.corners)
+                trial = kind.trial(as_calibrated(self.configuration, settings), tools)
                 acts = (*self._acts(source, settings.id, trial), *self._faults(source, settings.id))
                 when = rfc3339(self.clock.now().wall_ns)
                 self.accepted[settings.id] = Accepted(settings.id, kind.table, acts, when)
@@ -134,7 +135,8 @@ class Round:
             source.close()
 
     def _acts(self, source: Source, sensor: str, trial: Trial) -> list[Done]:
-        from gateway.technician.commissioning import Done, Verdict
+        from gateway.sensors.trial import Verdict
+        from gateway.technician.commissioning import Done
 
         acts: list[Done] = []
         for number, act in enumerate(trial.acts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from gateway.errors import EXIT_FAILED, EXIT_GOOD, EXIT_UNAVAILABLE
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
-    from gateway.technician.diagnosis import Evidence
+    from gateway.sensors.diagnosis import Evidence
 
 LISTEN_S = 10.0
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red"}
@@ -44,9 +44,8 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
         names = ", ".join(known) or "none is configured"
         raise click.BadParameter(f"there is no sensor {sensor!r}; sensors: {names}", param_hint="SENSOR")
     for_s = None if for_text is None else seconds(for_text)
-    from gateway.sensors.drivers.tag_keys import keys_of
+    from gateway.sensors.diagnosis import verdict
     from gateway.technician.diagnosis import diagnose as judge
-    from gateway.technician.diagnosis import verdict
 
     kind, settings = known[sensor]
     if recording is not None:
@@ -56,9 +55,7 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
         say(f"listening to {sensor} for {length_s:g} s")
         origin, evidence = _heard(configuration, sensor, length_s)
         settings = as_calibrated(configuration, settings)
-    keys = keys_of(settings)
-    evidence = replace(evidence, identity_keys=keys.identity, key_troubles=tuple(keys.troubles))
-    findings = judge(settings, kind.table, evidence)
+    findings = judge(kind, settings, evidence)
     result = verdict(findings)
     if as_json:
         say_json(
@@ -80,7 +77,7 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
 
 
 def _recorded(configuration: Configuration, path: Path, sensor: str, for_s: float | None) -> Evidence:
-    from gateway.technician.diagnosis import Evidence, span_s
+    from gateway.sensors.diagnosis import Evidence, span_s
     from gateway.technician.sources import recorded
 
     readings = list(recorded(configuration, path, sensor, for_s))
@@ -90,7 +87,7 @@ def _recorded(configuration: Configuration, path: Path, sensor: str, for_s: floa
 def _heard(configuration: Configuration, sensor: str, for_s: float) -> tuple[str, Evidence]:
     from gateway.machine.clock import SystemClock
     from gateway.model import NS_PER_S
-    from gateway.technician.diagnosis import Evidence
+    from gateway.sensors.diagnosis import Evidence
     from gateway.technician.sources import open_source
 
     clock = SystemClock()

@@ -51,7 +51,6 @@ def watch(config: tuple[Path, ...], as_json: bool, sensor: str | None, for_text:
     from gateway.engine.assembly import interpretation_of
     from gateway.errors import GatewayError
     from gateway.machine.clock import SystemClock
-    from gateway.sensors.drivers.tag_keys import keys_of
     from gateway.technician.feed import Feed
     from gateway.technician.watching import Watch
 
@@ -66,8 +65,7 @@ def watch(config: tuple[Path, ...], as_json: bool, sensor: str | None, for_text:
     watched = replace(configuration, sensors=sensors)
     feed = Feed(configuration, clock, {settings.id for _, settings in sensors})
     feed.start()
-    keys = {settings.id: keys_of(settings).identity for _, settings in sensors}
-    view = Watch(sensors, interpretation_of(watched, lambda identity, at: None, {}), clock.now().boot_ns, keys)
+    view = Watch(sensors, interpretation_of(watched, lambda identity, at: None, {}), clock.now().boot_ns)
     try:
         if as_json or plain or not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
             _lines(view, feed, clock, for_s, as_json)

@@ -17,15 +17,14 @@ from textual.widgets import Footer, Static
 from gateway.errors import GatewayError
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Reading
-from gateway.technician.watching import Gauge, Watch, bar, daemon_words, event_words, plot
+from gateway.sensors.gauge import Gauge, Tone
+from gateway.technician.watching import Watch, daemon_words, event_words
 
 REFRESH_S = 0.2
 PLOT_HEIGHT, PLOT_HEIGHT_ALONE = 5, 14
 EVENTS_SHOWN = 6
-BAR_WIDTH = 24
-LEAST_GRAMS, LEAST_COUNTS = 20.0, 400.0
-"""The least range a plot shows: a scale's noise stays a thin line."""
 GOOD, WAITING, BAD, QUIET = "#9ece6a", "#e0af68", "#f7768e", "#737aa2"
+COLOURS: Mapping[Tone, str] = {"quiet": QUIET, "bad": BAD, "series": "#e0af68", "strip": "#7dcfff", "tag": "#bb9af7"}
 
 
 class Feeding(Protocol):
@@ -70,8 +69,8 @@ class WatchView(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        for sensor, gauge in self.watch_.gauges.items():
-            self.query_one(f"#gauge-{sensor}", Static).border_title = f"{sensor} ({gauge.kind})"
+        for sensor in self.watch_.gauges:
+            self.query_one(f"#gauge-{sensor}", Static).border_title = f"{sensor} ({self.watch_.tables[sensor]})"
         self.query_one("#events", Static).border_title = "what these readings would tell"
         self.set_interval(REFRESH_S, self.refresh_view)
         self.call_after_refresh(self.refresh_view)
@@ -119,18 +118,6 @@ def gauge_text(gauge: Gauge, rate_hz: float, now_ns: int, width: int, height: in
     text.append(f"{rate_hz:6.1f}/s  ", GOOD if rate_hz else QUIET)
     text.append("never   " if age_s is None else f"{age_s:.0f} s ago  ", QUIET)
     text.append(gauge.words(now_ns), "bold")
-    if gauge.kind == "shelf":
-        least = LEAST_GRAMS if gauge.calibration is not None else LEAST_COUNTS
-        text.append(f"  ({gauge.unit}, the last minute)", QUIET)
-        for line in plot(gauge.points, now_ns, width, height, least):
-            text.append("\n" + line, "#e0af68")
-    for beam in gauge.known_beams():
-        is_broken = gauge.is_broken(beam)
-        text.append(f"\n{beam:>6} ", BAD if is_broken else QUIET)
-        text.append(gauge.strip(beam, now_ns, width - 8), "#7dcfff")
-    for tag, signal in gauge.present(now_ns):
-        text.append(f"\n{tag[:20]:>20} ", "#bb9af7")
-        text.append(f"{bar(signal.rssi_dbm, BAR_WIDTH)} ", "#bb9af7")
-        heard_s = (now_ns - signal.heard_ns) / NS_PER_S
-        text.append(f"{signal.rssi_dbm if signal.rssi_dbm is not None else '?'} dBm, {heard_s:.0f} s ago", QUIET)
+    for piece, tone in gauge.picture(now_ns, width, height):
+        text.append(piece, COLOURS[tone])
     return text

@@ -42,7 +42,8 @@ from gateway.errors import ConfigurationError
 from gateway.machine.bounded import read_text
 from gateway.outbox.settings import OutboxSettings
 from gateway.privacy import PrivacySettings
-from gateway.sensors import Kind, kinds
+from gateway.sensors import kinds
+from gateway.sensors.kind import Kind
 from gateway.units import Bytes, Identifier, Quantity
 from gateway.uplink import BrokerSettings
 from gateway.uplink.profiles import PROFILES

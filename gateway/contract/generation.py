@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from gateway.facts import FACTS
 from gateway.model import STREAMS, Fact
 from gateway.sensors import kinds
-from gateway.sensors.telemetry import QUANTITIES
+from gateway.sensors.scanner.telemetry import QUANTITIES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 IDENTIFIER = "^[A-Za-z0-9_-]{1,64}$"

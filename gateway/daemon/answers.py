@@ -26,7 +26,7 @@ from gateway.errors import ConfigurationError
 from gateway.model import NS_PER_MS, CommandReceived, Instant
 from gateway.recordings.tap import Tap
 from gateway.redaction import Redactor
-from gateway.sensors import Driver
+from gateway.sensors.kind import Driver
 from gateway.technician.scales import VERB as CALIBRATION
 from gateway.technician.scales import Scales
 from gateway.uplink.window import TokenBucket

@@ -45,7 +45,7 @@ from gateway.recordings.player import Player
 from gateway.recordings.recording import Recording
 from gateway.recordings.tap import Tap
 from gateway.redaction import Redactor
-from gateway.sensors import Driver
+from gateway.sensors.kind import Driver
 from gateway.technician.scales import Scales
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from gateway.model import STREAMS, Event, Instant, Loss, Stream
 from gateway.mqtt import certificates
 from gateway.outbox import PLAIN, Outbox, Sealing, Writer
 from gateway.outbox.adopted import refuse_adopted
-from gateway.sensors import Faults, Kind, Surroundings
+from gateway.sensors.kind import Faults, Kind, Surroundings
 from gateway.uplink import Uplink
 from gateway.uplink.discovery import announced
 from gateway.uplink.status import Reason

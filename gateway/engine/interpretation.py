@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.model import DriverFailed, DriverRecovered, Event, Instant, Reading
-from gateway.sensors import Faults, Interpreter
+from gateway.sensors.kind import Faults, Interpreter
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from gateway.engine.engine import Passing
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.recordings.recording import BadLine, ReadingLine, Recording
-from gateway.sensors import Kind
+from gateway.sensors.kind import Kind
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from gateway.engine.interpretation import Interpretation
 from gateway.model import Entry, Event, Instant, Reading, Stream
 from gateway.privacy import Pseudonyms, ReplayKeys
 from gateway.recordings.recording import BadLine, ClockLine, ReadingLine, Recording
-from gateway.sensors import Kind
 from gateway.sensors.counting import next_boundary_ns
+from gateway.sensors.kind import Kind
 from gateway.wire import Wire, record
 
 REPLAY_BOOTID = "00000000"

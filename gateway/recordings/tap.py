@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.model import NS_PER_S, DriverFailed, DriverRecovered, Instant, Reading
-from gateway.sensors import Kind
+from gateway.sensors.kind import Kind
 
 KEPT_MAX = 20_000
 """Readings between two polls at most: some seconds of the busiest shop, some 10 MB."""

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Instant, Reading
-from gateway.sensors import Driver, Kind
+from gateway.sensors.kind import Driver, Kind
 from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
 from gateway.simulated.shop import Shop
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from gateway.errors import GatewayError, Unavailable
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S
-from gateway.sensors.shelf import ScaleSampled, ShelfSettings
-from gateway.technician.settling import WINDOWS, Weighing, Weight
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settings import ShelfSettings
+from gateway.sensors.shelf.settling import WINDOWS, Weighing, Weight
 from gateway.technician.sources import Source
 
 TOLD_EVERY_S = 5.0

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from gateway.errors import GatewayError
 from gateway.machine.bounded import json_object
-from gateway.sensors.shelf import Calibration
-from gateway.technician.settling import Weight
+from gateway.sensors.shelf.settings import Calibration
+from gateway.sensors.shelf.settling import Weight
 
 RESIDUAL_SHARE_MAX = 0.001
 """Of the span: what a bar load cell of class C3 and better keeps, with creep."""

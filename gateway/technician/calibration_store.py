@@ -19,7 +19,7 @@ from gateway.config import Configuration
 from gateway.errors import GatewayError
 from gateway.machine.acting import acting_as_owner_of
 from gateway.machine.disk import Disk
-from gateway.sensors.shelf import ShelfSettings
+from gateway.sensors.shelf.settings import ShelfSettings
 from gateway.technician.calibration import CalibrationRefused, StoredCalibration, from_json, in_force
 
 FOLDER = "calibration"

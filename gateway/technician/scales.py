@@ -22,10 +22,11 @@ from gateway.engine.engine import Due, Engine
 from gateway.errors import GatewayError, NoDaemon
 from gateway.machine.disk import Disk, RealDisk
 from gateway.model import NS_PER_S, Event, Instant, Reading, rfc3339
-from gateway.sensors.shelf import Calibration, ScaleSampled, ShelfSettings
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settings import Calibration, ShelfSettings
+from gateway.sensors.shelf.settling import Weighing, Weight
 from gateway.technician.calibration import CalibrationRefused, StoredCalibration, from_object, in_force, tared
 from gateway.technician.calibration_store import CalibrationDamaged, CalibrationStore, calibrated
-from gateway.technician.settling import Weighing, Weight
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from gateway.errors import NoDaemon
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, DriverFailed, DriverRecovered, Instant, Reading
 from gateway.recordings.recording import ReadingLine, Recording
-from gateway.sensors import Driver
+from gateway.sensors.kind import Driver
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from random import Random
 
 from gateway.model import data_of
-from gateway.sensors.beacon import KIND, Advertisement, ScannerSettings
-from gateway.sensors.tags import EddystoneRule, IBeaconRule, TagRule
+from gateway.sensors.scanner.kind import KIND
+from gateway.sensors.scanner.reading import Advertisement
+from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.scanner.tags import EddystoneRule, IBeaconRule, TagRule
 from gateway.simulated import physics
 from tests.accuracy.labelled import Decided, Measures, at, interpret
 from tests.accuracy.worlds import Radio, World

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from random import Random
 
 from gateway.model import data_of
-from gateway.sensors.door import KIND, BeamChanged, BeamName, DoorSettings
+from gateway.sensors.door.kind import KIND
+from gateway.sensors.door.reading import BeamChanged
+from gateway.sensors.door.settings import BeamName, DoorSettings
 from tests.accuracy.labelled import Measures, at, interpret
 from tests.accuracy.worlds import Walking, World
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Event, Instant, Reading
-from gateway.sensors import Faults, Kind, Surroundings
+from gateway.sensors.kind import Faults, Kind, Surroundings
 
 NINE_NS = 1_795_338_000 * NS_PER_S  # 2026-11-22T09:00:00Z
 

@@ -14,8 +14,10 @@ from random import Random
 from typing import Literal
 
 from gateway.model import data_of
-from gateway.sensors.goods import Product
-from gateway.sensors.shelf import KIND, Calibration, ScaleSampled, ShelfSettings
+from gateway.sensors.shelf.goods import Product
+from gateway.sensors.shelf.kind import KIND
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settings import Calibration, ShelfSettings
 from tests.accuracy.labelled import Measures, at, interpret
 from tests.accuracy.worlds import Weighing, World
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.model import Reading, data_of
-from gateway.sensors import beacon, door, shelf
-from gateway.sensors.goods import Product
-from gateway.sensors.tags import IBeaconRule, TagRule
+from gateway.sensors.door.kind import KIND as DOOR
+from gateway.sensors.door.settings import DoorSettings
+from gateway.sensors.scanner.kind import KIND as SCANNER
+from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.scanner.tags import IBeaconRule, TagRule
+from gateway.sensors.shelf.goods import Product
+from gateway.sensors.shelf.kind import KIND as SHELF
+from gateway.sensors.shelf.settings import Calibration, ShelfSettings
 from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
 from gateway.simulated.shop import Shop
 from tests.accuracy.labelled import Measures, at, interpret
@@ -27,18 +32,18 @@ def measure(seed: str, until_s: float) -> Measures:
         Habits(arrivals_per_hour=120.0),
     )
     sensors: list[tuple[Any, Any]] = [
-        (door.KIND, door.DoorSettings("door", outer_pin=17, inner_pin=27)),
+        (DOOR, DoorSettings("door", outer_pin=17, inner_pin=27)),
         (
-            shelf.KIND,
-            shelf.ShelfSettings(
+            SHELF,
+            ShelfSettings(
                 "shelf",
                 data_pin=5,
                 clock_pin=6,
                 products=(Product("jar", 330.0, 24, 6),),
-                calibration=shelf.Calibration(84_213.0, 21.5),
+                calibration=Calibration(84_213.0, 21.5),
             ),
         ),
-        (beacon.KIND, beacon.ScannerSettings("ble", tags=(TagRule("loyalty", ibeacon=IBeaconRule(UUID)),))),
+        (SCANNER, ScannerSettings("ble", tags=(TagRule("loyalty", ibeacon=IBeaconRule(UUID)),))),
     ]
     readers = {settings.id: kind.reading_of for kind, settings in sensors}
     readings: list[Reading] = []

@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator
 
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Instant
-from gateway.sensors import Faults, Surroundings
-from gateway.sensors.advertisement import decode
-from gateway.sensors.beacon import Advertisement, BeaconInterpreter, ScannerSettings
-from gateway.sensors.tags import EddystoneRule, IBeaconRule, TagRule
+from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.scanner.advertisement import decode
+from gateway.sensors.scanner.interpreter import BeaconInterpreter
+from gateway.sensors.scanner.reading import Advertisement
+from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.scanner.tags import EddystoneRule, IBeaconRule, TagRule
 
 UUID = "f7826da6-4fa2-4e98-8024-bc5b71e0893e"
 NAMESPACE = "edd1ebeac04e5defa017"

@@ -39,7 +39,7 @@ from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_MS, NS_PER_S, STREAMS, Instant, Order
 from gateway.mqtt import PahoLink
 from gateway.outbox import InlineWriter
-from gateway.sensors.door import BeamChanged
+from gateway.sensors.door.reading import BeamChanged
 
 CONFIGURATION = """
 [site]

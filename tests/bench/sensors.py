@@ -20,11 +20,15 @@ from typing import Literal
 
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Instant, Reading
-from gateway.sensors import Faults, Surroundings
-from gateway.sensors.beacon import BeaconInterpreter
-from gateway.sensors.door import BeamChanged, BeamName, DoorInterpreter, DoorSettings
-from gateway.sensors.goods import Product
-from gateway.sensors.shelf import Calibration, ScaleSampled, ShelfInterpreter, ShelfSettings
+from gateway.sensors.door.interpreter import DoorInterpreter
+from gateway.sensors.door.reading import BeamChanged
+from gateway.sensors.door.settings import BeamName, DoorSettings
+from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.scanner.interpreter import BeaconInterpreter
+from gateway.sensors.shelf.goods import Product
+from gateway.sensors.shelf.interpreter import ShelfInterpreter
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settings import Calibration, ShelfSettings
 from tests.bench import advertisements
 
 WALL_NS = 1_795_000_000 * NS_PER_S

@@ -15,7 +15,7 @@ from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
 from gateway.model import Event, Instant
 from gateway.outbox import InlineWriter, Outbox
-from gateway.sensors.door import DoorPassed
+from gateway.sensors.door.facts import DoorPassed
 from tests.cli.test_outbox_verbs import call
 from tests.outbox.histories import describe_loss
 from tests.uplink.brokers import mosquitto

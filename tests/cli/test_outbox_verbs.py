@@ -15,7 +15,7 @@ from gateway.config import load
 from gateway.machine.disk import RealDisk
 from gateway.model import Event, Instant
 from gateway.outbox import InlineWriter, Outbox
-from gateway.sensors.door import DoorBlocked, DoorPassed
+from gateway.sensors.door.facts import DoorBlocked, DoorPassed
 
 NOW = Instant(60_000_000_000, 1_795_338_000_000_000_000)
 

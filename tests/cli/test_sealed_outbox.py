@@ -19,7 +19,7 @@ from gateway.machine.disk import RealDisk
 from gateway.model import Event, Instant, Loss
 from gateway.outbox import InlineWriter, Outbox
 from gateway.outbox.adopted import MARK
-from gateway.sensors.door import DoorPassed
+from gateway.sensors.door.facts import DoorPassed
 from gateway.technician.adoption import adopt
 from tests.cli.test_outbox_verbs import NOW, call
 from tests.daemon import Shop, ended, stop, wait_for

@@ -35,8 +35,8 @@ from gateway.outbox.record import decode_header
 from gateway.outbox.state import State, decode_state, encode_state
 from gateway.outbox.status import times_ms
 from gateway.recordings.recording import Recording
-from gateway.sensors.advertisement import EddystoneTlm, Ruuvi, decode, power_dbm
-from gateway.sensors.telemetry import QUANTITIES, BtHome, BtHomeOpener
+from gateway.sensors.scanner.advertisement import EddystoneTlm, Ruuvi, decode, power_dbm
+from gateway.sensors.scanner.telemetry import QUANTITIES, BtHome, BtHomeOpener
 from gateway.technician.calibration import from_json
 
 HELD = tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)

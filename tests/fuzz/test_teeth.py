@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.sensors.telemetry import Telemetry
+from gateway.sensors.scanner.telemetry import Telemetry
 from tests.fuzz.__main__ import fuzz
 from tests.fuzz.targets import TARGETS
 
@@ -26,7 +26,7 @@ def impossible(found: dict[str, Any]) -> Telemetry:
 
 
 PLANTED: dict[str, tuple[str, Callable[..., Any]]] = {
-    "advertisements": ("gateway.sensors.telemetry.possible", impossible),
+    "advertisements": ("gateway.sensors.scanner.telemetry.possible", impossible),
     "mqtt": ("paho.mqtt.client.Client._handle_pubackcomp", careless),
     "commands": ("gateway.commands.verbs._sequence", careless),
     "recordings": ("gateway.recordings.recording.json_object", unbounded),

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.model import NS_PER_MS, Event, Instant, data_of
-from gateway.sensors import Faults, Surroundings
-from gateway.sensors.door import BeamChanged, BeamName, DoorInterpreter, DoorSettings
+from gateway.sensors.door.interpreter import DoorInterpreter
+from gateway.sensors.door.reading import BeamChanged
+from gateway.sensors.door.settings import BeamName, DoorSettings
+from gateway.sensors.kind import Faults, Surroundings
 
 NINE = 1_795_338_000_000_000_000  # 2026-11-22T09:00:00Z
 OUTER, INNER, ONLY = "outer", "inner", "only"

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.model import NS_PER_S, Event, Instant
-from gateway.sensors import Faults, Surroundings
-from gateway.sensors.goods import Product
-from gateway.sensors.shelf import Calibration, ScaleSampled, ShelfInterpreter, ShelfSettings
+from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.shelf.goods import Product
+from gateway.sensors.shelf.interpreter import ShelfInterpreter
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settings import Calibration, ShelfSettings
 
 NINE = 1_795_338_000_000_000_000  # 2026-11-22T09:00:00Z
 CALIBRATION = Calibration(84_213, 21.5)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.sensors.advertisement import (
+from gateway.sensors.scanner.advertisement import (
     AltBeacon,
     EddystoneEid,
     EddystoneTlm,
@@ -22,8 +22,8 @@ from gateway.sensors.advertisement import (
     decode,
     power_dbm,
 )
-from gateway.sensors.ciphers import aes_ccm
-from gateway.sensors.telemetry import (
+from gateway.sensors.scanner.ciphers import aes_ccm
+from gateway.sensors.scanner.telemetry import (
     QUANTITIES,
     BtHome,
     BtHomeOpener,

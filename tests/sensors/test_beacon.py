@@ -14,9 +14,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from gateway.model import NS_PER_S, ClockTrust, Event, Instant, data_of, rfc3339
-from gateway.sensors import Faults, Surroundings, beacon
-from gateway.sensors.beacon import KIND, Advertisement, BeaconInterpreter, ScannerSettings, Strangers
-from gateway.sensors.tags import AltBeaconRule, EddystoneRule, IBeaconRule, TagRule
+from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.scanner.interpreter import BeaconInterpreter, Strangers
+from gateway.sensors.scanner.kind import KIND
+from gateway.sensors.scanner.reading import Advertisement
+from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.scanner.tags import AltBeaconRule, EddystoneRule, IBeaconRule, TagRule
 
 UUID = "f7826da6-4fa2-4e98-8024-bc5b71e0893e"
 NAMESPACE = "edd1ebeac04e5defa017"
@@ -362,8 +365,8 @@ class TestStrangers:
         assert strangers.count() == pytest.approx(20_000, rel=0.15)
 
     def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("gateway.sensors.tags.CONTENTS_MAX", 64)
-        monkeypatch.setattr("gateway.sensors.tags.IDENTIFIED_MAX", 16)
+        monkeypatch.setattr("gateway.sensors.scanner.tags.CONTENTS_MAX", 64)
+        monkeypatch.setattr("gateway.sensors.scanner.tags.IDENTIFIED_MAX", 16)
         shop = Shop(TagRule("loyalty", ibeacon=IBeaconRule(UUID)))
         for n, address in enumerate(addresses(500)):
             shop.hear(n * 0.001, ibeacon(0, n), address, rssi_dbm=-95)
@@ -445,7 +448,7 @@ def test_every_fact_is_a_key_of_the_contract() -> None:
         name = fact.type.removeprefix("store.beacon.")
         if name in expected:
             assert [field.name for field in dataclasses.fields(fact)] == expected[name]  # type: ignore[arg-type]
-    assert beacon.KIND.stream == "beacon"
+    assert KIND.stream == "beacon"
 
 
 def _all(events: Iterable[Event]) -> list[str]:

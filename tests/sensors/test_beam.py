@@ -15,9 +15,10 @@ from gpiozero.pins.mock import MockFactory
 
 from gateway.machine.clock import SystemClock
 from gateway.model import DriverFailed, DriverRecovered, Reading
-from gateway.sensors.door import BeamChanged, DoorSettings
+from gateway.sensors.door.driver import BeamDriver
+from gateway.sensors.door.reading import BeamChanged
+from gateway.sensors.door.settings import DoorSettings
 from gateway.sensors.drivers import DriverError
-from gateway.sensors.drivers.beam import BeamDriver
 from gateway.sensors.drivers.pins import Claim, shared_factory
 from tests.daemon import wait_for
 

@@ -18,9 +18,10 @@ import pytest
 
 from gateway.machine.clock import SystemClock
 from gateway.model import DriverFailed, DriverRecovered, Reading
-from gateway.sensors.advertisement import EddystoneUid, IBeacon, decode
-from gateway.sensors.beacon import Advertisement, ScannerSettings
-from gateway.sensors.drivers.bleak_scan import BleakScan, advertising_data
+from gateway.sensors.scanner.advertisement import EddystoneUid, IBeacon, decode
+from gateway.sensors.scanner.drivers.bleak_scan import BleakScan, advertising_data
+from gateway.sensors.scanner.reading import Advertisement
+from gateway.sensors.scanner.settings import ScannerSettings
 
 FAKE = Path(__file__).with_name("fake_bluez.py")
 SETTINGS = ScannerSettings("ble", driver="bleak")

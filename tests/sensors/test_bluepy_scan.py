@@ -13,9 +13,10 @@ import pytest
 
 from gateway.machine.clock import Clock, SystemClock
 from gateway.model import NS_PER_S, DriverFailed, DriverRecovered, Instant, Reading
-from gateway.sensors.beacon import Advertisement, ScannerSettings
-from gateway.sensors.drivers.bluepy_helper import Patience, true_rssi_dbm
-from gateway.sensors.drivers.bluepy_scan import BluepyScan
+from gateway.sensors.scanner.drivers.bluepy_helper import Patience, true_rssi_dbm
+from gateway.sensors.scanner.drivers.bluepy_scan import BluepyScan
+from gateway.sensors.scanner.reading import Advertisement
+from gateway.sensors.scanner.settings import ScannerSettings
 
 btle = pytest.importorskip("bluepy.btle")
 
@@ -285,7 +286,7 @@ class TestSilence:
         for name in ("rfkill", "hciconfig"):
             (tools / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/tools.log\n')
             (tools / name).chmod(0o755)
-        monkeypatch.setattr("gateway.sensors.drivers.adapter_power.TOOL_PATH", str(tools))
+        monkeypatch.setattr("gateway.sensors.scanner.drivers.adapter_power.TOOL_PATH", str(tools))
         air.scan("deaf", silence_step_s=0.1)
         assert air.first_failure() == "silent"
         assert "reboot" in air.failures()[0].detail
@@ -299,7 +300,7 @@ class TestSilence:
     def test_tools_that_are_missing_or_refuse_are_counted(
         self, air: Air, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gateway.sensors.drivers.adapter_power.TOOL_PATH", str(tmp_path))
+        monkeypatch.setattr("gateway.sensors.scanner.drivers.adapter_power.TOOL_PATH", str(tmp_path))
         air.scan("deaf", silence_step_s=0.1)
         assert air.first_failure() == "silent"
         assert air.count("power_refused") == 1
@@ -307,7 +308,7 @@ class TestSilence:
     def test_a_radio_that_hears_again_is_told_as_recovered(
         self, air: Air, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gateway.sensors.drivers.adapter_power.TOOL_PATH", str(tmp_path))
+        monkeypatch.setattr("gateway.sensors.scanner.drivers.adapter_power.TOOL_PATH", str(tmp_path))
         air.scan("deaf", silence_step_s=0.1)
         assert air.first_failure() == "silent"
         (tmp_path / "helper").write_text((tmp_path / "helper").read_text().replace(" deaf ", " ok "))

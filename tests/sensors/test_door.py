@@ -5,17 +5,12 @@ from __future__ import annotations
 import pytest
 
 from gateway.model import NS_PER_S, Event, Instant, data_of, rfc3339
-from gateway.sensors import Faults, Surroundings
-from gateway.sensors.door import (
-    KIND,
-    BeamChanged,
-    DoorInterpreter,
-    DoorPassed,
-    DoorSettings,
-    line_of,
-    reading_of,
-    remember,
-)
+from gateway.sensors.door.facts import DoorPassed
+from gateway.sensors.door.interpreter import DoorInterpreter
+from gateway.sensors.door.kind import KIND, remember
+from gateway.sensors.door.reading import BeamChanged, line_of, reading_of
+from gateway.sensors.door.settings import DoorSettings
+from gateway.sensors.kind import Faults, Surroundings
 from tests.sensors.doors import NINE, Door, at, is_a, told
 
 MINUTE_MS = 60_000

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.model import NS_PER_MS, data_of
-from gateway.sensors.door import DoorSettings
+from gateway.sensors.door.settings import DoorSettings
 from tests.sensors.doors import Door, told
 
 SPACING_M = 0.08

@@ -13,10 +13,11 @@ from gpiozero.devices import Device
 
 from gateway.machine.clock import SystemClock
 from gateway.model import DriverFailed, DriverRecovered, Instant, Reading
-from gateway.sensors.drivers.hx711 import Converter, Hx711Driver, driver_for, read_frame, signed_24
-from gateway.sensors.drivers.hx711_iio import Hx711IioDriver
-from gateway.sensors.drivers.hx711_spi import Hx711SpiDriver, word_of
-from gateway.sensors.shelf import ScaleSampled, ShelfSettings
+from gateway.sensors.shelf.drivers.hx711 import Converter, Hx711Driver, driver_for, read_frame, signed_24
+from gateway.sensors.shelf.drivers.hx711_iio import Hx711IioDriver
+from gateway.sensors.shelf.drivers.hx711_spi import Hx711SpiDriver, word_of
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settings import ShelfSettings
 from tests.sensors.hx711_chip import UNSETTLED, Chip, Time, wired
 
 WITHIN_S = 10.0

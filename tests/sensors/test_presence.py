@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import pytest
 
 from gateway.model import NS_PER_S, Instant
-from gateway.sensors import presence
-from gateway.sensors.presence import Arrived, Attendance, Change, Left, Moved, ZoneModel
+from gateway.sensors.scanner import presence
+from gateway.sensors.scanner.presence import Arrived, Attendance, Change, Left, Moved, ZoneModel
 
 WALL_NS = 1_795_000_000 * NS_PER_S
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.model import NS_PER_S
-from gateway.sensors.ciphers import aes_block
-from gateway.sensors.resolving import ADDRESSES_MAX, EidKey, Resolver, address_hash, ephemeral_id, started_ns
-from gateway.sensors.tags import EddystoneEidRule, TagRule
+from gateway.sensors.scanner.ciphers import aes_block
+from gateway.sensors.scanner.resolving import ADDRESSES_MAX, EidKey, Resolver, address_hash, ephemeral_id, started_ns
+from gateway.sensors.scanner.tags import EddystoneEidRule, TagRule
 from tests.sensors.test_beacon import MIDDAY_NS, SEALED_TLM, TLM, Shop, ibeacon
 
 pytest.importorskip("cryptography")
@@ -121,7 +121,7 @@ def test_without_its_key_a_tag_is_a_stranger_and_the_fault_says_why(tmp_path: Pa
 
 
 def test_no_key_stands_in_a_representation(irk_rule: TagRule, eid_rule: TagRule) -> None:
-    from gateway.sensors.drivers.tag_keys import opened_keys
+    from gateway.sensors.scanner.drivers.tag_keys import opened_keys
 
     assert EID_KEY.hex() not in repr(EidKey(EID_KEY, 10, 0, "x"))
     said = repr(opened_keys([irk_rule, eid_rule]))

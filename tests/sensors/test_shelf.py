@@ -10,18 +10,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from gateway.model import Event, data_of
-from gateway.sensors import Faults, Surroundings
-from gateway.sensors.goods import Product, explain, state_of
-from gateway.sensors.shelf import (
-    KIND,
-    Calibration,
-    ScaleSampled,
-    ShelfInterpreter,
-    ShelfSettings,
-    line_of,
-    reading_of,
-)
-from gateway.sensors.weighing import Point, Window
+from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.shelf.goods import Product, explain, state_of
+from gateway.sensors.shelf.interpreter import ShelfInterpreter
+from gateway.sensors.shelf.kind import KIND
+from gateway.sensors.shelf.reading import ScaleSampled, line_of, reading_of
+from gateway.sensors.shelf.settings import Calibration, ShelfSettings
+from gateway.sensors.shelf.weighing import Point, Window
 from tests.sensors.doors import told
 from tests.sensors.shelves import CALIBRATION, JAM, TEA, Shelf, at
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.model import NS_PER_S
-from gateway.sensors.drivers.silence import Silence
+from gateway.sensors.scanner.silence import Silence
 
 HOUR_S = 3600
 

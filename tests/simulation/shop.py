@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from gateway.model import Instant, Reading
-from gateway.sensors.beacon import Advertisement
-from gateway.sensors.door import BeamChanged, BeamName
-from gateway.sensors.shelf import ScaleSampled
+from gateway.sensors.door.reading import BeamChanged
+from gateway.sensors.door.settings import BeamName
+from gateway.sensors.scanner.reading import Advertisement
+from gateway.sensors.shelf.reading import ScaleSampled
 from gateway.simulated import physics
 
 LOYALTY_UUID = "f7826da6-4fa2-4e98-8024-bc5b71e0893e"

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.model import NS_PER_S, Instant
-from gateway.sensors.door import BeamChanged, BeamName
-from gateway.sensors.shelf import ScaleSampled, ShelfSettings
+from gateway.sensors.door.reading import BeamChanged
+from gateway.sensors.door.settings import BeamName
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settings import ShelfSettings
 
 OFFSET, PER_GRAM = 84_213, 21.5
 SHELF = ShelfSettings("aisle-3", data_pin=5, clock_pin=6)

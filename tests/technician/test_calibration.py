@@ -8,7 +8,8 @@ import random
 
 import pytest
 
-from gateway.sensors.shelf import Calibration
+from gateway.sensors.shelf.settings import Calibration
+from gateway.sensors.shelf.settling import Weight
 from gateway.technician.calibration import (
     CalibrationRefused,
     Point,
@@ -19,7 +20,6 @@ from gateway.technician.calibration import (
     stored_of,
     tared,
 )
-from gateway.technician.settling import Weight
 
 WHEN = "2026-11-22T09:00:00.000Z"
 

@@ -11,8 +11,9 @@ from gateway.config import load
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_S, Event
-from gateway.sensors import Faults, Surroundings
-from gateway.sensors.shelf import Calibration, ShelfInterpreter
+from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.shelf.interpreter import ShelfInterpreter
+from gateway.sensors.shelf.settings import Calibration
 from gateway.technician.calibration import CalibrationRefused, StoredCalibration
 from gateway.technician.calibration_store import CalibrationDamaged, CalibrationNotWritten, CalibrationStore, calibrated
 from tests.technician.shelves import SHELF, SHELF_TOML, at, configuration, samples

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from gateway.model import NS_PER_S, Reading
-from gateway.sensors.beacon import Advertisement, ScannerSettings
-from gateway.sensors.door import DoorSettings
-from gateway.sensors.shelf import Calibration
-from gateway.sensors.tags import IBeaconRule, TagRule
-from gateway.technician.commissioning import (
-    Accepted,
-    Done,
-    DoorTrial,
-    Report,
-    Result,
-    ScaleTrial,
-    ScannerTrial,
-    Trial,
-    Verdict,
-    accepted_before,
-    trial_of,
-)
+from gateway.sensors.door.settings import DoorSettings
+from gateway.sensors.door.trial import DoorTrial
+from gateway.sensors.scanner.kind import trial as scanner_trial
+from gateway.sensors.scanner.reading import Advertisement
+from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.scanner.tags import IBeaconRule, TagRule
+from gateway.sensors.scanner.trial import ScannerTrial
+from gateway.sensors.shelf.settings import Calibration
+from gateway.sensors.shelf.trial import ScaleTrial
+from gateway.sensors.trial import Result, Tools, Trial, Verdict
+from gateway.technician.commissioning import Accepted, Done, Report, accepted_before
 from tests.technician.shelves import SHELF, at, beams, passage, samples
 
 DOOR = DoorSettings("entrance", outer_pin=17, inner_pin=27)
@@ -42,14 +37,14 @@ def outcome(trial: Trial, act: int, readings: Sequence[Reading], silence_s: floa
 
 
 def test_a_door_is_accepted_by_a_walk_in_and_a_walk_out() -> None:
-    trial = DoorTrial(DOOR)
+    trial = DoorTrial(DOOR, Tools())
     assert trial.acts == ("walk in once", "walk out once")
     assert outcome(trial, 0, passage(1, "outer", "inner")) == Verdict("ok", "told as in, 310 ms")
     assert outcome(trial, 1, passage(30, "inner", "outer")).result == "ok"
 
 
 def test_a_door_that_tells_something_else_is_refused_with_what_to_do() -> None:
-    trial = DoorTrial(DOOR)
+    trial = DoorTrial(DOOR, Tools())
     assert "swap outer_pin and inner_pin" in outcome(trial, 0, passage(1, "inner", "outer")).advice
     assert outcome(trial, 0, []).found == "no beam was broken"
     stays = beams((1, "outer", True))
@@ -59,35 +54,35 @@ def test_a_door_that_tells_something_else_is_refused_with_what_to_do() -> None:
 
 
 def test_a_single_beam_is_accepted_by_a_walk_through() -> None:
-    trial = trial_of(DoorSettings("side", beam_pin=4), 1000)
+    trial = DoorTrial(DoorSettings("side", beam_pin=4), Tools())
     assert trial.acts == ("walk through once",)
     through = [replace(r, sensor="side") for r in beams((1, "only", True), (1.3, "only", False))]
     assert outcome(trial, 0, through).result == "ok"
 
 
 def test_a_scale_is_accepted_by_a_known_mass_on_and_off_again() -> None:
-    trial = ScaleTrial(SOUND, 1000)
+    trial = ScaleTrial(SOUND, Tools(1000))
     assert [
         outcome(trial, act, samples([(grams, 10)], seed=act)).result for act, grams in ((0, 300), (1, 1300), (2, 300))
     ] == ["ok"] * 3
 
 
 def test_a_scale_that_is_wrong_by_two_hundredths_or_does_not_come_back_is_refused() -> None:
-    trial = ScaleTrial(SOUND, 1000)
+    trial = ScaleTrial(SOUND, Tools(1000))
     outcome(trial, 0, samples([(0, 10)]))
     wrong = outcome(trial, 1, samples([(980, 10)]))
     assert (wrong.result, "gateway calibrate aisle-3" in wrong.advice) == ("failed", True)
     stays = outcome(trial, 2, samples([(20, 10)]))
     assert (stays.result, "touches" in stays.advice) == ("failed", True)
-    assert outcome(ScaleTrial(SHELF, 1000), 0, samples([(0, 10)])).found == "not calibrated"
-    assert outcome(ScaleTrial(SOUND, 1000), 1, samples([(0, 10)])).found == "there is no level to compare with"
-    forgotten = ScaleTrial(SOUND, 1000)
+    assert outcome(ScaleTrial(SHELF, Tools(1000)), 0, samples([(0, 10)])).found == "not calibrated"
+    assert outcome(ScaleTrial(SOUND, Tools(1000)), 1, samples([(0, 10)])).found == "there is no level to compare with"
+    forgotten = ScaleTrial(SOUND, Tools(1000))
     outcome(forgotten, 0, samples([(0, 10)]))
     assert outcome(forgotten, 1, samples([(0, 10)], seed=5)).found == "the weight has not changed"
 
 
 def test_a_dead_corner_is_found_by_the_mass_on_each() -> None:
-    trial = ScaleTrial(SOUND, 1000, corners=True)
+    trial = ScaleTrial(SOUND, Tools(1000, corners=True))
     assert len(trial.acts) == 7
     for act, grams in ((0, 300), (1, 1300), (2, 300)):
         assert outcome(trial, act, samples([(grams, 10)], seed=act)).result == "ok"
@@ -101,12 +96,13 @@ def test_a_dead_corner_is_found_by_the_mass_on_each() -> None:
     assert (uneven.result, "corners differ" in uneven.advice) == ("failed", True)
 
 
-def test_a_tag_known_by_its_key_is_accepted() -> None:
-    irk = bytes.fromhex("ec0234a357c8ad05341010a60a397d9b")
-    settings = ScannerSettings("ble", tags=(TagRule("staff", irk_file="/nowhere/irk"),))
+def test_a_tag_known_by_its_key_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "irk").write_text("ec0234a357c8ad05341010a60a397d9b")
+    settings = ScannerSettings("ble", tags=(TagRule("staff", irk_file=str(tmp_path / "irk")),))
+    unreadable = ScannerSettings("ble", tags=(TagRule("staff", irk_file=str(tmp_path / "none")),))
     said = [Advertisement("ble", at(i), "70:81:94:0d:fb:aa", "random", -50, b"") for i in range(5)]
-    assert outcome(trial_of(settings, 1000, identity_keys={0: irk}), 0, said).result == "ok"
-    assert outcome(trial_of(settings, 1000), 0, said).result == "failed"
+    assert outcome(scanner_trial(settings, Tools()), 0, said).result == "ok"
+    assert outcome(scanner_trial(unreadable, Tools()), 0, said).result == "failed"
 
 
 def advertisements(count: int, rssi_dbm: int, tagged: bool = True) -> list[Advertisement]:

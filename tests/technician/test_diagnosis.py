@@ -6,15 +6,22 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from gateway.sensors.beacon import Advertisement, ScannerSettings
-from gateway.sensors.door import DoorSettings
-from gateway.sensors.goods import Product
-from gateway.sensors.shelf import Calibration, ScaleSampled
-from gateway.sensors.tags import IBeaconRule, TagRule
-from gateway.technician.diagnosis import Evidence, Finding, diagnose, verdict
+from gateway.sensors import kinds
+from gateway.sensors.diagnosis import Evidence, Finding, verdict
+from gateway.sensors.door.settings import DoorSettings
+from gateway.sensors.scanner.diagnosis import judge_scanner
+from gateway.sensors.scanner.keys import TagKeys
+from gateway.sensors.scanner.reading import Advertisement
+from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.scanner.tags import IBeaconRule, TagRule
+from gateway.sensors.shelf.goods import Product
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settings import Calibration
+from gateway.technician.diagnosis import diagnose
 from tests.technician.shelves import OFFSET, SHELF, at, beams, passage, samples
 
 SOUND = replace(SHELF, calibration=Calibration(84_213, 21.5))
@@ -26,8 +33,11 @@ SCANNER = ScannerSettings(
 STRANGER = "5a:11:22:33:44:55"
 
 
+KINDS = {kind.table: kind for kind in kinds()}
+
+
 def judged(settings: object, table: str, evidence: Evidence) -> dict[str, Finding]:
-    return {finding.name: finding for finding in diagnose(settings, table, evidence)}
+    return {finding.name: finding for finding in diagnose(KINDS[table], settings, evidence)}
 
 
 def of_scale(readings: Sequence[ScaleSampled], **more: object) -> dict[str, Finding]:
@@ -47,7 +57,7 @@ def altered(share: float, how: object, seed: int = 1) -> list[ScaleSampled]:
 def test_a_sound_scale_is_left_in_peace(noise: float, rate_hz: int, seed: int) -> None:
     settings = replace(SOUND, rate_hz=10 if rate_hz == 10 else 80)
     evidence = Evidence(samples([(2000, 10)], noise, rate_hz, seed), 10.0, {"frames": 100, "frames_spoiled": 1})
-    findings = diagnose(settings, "shelf", evidence)
+    findings = diagnose(KINDS["shelf"], settings, evidence)
     assert {finding.result for finding in findings} == {"ok"}, findings
 
 
@@ -136,7 +146,7 @@ def test_faults_of_the_driver_and_missed_readings_are_findings() -> None:
 
 
 def test_an_uncalibrated_scale_is_a_warning() -> None:
-    found = diagnose(SHELF, "shelf", Evidence(samples([(0, 10)]), 10.0))
+    found = diagnose(KINDS["shelf"], SHELF, Evidence(samples([(0, 10)]), 10.0))
     assert verdict(found) == "warning"
 
 
@@ -189,16 +199,18 @@ def test_a_scanner_is_told_by_its_rate_its_tags_and_no_strangers_address() -> No
     assert STRANGER not in repr(found)
 
 
-def test_a_tag_known_by_its_key_is_no_stranger() -> None:
+def test_a_tag_known_by_its_key_is_no_stranger(tmp_path: Path) -> None:
     irk = bytes.fromhex("ec0234a357c8ad05341010a60a397d9b")
-    settings = ScannerSettings("ble", tags=(TagRule("staff", irk_file="/nowhere/irk"),))
+    (tmp_path / "irk").write_text(irk.hex())
+    settings = ScannerSettings("ble", tags=(TagRule("staff", irk_file=str(tmp_path / "irk")),))
     readings = [heard(i / 10, "70:81:94:0d:fb:aa", -60) for i in range(50)]  # Core Specification vol 3 part H D.7
-    known = judged(settings, "scanner", Evidence(readings, 10.0, identity_keys={0: irk}))
+    known = judged(settings, "scanner", Evidence(readings, 10.0))
     assert known["tag staff"].result == "ok"
-    troubled = judged(settings, "scanner", Evidence(readings, 10.0, key_troubles=("the key cannot be read",)))
+    unreadable = TagKeys(troubles=["the key cannot be read"])
+    troubled = {one.name: one for one in judge_scanner(settings, Evidence(readings, 10.0), unreadable)}
     assert (troubled["tag staff"].result, troubled["key"].found) == ("warning", "the key cannot be read")
-    assert irk.hex() not in repr(Evidence(readings, 10.0, identity_keys={0: irk}))
-    assert repr(irk)[2:-1] not in repr(Evidence(readings, 10.0, identity_keys={0: irk}))
+    assert irk.hex() not in repr(TagKeys(identity={0: irk}))
+    assert repr(irk)[2:-1] not in repr(TagKeys(identity={0: irk}))
 
 
 def test_a_deaf_a_weak_and_a_mute_radio_are_found() -> None:

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from gateway.sensors.shelf import ScaleSampled
-from gateway.technician.settling import Weighing, Weight
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settling import Weighing, Weight
 from tests.technician.shelves import OFFSET, PER_GRAM, at, samples
 
 

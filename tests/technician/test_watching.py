@@ -11,13 +11,19 @@ from gateway.cli.watch_view import WatchView
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.errors import GatewayError
 from gateway.model import NS_PER_S, Instant, Reading
-from gateway.sensors import Faults, Surroundings, kinds
-from gateway.sensors.beacon import Advertisement, ScannerSettings
-from gateway.sensors.door import DoorSettings
-from gateway.sensors.resolving import ephemeral_id
-from gateway.sensors.shelf import Calibration
-from gateway.sensors.tags import EddystoneEidRule, IBeaconRule, TagRule
-from gateway.technician.watching import ADDRESSES_MAX, POINTS_MAX, Watch, bar, gauge_of, plot
+from gateway.sensors import kinds
+from gateway.sensors.door.gauge import DoorGauge
+from gateway.sensors.door.settings import DoorSettings
+from gateway.sensors.gauge import bar, plot
+from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.scanner.gauge import ADDRESSES_MAX, ScannerGauge
+from gateway.sensors.scanner.reading import Advertisement
+from gateway.sensors.scanner.resolving import ephemeral_id
+from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.scanner.tags import EddystoneEidRule, IBeaconRule, TagRule
+from gateway.sensors.shelf.gauge import POINTS_MAX, ShelfGauge
+from gateway.sensors.shelf.settings import Calibration
+from gateway.technician.watching import Watch
 from tests.technician.shelves import SHELF, at, passage, samples
 
 UUID = "f7826da6-4fa2-4e98-8024-bc5b71e0893e"
@@ -60,7 +66,7 @@ def test_a_tag_known_by_its_key_alone_is_watched_by_name() -> None:
     eid = EddystoneEidRule("eid", "2023-11-14T22:13:20Z", 10)
     settings = ScannerSettings("ble", tags=(TagRule("badge", irk_file="irk"), TagRule("crate", eddystone_eid=eid)))
     irk = bytes.fromhex("ec0234a357c8ad05341010a60a397d9b")  # Core Specification vol 3 part H D.7
-    gauge = gauge_of("scanner", settings, {0: irk, 1: key})
+    gauge = ScannerGauge(settings, {0: irk, 1: key})
     said = bytes.fromhex("0201060303aafe0d16aafe30c5" + ephemeral_id(key, 10, 5000))
     gauge.take(Advertisement("ble", at(1), "70:81:94:0d:fb:aa", "random", -60, b""), 0)
     gauge.take(Advertisement("ble", at(5000), "c4:64:e3:00:00:07", "random", -60, said), 0)
@@ -95,8 +101,11 @@ def test_memory_stays_bounded_however_long_one_watches() -> None:
         watched.take(advertisement(number / 100, f"{number:012x}", -60), number)
     for sample in samples([(0, 100)], rate_hz=80):
         watched.take(sample, sample.at.boot_ns)
-    assert len(watched.gauges["ble"].addresses) == ADDRESSES_MAX
-    assert len(watched.gauges["aisle-3"].points) == POINTS_MAX
+    scanner, shelf = watched.gauges["ble"], watched.gauges["aisle-3"]
+    assert isinstance(scanner, ScannerGauge)
+    assert isinstance(shelf, ShelfGauge)
+    assert len(scanner.addresses) == ADDRESSES_MAX
+    assert len(shelf.points) == POINTS_MAX
 
 
 def test_a_plot_shows_a_step_and_keeps_noise_a_thin_line() -> None:
@@ -117,7 +126,9 @@ def test_a_plot_shows_a_step_and_keeps_noise_a_thin_line() -> None:
 
 def test_a_beams_strip_and_a_strengths_bar() -> None:
     watched, now_ns = shown()
-    strip = watched.gauges["entrance"].strip("outer", now_ns, 60)
+    door = watched.gauges["entrance"]
+    assert isinstance(door, DoorGauge)
+    strip = door.strip("outer", now_ns, 60)
     assert len(strip) == 60
     assert 1 <= strip.count("█") <= 2
     assert (bar(-40, 10), bar(-100, 10), bar(-70, 10), bar(None, 10)) == ("█" * 10, "░" * 10, "█████░░░░░", "")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.sensors.beacon import KIND as BEACON
-from gateway.sensors.door import DoorSettings
+from gateway.sensors.door.settings import DoorSettings
+from gateway.sensors.scanner.kind import KIND as BEACON
 from gateway.uplink import BrokerSettings
 from gateway.uplink.discovery import Announcement, announced
 from tests.uplink.brokers import mosquitto

@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.config import Configuration
 from gateway.machine.bounded import read_text
-from gateway.sensors import Kind
+from gateway.sensors.kind import Kind
 from gateway.technician.checks import Check, Examination
 
 DEVICES = Path("/dev")

@@ -14,8 +14,9 @@ os.environ["GPIOZERO_PIN_FACTORY"] = "lgpio"
 
 from gateway.machine.clock import SystemClock
 from gateway.model import Reading
-from gateway.sensors.drivers.hx711 import Hx711Driver
-from gateway.sensors.shelf import ScaleSampled, ShelfSettings
+from gateway.sensors.shelf.drivers.hx711 import Hx711Driver
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settings import ShelfSettings
 
 SCALE = Path("/sys/module/gpio_sim/parameters")
 TRUTHS = (0, 84213, -84213, 0x7FFFF0, -0x7FFFF0, 1 << 20)

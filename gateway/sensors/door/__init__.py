@@ -1,0 +1,1 @@
+"""Doors: who passed, in which direction, and how many."""

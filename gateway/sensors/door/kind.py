@@ -1,0 +1,69 @@
+"""The kind `door`: what the gateway knows of doors, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.machine.clock import Clock
+from gateway.sensors.diagnosis import Evidence, Finding
+from gateway.sensors.door.facts import DoorBlocked, DoorCleared, DoorCounted, DoorPassed
+from gateway.sensors.door.interpreter import interpreter
+from gateway.sensors.door.reading import line_of, reading_of
+from gateway.sensors.door.settings import DoorSettings, pins_of
+from gateway.sensors.gauge import Gauge
+from gateway.sensors.kind import Driver, Kind
+from gateway.sensors.trial import Tools, Trial
+
+
+def driver(settings: DoorSettings, clock: Clock) -> Driver:
+    """Build the driver of one door's beams."""
+    from gateway.sensors.door.driver import BeamDriver
+
+    return BeamDriver(settings, clock)
+
+
+def remember(known: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Keep the totals of the last recorded passage."""
+    if kind != DoorPassed.type:
+        return known
+    return {**known, **{key: data[key] for key in ("in_total", "out_total", "unknown_total") if key in data}}
+
+
+def judge(settings: DoorSettings, evidence: Evidence) -> list[Finding]:
+    """Judge one door by its readings."""
+    from gateway.sensors.door.diagnosis import judge_door
+
+    return judge_door(settings, evidence)
+
+
+def trial(settings: DoorSettings, tools: Tools) -> Trial:
+    """Return the trial of one door."""
+    from gateway.sensors.door.trial import DoorTrial
+
+    return DoorTrial(settings, tools)
+
+
+def gauge(settings: DoorSettings) -> Gauge:
+    """Return how one door is watched."""
+    from gateway.sensors.door.gauge import DoorGauge
+
+    return DoorGauge(settings)
+
+
+KIND: Kind[DoorSettings] = Kind(
+    table="door",
+    stream="door",
+    settings=DoorSettings,
+    facts=(DoorPassed, DoorCounted, DoorBlocked, DoorCleared),
+    interpreter=interpreter,
+    driver=driver,
+    reading_of=reading_of,
+    line_of=line_of,
+    pins=pins_of,
+    interval_s=lambda settings: settings.counted_every,
+    remember=remember,
+    judge=judge,
+    trial=trial,
+    gauge=gauge,
+)

@@ -1,0 +1,1 @@
+"""Bluetooth scanners: which tags are near, and how many strangers."""

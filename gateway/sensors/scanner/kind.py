@@ -1,0 +1,75 @@
+"""The kind `scanner`: what the gateway knows of scanners, in one value."""
+
+from __future__ import annotations
+
+from gateway.machine.clock import Clock
+from gateway.sensors.diagnosis import Evidence, Finding
+from gateway.sensors.gauge import Gauge
+from gateway.sensors.kind import Driver, Kind, Surroundings
+from gateway.sensors.scanner.facts import BeaconArrived, BeaconCounted, BeaconLeft, BeaconMoved, BeaconTelemetry
+from gateway.sensors.scanner.interpreter import BeaconInterpreter
+from gateway.sensors.scanner.keys import TagKeys
+from gateway.sensors.scanner.reading import line_of, reading_of
+from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.trial import Tools, Trial
+
+
+def keys_of(settings: ScannerSettings) -> TagKeys:
+    """Read the keys that the rules of a scanner name. Never raises."""
+    from gateway.sensors.scanner.drivers.tag_keys import opened_keys
+
+    return opened_keys(settings.tags)
+
+
+def interpreter(settings: ScannerSettings, surroundings: Surroundings) -> BeaconInterpreter:
+    """Build the interpreter of one scanner; reads the keys that its rules name."""
+    keys = keys_of(settings)
+    return BeaconInterpreter(settings, surroundings, keys.bind, keys.troubles, keys.identity)
+
+
+def driver(settings: ScannerSettings, clock: Clock) -> Driver:
+    """Build the driver that the settings name."""
+    if settings.driver == "bleak":
+        from gateway.sensors.scanner.drivers.bleak_scan import BleakScan
+
+        return BleakScan(settings, clock)
+    from gateway.sensors.scanner.drivers.bluepy_scan import BluepyScan
+
+    return BluepyScan(settings, clock)
+
+
+def judge(settings: ScannerSettings, evidence: Evidence) -> list[Finding]:
+    """Judge one scanner by what it heard."""
+    from gateway.sensors.scanner.diagnosis import judge_scanner
+
+    return judge_scanner(settings, evidence, keys_of(settings))
+
+
+def trial(settings: ScannerSettings, tools: Tools) -> Trial:
+    """Return the trial of one scanner."""
+    from gateway.sensors.scanner.trial import ScannerTrial
+
+    return ScannerTrial(settings, keys_of(settings).identity)
+
+
+def gauge(settings: ScannerSettings) -> Gauge:
+    """Return how one scanner is watched."""
+    from gateway.sensors.scanner.gauge import ScannerGauge
+
+    return ScannerGauge(settings, keys_of(settings).identity)
+
+
+KIND: Kind[ScannerSettings] = Kind(
+    table="scanner",
+    stream="beacon",
+    settings=ScannerSettings,
+    facts=(BeaconArrived, BeaconMoved, BeaconLeft, BeaconTelemetry, BeaconCounted),
+    interpreter=interpreter,
+    driver=driver,
+    reading_of=reading_of,
+    line_of=line_of,
+    interval_s=lambda settings: settings.counted_every,
+    judge=judge,
+    trial=trial,
+    gauge=gauge,
+)

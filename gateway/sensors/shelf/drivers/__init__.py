@@ -1,0 +1,1 @@
+"""The drivers of a shelf's converter, the HX711: by GPIO, by SPI, by the kernel."""

@@ -1,0 +1,199 @@
+"""Shelves: weight into what was picked, placed or changed, the shelf's level, and the scale's faults.
+
+Law: only a settled difference is a change, and only one combination of products explains it, else it is `changed`. A
+faulty scale tells its fault and never grams; afterwards it settles anew and only a real difference is a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.model import NS_PER_S, Event, Instant, Reading
+from gateway.sensors.kind import Surroundings
+from gateway.sensors.shelf.ailments import WORD_MAX, WORD_MIN, Ailments
+from gateway.sensors.shelf.facts import ShelfChanged, ShelfLevel, ShelfPicked, ShelfPlaced
+from gateway.sensors.shelf.goods import Spreads, State, Stock, explain, shares, state_of, suspects
+from gateway.sensors.shelf.reading import ScaleSampled
+from gateway.sensors.shelf.settings import ShelfSettings
+from gateway.sensors.shelf.weighing import Balance, Blocks, Change, Sizes
+
+LEAST_GRAMS = 2.0
+"""A lesser difference is draught, dust and creep; for items below 5 g it is 0.4 of one."""
+PICKED_NS = 1_200 * NS_PER_S // 1000
+MANY = 3
+MANY_NS = 2_500 * NS_PER_S // 1000
+"""Some placed, or many picked: also what a hand on the shelf could look like, and nobody waits for it."""
+MANY_PLACED_NS = 3_400 * NS_PER_S // 1000
+"""A hand that leans weighs kilogrammes, and those are some number of items as well; staff bring an armful every 4 s."""
+UNEXPLAINED_NS = 5 * NS_PER_S
+
+
+@dataclass(slots=True)
+class Standing:
+    """A product's state: what was told, and what holds now since when, as it was when reached."""
+
+    told: State | None = None
+    now: State | None = None
+    since: Instant | None = None
+    fact: ShelfLevel | None = None
+
+
+def _rounded(grams: float) -> float:
+    return round(grams, 1) + 0.0  # + 0.0 makes -0.0 plain zero
+
+
+class ShelfInterpreter:
+    """One shelf."""
+
+    def __init__(self, settings: ShelfSettings, surroundings: Surroundings) -> None:
+        self.settings = settings
+        self.faults = surroundings.faults
+        self.stock = Stock(settings.products)
+        self.spreads = Spreads(settings.products)
+        self._ailments = Ailments(settings.rate_hz, surroundings.faults)
+        self._blocks = Blocks(settings.rate_hz)
+        self._standings = [Standing() for _ in settings.products]
+        self._is_waiting = False  # a state differs from what was told
+        self._dwell_ns = int(settings.level_dwell_s * NS_PER_S)
+        self._latest_ns = 0
+        per_gram = abs(settings.calibration.counts_per_gram) if settings.calibration is not None else 1.0
+        units = [product.unit_grams for product in settings.products]
+        least = min(LEAST_GRAMS, 0.4 * min(units)) if units else 2 * LEAST_GRAMS
+        sizes = Sizes(least * per_gram, min(units) * per_gram if units else None)
+        self._balance = Balance(sizes, self._patience_ns)
+
+    def read(self, reading: Reading) -> Iterator[Event]:
+        """Take one sample."""
+        behind_ns = self._latest_ns - reading.at.boot_ns
+        at = reading.at.later(behind_ns) if behind_ns > 0 else reading.at
+        yield from self.tick(at)
+        if not isinstance(reading, ScaleSampled):
+            return
+        yield from self._ailments.sample(at, reading.counts)
+        if self.settings.calibration is None:
+            detail = "the scale is not calibrated: run gateway calibrate, or give calibration in the configuration"
+            yield from self.faults.fail(at, "not_calibrated", detail)
+            return
+        if reading.counts in (WORD_MAX, WORD_MIN) or self._ailments.is_frozen:
+            if self._ailments.is_frozen:
+                self._blocks.clear()
+                self._balance.disturb()
+            return
+        point = self._blocks.add(at, reading.counts)
+        if point is None:
+            return
+        yield from self._ailments.point(point)
+        if not self._ailments.is_sound:
+            self._balance.disturb()
+            return
+        change = self._balance.point(point)
+        if change is not None:
+            yield from self._changed(change)
+        yield from self._tell_levels(at)
+
+    def tick(self, now: Instant) -> Iterator[Event]:
+        """Tell silence, and levels that have lasted."""
+        self._latest_ns = max(self._latest_ns, now.boot_ns)
+        if (due_ns := self._level_due_ns()) is not None and due_ns <= now.boot_ns:
+            yield from self._tell_levels(now)
+        was_silent = "silent" in self.faults.active
+        yield from self._ailments.tick(now)
+        if not was_silent and "silent" in self.faults.active:
+            self._blocks.clear()
+            self._balance.disturb()
+
+    def due_ns(self) -> int | None:
+        dues = (self._ailments.due_ns(), self._level_due_ns())
+        return min((due for due in dues if due is not None), default=None)
+
+    def clock_set(self, before: Instant, after: Instant) -> Iterator[Event]:
+        """Nothing here hangs on the wall clock."""
+        yield from ()
+
+    def finish(self, now: Instant) -> Iterator[Event]:
+        """Tell a change that stands already and that a product explains."""
+        yield from self.tick(now)
+        calibration = self.settings.calibration
+        if calibration is not None and self._ailments.is_sound and (change := self._balance.pending()) is not None:
+            yield from self._changed(change, is_last=True)
+            yield from self._tell_levels(now)
+
+    def _patience_ns(self, difference: float, noise: float) -> int:
+        calibration = self.settings.calibration
+        assert calibration is not None
+        grams, noise_grams = difference / calibration.counts_per_gram, noise / abs(calibration.counts_per_gram)
+        found = explain(grams, noise_grams, self.settings.products, self.stock.counts, self.spreads)
+        if found is None:
+            return UNEXPLAINED_NS
+        is_many = sum(abs(n) for n in found.counts) > MANY
+        if all(n <= 0 for n in found.counts):
+            return MANY_NS if is_many else PICKED_NS
+        return MANY_PLACED_NS if is_many else MANY_NS
+
+    def _changed(self, change: Change, *, is_last: bool = False) -> Iterator[Event]:
+        calibration, products = self.settings.calibration, self.settings.products
+        assert calibration is not None
+        remaining = calibration.grams(change.after)
+        if change.before is not None:
+            grams = remaining - calibration.grams(change.before)
+            noise_grams = change.noise / abs(calibration.counts_per_gram)
+            found = explain(grams, noise_grams, products, self.stock.counts, self.spreads)
+            if found is not None:
+                self.spreads.learn(found, grams)
+                self.stock.change(found.counts)
+            elif is_last:
+                return
+            else:
+                self.stock.doubt(suspects(grams, noise_grams, products, self.stock.counts, self.spreads))
+            self.stock.settle(remaining)
+            left = _rounded(remaining)
+            if found is None:
+                yield Event(self.settings.id, change.left, ShelfChanged(_rounded(grams), left))
+            else:
+                for place, share in shares(found, products, grams).items():
+                    n = found.counts[place]
+                    kind = ShelfPicked if n < 0 else ShelfPlaced
+                    there = self.stock.counts[place]
+                    weight = _rounded(abs(share))
+                    fact = kind(products[place].sku, abs(n), weight, there, left, found.confidence)
+                    yield Event(self.settings.id, change.left, fact)
+        else:
+            self.stock.settle(remaining)
+        self._note_states(change.since, remaining)
+
+    def _note_states(self, since: Instant, grams: float) -> None:
+        for product, count, standing in zip(self.settings.products, self.stock.counts, self._standings, strict=True):
+            if count is None:
+                continue
+            state = state_of(count, product, standing.now)
+            if state != standing.now:
+                standing.now, standing.since = state, since
+                standing.fact = ShelfLevel(state, product.sku, count, product.capacity, _rounded(grams))
+        self._is_waiting = any(standing.now != standing.told for standing in self._standings)
+
+    def _level_due_ns(self) -> int | None:
+        if not self._is_waiting or self._balance.is_moving or not self._ailments.is_sound:
+            return None
+        waiting = (s for s in self._standings if s.now != s.told and s.since is not None)
+        return min((self._told_at_ns(standing) for standing in waiting), default=None)
+
+    def _told_at_ns(self, standing: Standing) -> int:
+        assert standing.since is not None
+        return standing.since.boot_ns + (self._dwell_ns if standing.told is not None else 0)
+
+    def _tell_levels(self, now: Instant) -> Iterator[Event]:
+        if not self._is_waiting or self._balance.is_moving or not self._ailments.is_sound:
+            return
+        for standing in self._standings:
+            if standing.now == standing.told or standing.since is None or standing.fact is None:
+                continue
+            if self._told_at_ns(standing) <= now.boot_ns:
+                standing.told = standing.now
+                yield Event(self.settings.id, standing.since, standing.fact)
+        self._is_waiting = any(standing.now != standing.told for standing in self._standings)
+
+
+def interpreter(settings: ShelfSettings, surroundings: Surroundings) -> ShelfInterpreter:
+    """Build the interpreter of one shelf."""
+    return ShelfInterpreter(settings, surroundings)

@@ -1,0 +1,57 @@
+"""The kind `shelf`: what the gateway knows of shelves, in one value."""
+
+from __future__ import annotations
+
+from gateway.machine.clock import Clock
+from gateway.sensors.diagnosis import Evidence, Finding
+from gateway.sensors.gauge import Gauge
+from gateway.sensors.kind import Driver, Kind
+from gateway.sensors.shelf.facts import ShelfChanged, ShelfLevel, ShelfPicked, ShelfPlaced
+from gateway.sensors.shelf.interpreter import interpreter
+from gateway.sensors.shelf.reading import line_of, reading_of
+from gateway.sensors.shelf.settings import ShelfSettings, pins_of
+from gateway.sensors.trial import Tools, Trial
+
+
+def driver(settings: ShelfSettings, clock: Clock) -> Driver:
+    """Build the driver of one shelf's converter."""
+    from gateway.sensors.shelf.drivers import hx711
+
+    return hx711.driver_for(settings, clock)
+
+
+def judge(settings: ShelfSettings, evidence: Evidence) -> list[Finding]:
+    """Judge one shelf by its readings."""
+    from gateway.sensors.shelf.diagnosis import judge_scale
+
+    return judge_scale(settings, evidence)
+
+
+def trial(settings: ShelfSettings, tools: Tools) -> Trial:
+    """Return the trial of one shelf."""
+    from gateway.sensors.shelf.trial import ScaleTrial
+
+    return ScaleTrial(settings, tools)
+
+
+def gauge(settings: ShelfSettings) -> Gauge:
+    """Return how one shelf is watched."""
+    from gateway.sensors.shelf.gauge import ShelfGauge
+
+    return ShelfGauge(settings)
+
+
+KIND: Kind[ShelfSettings] = Kind(
+    table="shelf",
+    stream="shelf",
+    settings=ShelfSettings,
+    facts=(ShelfPicked, ShelfPlaced, ShelfChanged, ShelfLevel),
+    interpreter=interpreter,
+    driver=driver,
+    reading_of=reading_of,
+    line_of=line_of,
+    pins=pins_of,
+    judge=judge,
+    trial=trial,
+    gauge=gauge,
+)
