@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from gateway.cli import gateway
 from gateway.config import SECTIONS, load, loads
-from gateway.config.cloud_keys import CHANGEABLE, FIXED, ON_DEMAND, forbidden_keys
+from gateway.config.cloud_keys import changeable, fixed, forbidden_keys, on_demand
 from gateway.config.overlay import Ordered, write_ordered
 from gateway.daemon.answers import Answers
 from gateway.errors import ConfigurationError
@@ -39,13 +39,13 @@ SITE = '[site]\nstore = "1"\n'
 def test_every_key_of_the_settings_is_classified_once() -> None:
     settings = {**SECTIONS, **{kind.table: kind.settings for kind in kinds()}}
     keys = {f"{table}.{field.name}" for table, one in settings.items() for field in dataclasses.fields(one)}
-    assert keys == CHANGEABLE | ON_DEMAND | FIXED
-    assert len(CHANGEABLE) + len(ON_DEMAND) + len(FIXED) == len(keys)
+    assert keys == changeable() | on_demand() | fixed()
+    assert len(changeable()) + len(on_demand()) + len(fixed()) == len(keys)
 
 
 def test_nothing_that_names_a_host_a_file_a_pin_or_an_identity_is_changeable_by_default() -> None:
     words = ("url", "proxy", "host", "file", "pin", "directory", "identity", "prefix", "tags", "commands", "driver")
-    assert not [key for key in CHANGEABLE if any(word in key for word in words)]
+    assert not [key for key in changeable() if any(word in key for word in words)]
 
 
 def test_a_changed_an_added_and_a_removed_key_are_told() -> None:
@@ -59,11 +59,11 @@ def test_a_changed_an_added_and_a_removed_key_are_told() -> None:
 
 def test_nothing_that_names_a_host_a_file_a_pin_or_an_identity_can_ever_be_allowed() -> None:
     words = ("url", "proxy", "host", "file", "pin", "directory", "identity", "prefix", "tags", "commands", "username")
-    named = {key for key in CHANGEABLE | ON_DEMAND if any(word in key.partition(".")[2] for word in words)}
+    named = {key for key in changeable() | on_demand() if any(word in key.partition(".")[2] for word in words)}
     assert named == {"broker.profile"}
 
 
-@pytest.mark.parametrize("key", [*sorted(FIXED), "broker.nothing", "", "x" * 9000])
+@pytest.mark.parametrize("key", [*sorted(fixed()), "broker.nothing", "", "x" * 9000])
 def test_config_keys_cannot_name_what_is_fixed_or_unknown(key: str) -> None:
     with pytest.raises(ConfigurationError, match=r"config_keys has .*, which (the cloud can never change|is no key)"):
         loads(f'{SITE}[commands]\nconfig_keys = ["{key}"]')

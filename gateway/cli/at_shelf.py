@@ -13,6 +13,7 @@ from gateway.units import duration_s
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
+    from gateway.sensors.kind import Kind
     from gateway.sensors.shelf.settings import ShelfSettings
     from gateway.technician.scales import Held
 
@@ -36,13 +37,12 @@ def shelf_named(configuration: Configuration, shelf: str) -> ShelfSettings:
         raise click.BadParameter(str(error), param_hint="SHELF") from None
 
 
-def as_calibrated(configuration: Configuration, settings: Any) -> Any:
-    """Return a shelf's settings with the calibration in force; those of other sensors as they are."""
+def as_calibrated(configuration: Configuration, kind: Kind[Any], settings: Any) -> Any:
+    """Return settings with the calibration in force; those of a kind that is not calibrated as they are."""
     from gateway.errors import GatewayError
-    from gateway.sensors.shelf.settings import ShelfSettings
     from gateway.technician.scales import desk_of
 
-    if not isinstance(settings, ShelfSettings):
+    if not kind.calibrates:
         return settings
     try:
         return replace(settings, calibration=desk_of(configuration).held(settings.id).calibration)

@@ -125,7 +125,7 @@ class Round:
                     continue
                 say(f"{settings.id} ({kind.table})")
                 tools = Tools(self.mass_grams, self.corners)
-                trial = kind.trial(as_calibrated(self.configuration, settings), tools)
+                trial = kind.trial(as_calibrated(self.configuration, kind, settings), tools)
                 acts = (*self._acts(source, settings.id, trial), *self._faults(source, settings.id))
                 when = rfc3339(self.clock.now().wall_ns)
                 self.accepted[settings.id] = Accepted(settings.id, kind.table, acts, when)

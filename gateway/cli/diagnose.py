@@ -54,7 +54,7 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
         length_s = LISTEN_S if for_s is None else for_s
         say(f"listening to {sensor} for {length_s:g} s")
         origin, evidence = _heard(configuration, sensor, length_s)
-        settings = as_calibrated(configuration, settings)
+        settings = as_calibrated(configuration, kind, settings)
     findings = judge(kind, settings, evidence)
     result = verdict(findings)
     if as_json:

@@ -19,7 +19,6 @@ IDENTITY = {
     "none": "does not leave",
 }
 DESCRIPTIONS = {"none": None, "home-assistant": "the ids of doors and shelves, retained, for Home Assistant"}
-OF_TAGS = ("beacon.arrived", "beacon.moved", "beacon.left", "beacon.telemetry")
 COMMAND_ANSWERS = {
     "ping": "the time",
     "status": "what `gateway status --json` prints",
@@ -53,16 +52,15 @@ def report(config: tuple[Path, ...], as_json: bool) -> int:
 def leaving(configuration: Configuration) -> dict[str, Any]:
     """Return what leaves: each event type that the configured sensors can make, field by field."""
     from gateway.contract.generation import data_schemas, envelope_schema, facts, name_of, state_schema
+    from gateway.facts import FACTS
 
-    kinds = {kind.table: kind for kind, _ in configuration.sensors}
-    tags = [tag for _, settings in configuration.sensors for tag in getattr(settings, "tags", ())]
-    possible = {fact.type for kind in kinds.values() for fact in kind.facts}
+    described = [(kind, kind.describe(settings)) for kind, settings in configuration.sensors]
+    possible = {fact.type for kind, one in described for fact in (kind.facts if one.facts is None else one.facts)}
     schemas = data_schemas()
     events = {}
     for event_type, fact in facts().items():
         name = name_of(event_type)
-        is_possible = event_type in possible or fact.stream == "gateway"
-        if not is_possible or (name in OF_TAGS and not tags):
+        if event_type not in possible and fact not in FACTS:
             continue
         fields = schemas[name]["properties"]
         if configuration.privacy.identity == "none":
@@ -75,7 +73,7 @@ def leaving(configuration: Configuration) -> dict[str, Any]:
         "identity": configuration.privacy.identity,
         "identity_means": IDENTITY[configuration.privacy.identity],
         "anonymous_min": configuration.privacy.anonymous_min,
-        "identified": [{"tag": tag.tag, "by": tag.selector()} for tag in tags],
+        "identified": [{"tag": tag, "by": by} for _, one in described for tag, by in one.identified],
         "envelope": {
             key: field.get("description", "") for key, field in envelope_schema()["properties"].items() if key != "data"
         },

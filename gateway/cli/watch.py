@@ -58,7 +58,7 @@ def watch(config: tuple[Path, ...], as_json: bool, sensor: str | None, for_text:
         raise GatewayError("no sensor is configured, so there is nothing to watch")
     clock = SystemClock()
     sensors = tuple(
-        (kind, as_calibrated(configuration, settings))
+        (kind, as_calibrated(configuration, kind, settings))
         for kind, settings in configuration.sensors
         if sensor in (None, settings.id)
     )

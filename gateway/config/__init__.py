@@ -123,7 +123,7 @@ class CommandsSettings:
     """Which verbs the cloud may order. By default those that change nothing in the store.
 
     With `key_file`, an Ed25519 public key, `signed.SIGNED_VERBS` need its signature. `config_keys` are the keys that
-    `config` may change, in place of `config.cloud_keys.CHANGEABLE`. Answers go below the gateway's own topics, or below
+    `config` may change, in place of `cloud_keys.changeable()`. Answers go below the gateway's own topics, or below
     `response_prefix`, which ends with "/". What is sent again is bounded by `resend_bytes_per_hour`.
     """
 

@@ -2,57 +2,67 @@
 
 Law: by default the cloud changes only numbers and words that cannot send data elsewhere, open a file, drive a pin,
 weaken privacy, throw recorded events away or widen its own rights. `[commands] config_keys` replaces the default;
-`FIXED` may not stand there. Every key of the settings is in exactly one of the three sets.
+`fixed()` may not stand there. Every key of the settings is in exactly one of the three sets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import fields
 from typing import Any
+
+from gateway.sensors import kinds
 
 
 def _keys(**tables: str) -> frozenset[str]:
     return frozenset(f"{table}.{key}" for table, keys in tables.items() for key in keys.split())
 
 
-CHANGEABLE = _keys(
+OUR_CHANGEABLE = _keys(
     broker="keepalive_s reconnect_max_s inflight_max inflight_bytes_max resync backfill_compression",
     outbox="commit_interval_ms keep_acknowledged",
     health="every",
-    door="blocked_after_s counted_every",
-    scanner="left_after_s counted_every telemetry_every arrive_rssi_dbm path_loss_exponent",
-    shelf="products level_dwell_s",
 )
 """What the cloud may change where `[commands] config_keys` is not given."""
-ON_DEMAND = _keys(
+OUR_ON_DEMAND = _keys(
     site="timezone",
     broker="profile protocol discovery",
     outbox="bytes_max age_max",
-    door="pull broken_when wiring",
-    scanner="driver mode",
-    shelf="driver rate_hz calibration",
 )
 """What it may change only where `[commands] config_keys` names it."""
-FIXED = _keys(
+OUR_FIXED = _keys(
     site="store gateway",
     broker="url username password_file ca_file cert_file key_file client_id topic_prefix"
     " proxy proxy_username proxy_password_file",
     outbox="directory key_file old_key_file",
     privacy="identity anonymous_min",
     commands="allow key_file config_keys response_prefix resend_bytes_per_hour",
-    door="id outer_pin inner_pin beam_pin",
-    scanner="id adapter tags",
-    shelf="id data_pin clock_pin bus device",
 )
-"""What no configuration lets it change: who this gateway is, hosts, files, pins, devices, identities, its rights."""
+"""What no configuration lets it change: who this gateway is, hosts, files, identities, its rights."""
+
+
+def changeable() -> frozenset[str]:
+    """Return what the cloud may change where `[commands] config_keys` is not given."""
+    return OUR_CHANGEABLE | _keys(**{kind.table: kind.changeable for kind in kinds()})
+
+
+def on_demand() -> frozenset[str]:
+    """Return what it may change only where `[commands] config_keys` names it."""
+    return OUR_ON_DEMAND | _keys(**{kind.table: kind.on_demand for kind in kinds()})
+
+
+def fixed() -> frozenset[str]:
+    """Return what no configuration lets it change: of a sensor every key that its kind does not name."""
+    of_sensors = {kind.table: " ".join(field.name for field in fields(kind.settings)) for kind in kinds()}
+    return (OUR_FIXED | _keys(**of_sensors)) - changeable() - on_demand()
 
 
 def check_keys(keys: Collection[str]) -> None:
     """Raise ValueError, with a sentence, where `[commands] config_keys` names a key that cannot stand there."""
     for key in keys:
-        if key not in CHANGEABLE | ON_DEMAND:
+        if key not in changeable() | on_demand():
             why = "is no key of the configuration"
-            if key in FIXED:
+            if key in fixed():
                 why = "the cloud can never change: hosts, files, pins, identities and rights are set at the gateway"
             raise ValueError(f'config_keys has "{key[:80]}", which {why}')
 
@@ -70,7 +80,8 @@ def changed_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str
 
 def forbidden_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any], allowed: Collection[str] | None) -> list[str]:
     """Return the keys that the cloud's document `theirs` changes in the local `ours` without a right to."""
-    return [key for key in changed_keys(ours, theirs) if key not in (CHANGEABLE if allowed is None else allowed)]
+    may_change = changeable() if allowed is None else allowed
+    return [key for key in changed_keys(ours, theirs) if key not in may_change]
 
 
 def _entries(value: Any) -> dict[str, Mapping[str, Any]]:

@@ -30,12 +30,7 @@ KEY_LEAST_BYTES = 8
 
 def redactor_of(configuration: Configuration) -> Redactor:
     """Return what takes out this gateway's secrets and every address, but addresses that a rule names."""
-    named = [
-        rule.address
-        for _, settings in configuration.sensors
-        for rule in getattr(settings, "tags", ())
-        if rule.address is not None
-    ]
+    named = [address for kind, one in configuration.sensors for address in kind.describe(one).addresses]
     return Redactor(known_secrets(configuration), named)
 
 

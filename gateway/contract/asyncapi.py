@@ -9,7 +9,6 @@ from gateway.contract.generation import IDENTIFIER, facts, name_of
 from gateway.model import STREAMS
 
 PREFIX = "{prefix}/v1/{store}/{gateway}"
-AREAS = ("door", "shelf", "beacon", "sensor", "gateway")
 ERROR_CODES = (
     "malformed",
     "too_large",
@@ -49,7 +48,9 @@ def asyncapi() -> dict[str, Any]:
             }
         },
         "channels": {
-            "event": _channel("event/{area}/{subject}", "Live lane: one event a message.", list(_events()), area=AREAS),
+            "event": _channel(
+                "event/{area}/{subject}", "Live lane: one event a message.", list(_events()), area=areas()
+            ),
             "backfill": _channel("backfill", "Backfill lane: what was recorded while offline.", ["batch"]),
             "state": _channel("state", "Retained: the gateway's state; the will says lost.", ["state"]),
             "command": _channel("command/{verb}", "An order to this gateway.", ["command"], verb=VERBS),
@@ -78,6 +79,16 @@ def asyncapi() -> dict[str, Any]:
 
 def _events() -> dict[str, str]:
     return {_message_name(event_type): event_type for event_type in facts()}
+
+
+def areas() -> tuple[str, ...]:
+    """Return the word after `store` of every event type: those of the kinds' streams first."""
+    found = {name_of(event_type).partition(".")[0] for event_type in facts()}
+    return tuple(sorted(found, key=lambda area: (area == "gateway", area == "sensor", _place(area), area)))
+
+
+def _place(area: str) -> int:
+    return STREAMS.index(area) if area in STREAMS else len(STREAMS)
 
 
 def _message_name(event_type: str) -> str:

@@ -160,7 +160,7 @@ def assemble(
                 site.store,
                 site.gateway,
                 __version__,
-                [(kind.table, settings) for kind, settings in configuration.sensors],
+                [kind.discovery(settings) for kind, settings in configuration.sensors],
             ),
             subscriptions=[commands(wire_, configuration.commands.allow)],
             concerns=lambda now: tuple(
@@ -212,11 +212,12 @@ def rememberer(configuration: Configuration) -> Remember:
 
 def forget_strangers(outbox: Outbox, configuration: Configuration) -> None:
     """Forget sensors that were renamed or taken out over the years, where too many are remembered."""
-    sensors: Mapping[str, Any] = outbox.memory.get("door", {})
     configured = kinds_of(configuration)
-    strangers = [sensor for sensor in sensors if sensor not in configured]
-    leaving = strangers[: max(0, len(sensors) - REMEMBERED_MAX)]
-    outbox.memory["door"] = {sensor: known for sensor, known in sensors.items() if sensor not in leaving}
+    for stream in {kind.stream for kind in configured.values()}:
+        sensors: Mapping[str, Any] = outbox.memory.get(stream, {})
+        strangers = [sensor for sensor in sensors if sensor not in configured]
+        leaving = strangers[: max(0, len(sensors) - REMEMBERED_MAX)]
+        outbox.memory[stream] = {sensor: known for sensor, known in sensors.items() if sensor not in leaving}
 
 
 def recall(outbox: Outbox, remember: Remember) -> Mapping[str, Mapping[str, Any]]:

@@ -7,7 +7,6 @@ its interpreter (pure: readings and time in, events out) and its driver (a threa
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import pkgutil
 from typing import Any
 
@@ -16,6 +15,10 @@ from gateway.sensors.kind import Kind
 
 def kinds() -> tuple[Kind[Any], ...]:
     """Import `kind.py` of each folder that has one, and return their kinds, by table name."""
-    folders = (f"{__name__}.{found.name}.kind" for found in pkgutil.iter_modules(__path__) if found.ispkg)
-    found = (importlib.import_module(folder).KIND for folder in folders if importlib.util.find_spec(folder))
+    folders = [importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__) if one.ispkg]
+    found = [
+        importlib.import_module(f"{folder.__name__}.kind").KIND
+        for folder in folders
+        if any(one.name == "kind" for one in pkgutil.iter_modules(folder.__path__))
+    ]
     return tuple(sorted(found, key=lambda kind: kind.table))

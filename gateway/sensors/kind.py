@@ -13,9 +13,12 @@ from zoneinfo import ZoneInfo
 from gateway.facts import SensorFailed, SensorRecovered
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_MS, Event, Fact, Instant, Reading, Stream
+from gateway.sensors.check import Checked
+from gateway.sensors.description import Description
 from gateway.sensors.diagnosis import Evidence, Finding, judge_readings
 from gateway.sensors.gauge import Gauge
 from gateway.sensors.trial import AnyReading, Tools, Trial
+from gateway.shown import Shown
 
 
 class Settings(Protocol):
@@ -127,6 +130,11 @@ class Surroundings:
     remembered: Mapping[str, Any] = field(default_factory=dict)
 
 
+def nothing_to_check(settings: Any) -> Iterator[Checked]:
+    """Yield nothing: a sensor that hangs on its pins alone."""
+    yield from ()
+
+
 @dataclass(frozen=True)
 class Kind(Generic[S]):
     """One kind of sensor.
@@ -134,6 +142,12 @@ class Kind(Generic[S]):
     `table` is its name in the configuration (`[[door]]`); `reading_of` builds a reading from a recording's line and
     raises ValueError with a sentence where a key is missing or of the wrong form; `line_of` is its inverse;
     `remember` folds a recorded event's `type` and `data` into what a later run must know of the sensor.
+
+    What a technician asks has a generic answer where a kind gives none: `judge` some seconds of readings, `trial` a
+    deed, `gauge` what is seen live, `check` what the hardware hangs on, `describe` what is told of people, `discovery`
+    what a home automation is shown. `changeable` are the keys that the cloud may change, `on_demand` those that it may
+    change where `[commands] config_keys` names them; it changes no others. A kind that `calibrates` has settings with a
+    `calibration`, which `gateway calibrate` and `gateway tare` store.
     """
 
     table: str
@@ -150,3 +164,9 @@ class Kind(Generic[S]):
     judge: Callable[[S, Evidence], list[Finding]] = judge_readings
     trial: Callable[[S, Tools], Trial] = AnyReading
     gauge: Callable[[S], Gauge] = Gauge
+    check: Callable[[S], Iterator[Checked]] = nothing_to_check
+    describe: Callable[[S], Description] = lambda settings: Description()
+    discovery: Callable[[S], Iterator[Shown]] = lambda settings: iter(())
+    changeable: str = ""
+    on_demand: str = ""
+    calibrates: bool = False

@@ -19,7 +19,6 @@ from gateway.config import Configuration
 from gateway.errors import GatewayError
 from gateway.machine.acting import acting_as_owner_of
 from gateway.machine.disk import Disk
-from gateway.sensors.shelf.settings import ShelfSettings
 from gateway.technician.calibration import CalibrationRefused, StoredCalibration, from_json, in_force
 
 FOLDER = "calibration"
@@ -119,7 +118,7 @@ def calibrated(
     sensors, damaged = [], {}
     for kind, settings in configuration.sensors:
         used = settings
-        if isinstance(settings, ShelfSettings):
+        if kind.calibrates:
             try:
                 found = in_force(settings.calibration, store.load(settings.id))
                 used = dataclasses.replace(settings, calibration=found)

@@ -67,7 +67,7 @@ class Held:
 
 def shelf_of(configuration: Configuration, shelf: Any) -> ShelfSettings:
     """Return a shelf's settings; CalibrationRefused names the shelves where there is none of this id."""
-    shelves = {s.id: s for _, s in configuration.sensors if isinstance(s, ShelfSettings)}
+    shelves: dict[str, ShelfSettings] = {s.id: s for kind, s in configuration.sensors if kind.calibrates}
     if not isinstance(shelf, str) or shelf not in shelves:
         known = ", ".join(shelves) or "none is configured"
         raise CalibrationRefused(f"there is no shelf {shelf!r}; shelves: {known}")
@@ -239,7 +239,7 @@ class Scales:
             kind, settings = next(one for one in self.configuration.sensors if one[1].id == shelf)
             interpretation = self._engine.interpretation
             faults = interpretation.senses[shelf].faults
-            remembered = self._engine.outbox.memory.get("shelf", {}).get(shelf, {})
+            remembered = self._engine.outbox.memory.get(kind.stream, {}).get(shelf, {})
             surroundings = surroundings_of(self.configuration, self._identify, remembered, faults)
             fresh = kind.interpreter(settings, surroundings)
             sensed = self._engine.sensed(now)

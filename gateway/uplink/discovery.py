@@ -11,10 +11,10 @@ Page: home-assistant.io/integrations/mqtt, "MQTT Discovery".
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
+from gateway.shown import Shown, newest
 from gateway.uplink.settings import BrokerSettings
 from gateway.wire import Wire
 
@@ -30,15 +30,6 @@ _HEALTH: tuple[tuple[str, str, Mapping[str, str]], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One sensor as far as it is shown. `is_single`: a door of one beam, which knows no direction."""
-
-    kind: Literal["door", "shelf"]
-    id: str
-    is_single: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Announcement:
     """A message to be published retained at each connect."""
 
@@ -47,21 +38,12 @@ class Announcement:
 
 
 def announced(
-    settings: BrokerSettings, store: str, gateway: str, version: str, sensors: Iterable[tuple[str, Any]]
+    settings: BrokerSettings, store: str, gateway: str, version: str, sensors: Iterable[Iterable[Shown]]
 ) -> list[Announcement]:
-    """Return what this configuration wants announced. `sensors` are tables (`door`, `shelf`) and their settings."""
+    """Return what this configuration wants announced. `sensors` are what each sensor's kind shows of it."""
     if settings.discovery == "none":
         return []
-    shown = [
-        Shown(table, sensor.id, getattr(sensor, "beam_pin", None) is not None)  # type: ignore[arg-type]
-        for table, sensor in sensors
-        if table in ("door", "shelf")
-    ]
-    return announcements(store, gateway, Wire(store, gateway, "", settings.topic_prefix).prefix, version, shown)
-
-
-def announcements(store: str, gateway: str, prefix: str, version: str, shown: Sequence[Shown]) -> list[Announcement]:
-    """Return the descriptions of a gateway and its sensors. `prefix` is that of its own topics (`{p}`)."""
+    prefix = Wire(store, gateway, "", settings.topic_prefix).prefix
     node = f"{store}-{gateway}"
     device = {
         "identifiers": [node],
@@ -69,66 +51,38 @@ def announcements(store: str, gateway: str, prefix: str, version: str, shown: Se
         "model": "store-gateway",
         "sw_version": version,
     }
+    shown = [one for one in map(tuple, sensors) if one][:SHOWN_MAX]
     return [
         Announcement(
-            f"{PREFIX}/{component}/{node}/{name}/config",
+            f"{PREFIX}/{one.component}/{node}/{one.name}/config",
             json.dumps(
-                {**described, "unique_id": f"{node}-{name}", "object_id": f"{node}-{name}", "device": device},
+                {
+                    **one.described,
+                    "state_topic": f"{prefix}/{one.described['state_topic']}",
+                    "unique_id": f"{node}-{one.name}",
+                    "object_id": f"{node}-{one.name}",
+                    "device": device,
+                },
                 separators=(",", ":"),
                 ensure_ascii=False,
             ).encode(),
         )
-        for component, name, described in _described(prefix, shown[:SHOWN_MAX])
+        for one in (*_of_the_gateway(), *(one for sensor in shown for one in sensor))
     ]
 
 
-def _described(prefix: str, shown: Sequence[Shown]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    yield (
+def _of_the_gateway() -> Iterator[Shown]:
+    yield Shown(
         "binary_sensor",
         "online",
         {
             "name": "Online",
             "device_class": "connectivity",
             "entity_category": "diagnostic",
-            "state_topic": f"{prefix}/state",
+            "state_topic": "state",
             "value_template": "{{ 'ON' if value_json.state == 'online' else 'OFF' }}",
         },
     )
     for key, name, more in _HEALTH:
-        described = _value(prefix, "gateway", "gateway", "store.gateway.health", key)
-        yield "sensor", f"health-{key}", {"name": name, "entity_category": "diagnostic", **described, **more}
-    for sensor in shown:
-        yield from _door(prefix, sensor) if sensor.kind == "door" else _shelf(prefix, sensor)
-
-
-def _door(prefix: str, door: Shown) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    ways = {"unknown_total": "passages"} if door.is_single else {"in_total": "in", "out_total": "out"}
-    for key, way in ways.items():
-        described = _value(prefix, "door", door.id, "store.door.passed", key)
-        more = {"state_class": "total_increasing", "icon": "mdi:walk"}
-        yield "sensor", f"{door.id}-{key}", {"name": f"{door.id} {way}", **described, **more}
-    blocked = (
-        "{% if value_json.type == 'store.door.blocked' %}ON"
-        "{% elif value_json.type == 'store.door.cleared' %}OFF{% else %}{{ this.state }}{% endif %}"
-    )
-    topic = f"{prefix}/event/door/{door.id}"
-    described = {"name": f"{door.id} blocked", "device_class": "problem", "state_topic": topic}
-    yield "binary_sensor", f"{door.id}-blocked", {**described, "value_template": blocked}
-
-
-def _shelf(prefix: str, shelf: Shown) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    level = _value(prefix, "shelf", shelf.id, "store.shelf.level", "state")
-    options = {"device_class": "enum", "options": ["empty", "low", "ok", "over"], "icon": "mdi:tray-full"}
-    yield "sensor", f"{shelf.id}-level", {"name": f"{shelf.id} level", **level, **options}
-    count = _value(prefix, "shelf", shelf.id, "store.shelf.level", "count")
-    yield "sensor", f"{shelf.id}-count", {"name": f"{shelf.id} count", **count, "icon": "mdi:counter"}
-
-
-def _value(prefix: str, area: str, subject: str, kind: str, key: str) -> dict[str, Any]:
-    """Read one key out of the events of a type; any other event, and an absent value, leaves it as it was."""
-    template = (
-        "{% if value_json.type == 'TYPE' and value_json.data.KEY is defined %}{{ value_json.data.KEY }}"
-        "{% else %}{{ this.state }}{% endif %}"
-    )
-    template = template.replace("TYPE", kind).replace("KEY", key)
-    return {"state_topic": f"{prefix}/event/{area}/{subject}", "value_template": template}
+        described = newest("gateway", "gateway", "store.gateway.health", key)
+        yield Shown("sensor", f"health-{key}", {"name": name, "entity_category": "diagnostic", **described, **more})

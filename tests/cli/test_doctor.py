@@ -16,6 +16,7 @@ from gateway.config import Configuration, load, loads
 from gateway.control.serving import ControlServer
 from gateway.machine.clock import SystemClock
 from gateway.model import Instant
+from gateway.sensors.scanner.drivers import check as radio
 from gateway.technician.checks import Check, Examination, broker, daemon, examined, machine, sensors
 from gateway.technician.doctor import checks, document
 from tests.uplink.brokers import DAY, Authority, free_port, mosquitto
@@ -180,7 +181,7 @@ def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pins_and_radio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "DEVICES", tmp_path)
-    monkeypatch.setattr(sensors, "BLUETOOTH", tmp_path / "bluetooth")
+    monkeypatch.setattr(radio, "BLUETOOTH", tmp_path / "bluetooth")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "bluepy" else object())
     configuration = loads(SITE + DOOR + '[[scanner]]\nid = "ble"\nadapter = "hci1"\n')
 
@@ -200,7 +201,7 @@ def test_pins_and_radio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert found()["ble"][1].code == "bluetooth.off"
     (switch / "soft").write_text("0\n")
     (tmp_path / "status").write_text("CapEff:\t0000000000003000\n")
-    monkeypatch.setattr(sensors, "PROCESS", tmp_path / "status")
+    monkeypatch.setattr(radio, "PROCESS", tmp_path / "status")
     assert found()["ble"][1].result == "ok"
 
 

@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
+from gateway.sensors.door.kind import KIND as DOOR
 from gateway.sensors.door.settings import DoorSettings
+from gateway.sensors.kind import Kind
 from gateway.sensors.scanner.kind import KIND as BEACON
+from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.shelf.kind import KIND as SHELF
+from gateway.sensors.shelf.settings import ShelfSettings
 from gateway.uplink import BrokerSettings
 from gateway.uplink.discovery import Announcement, announced
 from tests.uplink.brokers import mosquitto
@@ -23,18 +28,13 @@ from tests.uplink.weather import Sky
 ASKED = BrokerSettings(url="mqtt://broker.test", discovery="home-assistant")
 
 
-class Shelf:
-    """As much of a shelf's settings as is looked at."""
-
-    id = "aisle-3"
-
-
-SENSORS: list[tuple[str, Any]] = [
-    ("door", DoorSettings("entrance", outer_pin=17, inner_pin=27)),
-    ("door", DoorSettings("back", beam_pin=22)),
-    ("shelf", Shelf()),
-    (BEACON.table, object()),
-]
+CONFIGURED: tuple[tuple[Kind[Any], Any], ...] = (
+    (DOOR, DoorSettings("entrance", outer_pin=17, inner_pin=27)),
+    (DOOR, DoorSettings("back", beam_pin=22)),
+    (SHELF, ShelfSettings("aisle-3", data_pin=5, clock_pin=6)),
+    (BEACON, ScannerSettings("ble")),
+)
+SENSORS = [tuple(kind.discovery(settings)) for kind, settings in CONFIGURED]
 
 
 def described(settings: BrokerSettings = ASKED) -> dict[str, dict[str, Any]]:

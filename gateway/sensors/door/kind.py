@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.machine.clock import Clock
@@ -14,6 +14,7 @@ from gateway.sensors.door.settings import DoorSettings, pins_of
 from gateway.sensors.gauge import Gauge
 from gateway.sensors.kind import Driver, Kind
 from gateway.sensors.trial import Tools, Trial
+from gateway.shown import Shown
 
 
 def driver(settings: DoorSettings, clock: Clock) -> Driver:
@@ -51,6 +52,13 @@ def gauge(settings: DoorSettings) -> Gauge:
     return DoorGauge(settings)
 
 
+def discovery(settings: DoorSettings) -> Iterator[Shown]:
+    """Yield what a home automation is shown of one door."""
+    from gateway.sensors.door.shown import shown
+
+    return shown(settings)
+
+
 KIND: Kind[DoorSettings] = Kind(
     table="door",
     stream="door",
@@ -66,4 +74,7 @@ KIND: Kind[DoorSettings] = Kind(
     judge=judge,
     trial=trial,
     gauge=gauge,
+    discovery=discovery,
+    changeable="blocked_after_s counted_every",
+    on_demand="pull broken_when wiring",
 )

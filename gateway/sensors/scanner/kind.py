@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gateway.machine.clock import Clock
+from gateway.sensors.check import Checked
+from gateway.sensors.description import Description
 from gateway.sensors.diagnosis import Evidence, Finding
 from gateway.sensors.gauge import Gauge
 from gateway.sensors.kind import Driver, Kind, Surroundings
@@ -59,6 +63,22 @@ def gauge(settings: ScannerSettings) -> Gauge:
     return ScannerGauge(settings, keys_of(settings).identity)
 
 
+def check(settings: ScannerSettings) -> Iterator[Checked]:
+    """Yield what is found about what one scanner hangs on."""
+    from gateway.sensors.scanner.drivers.check import check as look
+
+    return look(settings)
+
+
+def describe(settings: ScannerSettings) -> Description:
+    """Return which devices are identified; without a rule strangers are counted and nothing else."""
+    return Description(
+        identified=tuple((rule.tag, rule.selector()) for rule in settings.tags),
+        addresses=tuple(rule.address for rule in settings.tags if rule.address is not None),
+        facts=None if settings.tags else (BeaconCounted,),
+    )
+
+
 KIND: Kind[ScannerSettings] = Kind(
     table="scanner",
     stream="beacon",
@@ -72,4 +92,8 @@ KIND: Kind[ScannerSettings] = Kind(
     judge=judge,
     trial=trial,
     gauge=gauge,
+    check=check,
+    describe=describe,
+    changeable="left_after_s counted_every telemetry_every arrive_rssi_dbm path_loss_exponent",
+    on_demand="driver mode",
 )

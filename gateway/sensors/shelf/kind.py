@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gateway.machine.clock import Clock
+from gateway.sensors.check import Checked
 from gateway.sensors.diagnosis import Evidence, Finding
 from gateway.sensors.gauge import Gauge
 from gateway.sensors.kind import Driver, Kind
@@ -11,6 +14,7 @@ from gateway.sensors.shelf.interpreter import interpreter
 from gateway.sensors.shelf.reading import line_of, reading_of
 from gateway.sensors.shelf.settings import ShelfSettings, pins_of
 from gateway.sensors.trial import Tools, Trial
+from gateway.shown import Shown
 
 
 def driver(settings: ShelfSettings, clock: Clock) -> Driver:
@@ -41,6 +45,20 @@ def gauge(settings: ShelfSettings) -> Gauge:
     return ShelfGauge(settings)
 
 
+def check(settings: ShelfSettings) -> Iterator[Checked]:
+    """Yield what is found about what one shelf hangs on."""
+    from gateway.sensors.shelf.drivers.check import check as look
+
+    return look(settings)
+
+
+def discovery(settings: ShelfSettings) -> Iterator[Shown]:
+    """Yield what a home automation is shown of one shelf."""
+    from gateway.sensors.shelf.shown import shown
+
+    return shown(settings)
+
+
 KIND: Kind[ShelfSettings] = Kind(
     table="shelf",
     stream="shelf",
@@ -54,4 +72,9 @@ KIND: Kind[ShelfSettings] = Kind(
     judge=judge,
     trial=trial,
     gauge=gauge,
+    check=check,
+    discovery=discovery,
+    changeable="products level_dwell_s",
+    on_demand="driver rate_hz calibration",
+    calibrates=True,
 )

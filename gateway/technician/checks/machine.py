@@ -21,6 +21,7 @@ from gateway.machine.owner import refused as refusal_of
 from gateway.model import STREAMS, Instant, rfc3339
 from gateway.mqtt.certificates import concerns, day, end_of
 from gateway.outbox.directory import require_state, unusable
+from gateway.sensors import kinds
 from gateway.technician.checks import Check, Examination, Result, board
 from gateway.technician.checks.warnings import unsafe
 
@@ -60,7 +61,8 @@ def _loaded(configuration: Configuration) -> Check:
     if configuration.sensors:
         return Check("configuration", "file", "ok", found, code="configuration.good")
     why = "without a sensor nothing is counted"
-    return Check("configuration", "file", "warning", found, why, "add [[door]], [[shelf]] or [[scanner]]", "no_sensors")
+    tables = " or ".join(f"[[{kind.table}]]" for kind in kinds())
+    return Check("configuration", "file", "warning", found, why, f"add {tables}", "no_sensors")
 
 
 def _commands_key(path: Path) -> Check:
