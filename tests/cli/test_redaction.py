@@ -26,7 +26,7 @@ from gateway.machine.clock import SystemClock
 from gateway.machine.logs import Redacted
 from gateway.model import CommandReceived
 from gateway.redaction import Redactor
-from gateway.sensors.drivers import SupervisedThread
+from gateway.sensors.drivers import Supervised
 
 PASSWORD = 'Kanarie/ "q+7é'
 PROXY_PASSWORD = "zw3iter-Kanarie"
@@ -299,12 +299,17 @@ def test_the_daemon_logs_and_answers_without_them(store: Path) -> None:
     assert not [form for form in known if form in done.stderr and form not in FORMS["stranger"]]
 
 
+class Idle(Supervised):
+    def work(self) -> None:
+        """There is nothing to read."""
+
+
 def test_what_a_driver_says_names_no_device() -> None:
     """It becomes an event and leaves the store."""
     heard: list[Any] = []
-    thread = SupervisedThread("ble", lambda thread: None, SystemClock())
-    thread.emit = heard.append
-    thread.fail("radio", "BleakError: /org/bluez/hci0/dev_DE_AD_BE_EF_0A_01 not found")
+    driver = Idle("ble", SystemClock())
+    driver.emit = heard.append
+    driver.fail("radio", "BleakError: /org/bluez/hci0/dev_DE_AD_BE_EF_0A_01 not found")
     assert heard[0].detail == "BleakError: /org/bluez/hci0/dev_[address] not found"
 
 

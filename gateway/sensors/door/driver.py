@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from gateway.machine.clock import Clock
-from gateway.model import NS_PER_S, Instant, Reading
+from gateway.model import NS_PER_S, Instant
 from gateway.sensors.door.reading import BeamChanged
 from gateway.sensors.door.settings import BeamName, DoorSettings, pins_of
-from gateway.sensors.drivers import DriverError, SupervisedThread
+from gateway.sensors.drivers import DriverError, Supervised
 from gateway.sensors.drivers.pins import Claim
 
 log = logging.getLogger(__name__)
@@ -63,39 +63,22 @@ class Edges:
             raise DriverError("pin_unavailable", f"the {self.beam} beam's pin cannot be read ({error})") from error
 
 
-class BeamDriver:
+class BeamDriver(Supervised):
     """A `Driver` for one door; `factory` is a gpiozero pin factory, by default the process's on lgpio."""
 
     def __init__(
         self, settings: DoorSettings, clock: Clock, factory: Any | None = None, reread_s: float = REREAD_S
     ) -> None:
+        super().__init__(settings.id, clock)
         self.settings = settings
-        self.clock = clock
         self.factory = factory
         self.reread_s = reread_s
-        self._thread = SupervisedThread(self.settings.id, self._work, self.clock)
         self._counters = {"edges": 0, "levels_resynced": 0, "callbacks_failed": 0}
         self._counting = threading.Lock()
 
-    def start(self, emit: Callable[[Reading], None]) -> None:
-        self._thread.start(emit)
-
-    def close(self) -> None:
-        self._thread.close()
-
-    def emit(self, reading: Reading) -> None:
-        """Hand on a reading, in whatever thread it was made."""
-        self._thread.emit(reading)
-
-    def is_settled(self) -> bool:
-        return self._thread.is_settled()
-
-    def progress_ns(self) -> int | None:
-        return self._thread.progress_ns()
-
-    def counters(self) -> Mapping[str, int]:
+    def counted(self) -> Mapping[str, int]:
         with self._counting:
-            return {**self._counters, "restarts": self._thread.restarts}
+            return dict(self._counters)
 
     def count(self, name: str) -> None:
         with self._counting:
@@ -104,8 +87,8 @@ class BeamDriver:
     def is_broken(self, state: int) -> bool:
         return bool(state) == (self.settings.broken_when == "high")
 
-    def _work(self, thread: SupervisedThread) -> None:
-        thread.alive()
+    def work(self) -> None:
+        self.alive()
         with Claim(self.settings.id, pins_of(self.settings), self.factory) as claim:
             # gpiozero keeps only a weak reference to a callback: this list keeps the beams.
             beams = []
@@ -123,17 +106,17 @@ class BeamDriver:
                     detail = f"{key} = {pin!r} gives no edges ({error})"
                     raise DriverError("pin_unavailable", detail) from error
                 beams.append(beam)
-            thread.good()
-            while not thread.stopping.wait(self.reread_s):
-                thread.alive()
+            self.good()
+            while not self.stopping.wait(self.reread_s):
+                self.alive()
                 claim.check_edges()
                 for beam in beams:
-                    self._reread(beam, thread)
+                    self._reread(beam)
 
-    def _reread(self, beam: Edges, thread: SupervisedThread) -> None:
+    def _reread(self, beam: Edges) -> None:
         now = self.clock.now()
         if beam.level() != beam.told:
-            thread.stopping.wait(CONFIRM_S)
+            self.stopping.wait(CONFIRM_S)
             level = beam.level()
             if level != beam.told:
                 self.count("levels_resynced")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 
 from gateway.machine.clock import Clock
 from gateway.model import DriverFailed, DriverRecovered, Reading
@@ -29,26 +30,37 @@ class DriverError(Exception):
         self.reason = reason
 
 
-class SupervisedThread:
-    """Runs `work(self)` in a thread, again after it raised, with full-jitter back-off from 1 s to 60 s.
+class Supervised(ABC):
+    """A `Driver` whose `work` runs in a thread, again after it raised, with full-jitter back-off from 1 s to 60 s.
 
-    A driver makes one in its constructor, and hands it `start(emit)`, `close()`, `is_settled()` and `progress_ns()`.
-    `work` loops while `not stopping.is_set()`, calls `alive()` at each turn (the watchdog asks `progress_ns()`), calls
-    `good()` at the first good reading, raises DriverError when it cannot go on, and waits on `stopping.wait(s)` only.
+    A driver subclasses it and gives `work`, and `counted` where it counts something. `work` loops while
+    `not stopping.is_set()`, calls `alive()` at each turn (the watchdog asks `progress_ns()`), calls `good()` at the
+    first good reading, raises DriverError when it cannot go on, and waits on `stopping.wait(s)` only.
     """
 
-    def __init__(self, sensor: str, work: Callable[[SupervisedThread], None], clock: Clock) -> None:
+    def __init__(self, sensor: str, clock: Clock) -> None:
         self.sensor = sensor
         self.emit: Callable[[Reading], None] = lambda reading: None
         self.clock = clock
         self.stopping = threading.Event()
         self.restarts = 0
         self._progress_ns: int | None = None
-        self._work = work
         self._failed = False
         self._failures = 0
         self._settled = False
-        self._thread = threading.Thread(target=self._run, name=f"driver-{sensor}", daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name=f"driver-{sensor}", daemon=True)
+
+    @abstractmethod
+    def work(self) -> None:
+        """Read the hardware until `stopping` is set."""
+
+    def counted(self) -> Mapping[str, int]:
+        """Return what this driver counts over its lifetime."""
+        return {}
+
+    def counters(self) -> Mapping[str, int]:
+        """Return what it counts, and how often its work was begun anew."""
+        return {**self.counted(), "restarts": self.restarts}
 
     def start(self, emit: Callable[[Reading], None]) -> None:
         """Begin to work; `emit` is called in the thread, and in the callbacks of libraries."""
@@ -92,10 +104,10 @@ class SupervisedThread:
         self.emit(DriverFailed(self.sensor, self.clock.now(), reason, detail))
         self._settled = True
 
-    def _run(self) -> None:
+    def _supervise(self) -> None:
         while not self.stopping.is_set():
             try:
-                self._work(self)
+                self.work()
             except DriverError as error:
                 self.fail(error.reason, str(error))
             except Exception as error:  # the supervisor of drivers: whatever a library raises ends here, and is told

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gateway.machine.clock import Clock
-from gateway.model import NS_PER_S, Reading
-from gateway.sensors.drivers import DriverError, SupervisedThread
+from gateway.model import NS_PER_S
+from gateway.sensors.drivers import DriverError, Supervised
 from gateway.sensors.scanner.drivers.adapter_power import cycle_power
 from gateway.sensors.scanner.reading import PAYLOAD_BYTES_MAX, AddressType, Advertisement, sane_rssi_dbm
 from gateway.sensors.scanner.settings import ScannerSettings
@@ -84,7 +84,7 @@ def advertising_data(
     return whole[:PAYLOAD_BYTES_MAX]
 
 
-class BleakScan:
+class BleakScan(Supervised):
     """Driver of one `[[scanner]]`. The constructor's last arguments are for tests."""
 
     def __init__(
@@ -95,32 +95,19 @@ class BleakScan:
         answer_s: float = ANSWER_S,
         settled_s: float = SETTLED_S,
     ) -> None:
+        super().__init__(settings.id, clock)
         self._settings = settings
-        self._clock = clock
         self._answer_s = answer_s
         self._settled_ns = int(settled_s * NS_PER_S)
         self._silence = Silence(clock.now().boot_ns, silence_step_s)
         self._counts = Counts()
-        self._thread = SupervisedThread(self._settings.id, self._work, self._clock)
         self._heard_ns: int | None = None
 
-    def start(self, emit: Callable[[Reading], None]) -> None:
-        self._thread.start(emit)
+    def counted(self) -> Mapping[str, int]:
+        silence_s = self._silence.silence_s(self.clock.now().boot_ns)
+        return {**asdict(self._counts), "silence_s": silence_s}
 
-    def close(self) -> None:
-        self._thread.close()
-
-    def is_settled(self) -> bool:
-        return self._thread.is_settled()
-
-    def progress_ns(self) -> int | None:
-        return self._thread.progress_ns()
-
-    def counters(self) -> Mapping[str, int]:
-        silence_s = self._silence.silence_s(self._clock.now().boot_ns)
-        return {**asdict(self._counts), "restarts": self._thread.restarts, "silence_s": silence_s}
-
-    def _work(self, thread: SupervisedThread) -> None:
+    def work(self) -> None:
         try:
             import bleak
             from bleak.exc import BleakError
@@ -129,9 +116,9 @@ class BleakScan:
                 "driver_missing", f"the package bleak cannot be imported ({error}); install store-gateway[bleak]"
             ) from None
         try:
-            while not thread.stopping.is_set():
-                thread.alive()
-                asyncio.run(self._run(thread, bleak.BleakScanner))
+            while not self.stopping.is_set():
+                self.alive()
+                asyncio.run(self._run(bleak.BleakScanner))
         except DriverError:
             raise
         except BleakError as error:
@@ -154,61 +141,61 @@ class BleakScan:
             return DriverError("adapter_missing", f"there is no Bluetooth adapter {adapter}")
         return DriverError("scan_refused", f"BlueZ refused to scan with {adapter} ({error})")
 
-    async def _run(self, thread: SupervisedThread, scanner_of: type[BleakScanner]) -> None:
+    async def _run(self, scanner_of: type[BleakScanner]) -> None:
         """Scan over one connection to D-Bus until it is to be renewed, or the driver ends."""
 
         def detected(device: BLEDevice, said: AdvertisementData) -> None:
-            self._take(thread, device, said)
+            self._take(device, said)
 
         filters: Any = {"DuplicateData": True}  # else BlueZ tells of a device only when what it says has changed
         scanner = scanner_of(detected, bluez={"adapter": self._settings.adapter, "filters": filters})
-        began_ns = scan_began_ns = self._clock.now().boot_ns
-        await self._within(self._answer_s, scanner.start(), "begin to scan", thread)
+        began_ns = scan_began_ns = self.clock.now().boot_ns
+        await self._within(self._answer_s, scanner.start(), "begin to scan")
         try:
-            while not thread.stopping.is_set():
-                thread.alive()
+            while not self.stopping.is_set():
+                self.alive()
                 heard_ns = self._heard_ns
                 await asyncio.sleep(LISTEN_S)
-                now_ns = self._clock.now().boot_ns
+                now_ns = self.clock.now().boot_ns
                 if self._heard_ns is not None and self._heard_ns != heard_ns:
                     self._silence.heard(self._heard_ns)
-                    thread.good()
+                    self.good()
                 elif now_ns - began_ns >= self._settled_ns and not self._silence.is_told:
-                    thread.good()  # BlueZ obeyed: all that can be known in a quiet room
+                    self.good()  # BlueZ obeyed: all that can be known in a quiet room
                 rung = self._silence.step(now_ns)
                 if rung == "scan" or now_ns - scan_began_ns >= SCANNED_ANEW_MAX_S * NS_PER_S:
                     self._counts.scans_restarted += 1
                     scan_began_ns = now_ns
-                    await self._within(self._answer_s, scanner.stop(), "end the scan", thread)
-                    await self._within(self._answer_s, scanner.start(), "begin to scan", thread)
+                    await self._within(self._answer_s, scanner.stop(), "end the scan")
+                    await self._within(self._answer_s, scanner.start(), "begin to scan")
                 elif rung is not None:
-                    self._climb(rung, thread)
+                    self._climb(rung)
                     return
         finally:
             # Whatever BlueZ makes of it: the connection closes with the loop, and BlueZ then ends the scan itself.
             with contextlib.suppress(Exception, asyncio.CancelledError):
                 await asyncio.wait_for(scanner.stop(), STOP_S)
 
-    async def _within(self, limit_s: float, work: Coroutine[Any, Any, T], what: str, thread: SupervisedThread) -> T:
+    async def _within(self, limit_s: float, work: Coroutine[Any, Any, T], what: str) -> T:
         """Do the work within its limit; DriverError where BlueZ does not answer. Ends early when the driver does."""
         task = asyncio.ensure_future(work)
-        until_ns = self._clock.now().boot_ns + int(limit_s * NS_PER_S)
+        until_ns = self.clock.now().boot_ns + int(limit_s * NS_PER_S)
         while not task.done():
-            if thread.stopping.is_set() or self._clock.now().boot_ns >= until_ns:
+            if self.stopping.is_set() or self.clock.now().boot_ns >= until_ns:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-                if thread.stopping.is_set():
+                if self.stopping.is_set():
                     raise DriverError("driver_hung", "the driver is to end")
                 detail = f"BlueZ did not {what} within {limit_s:g} s (try: systemctl restart bluetooth)"
                 raise DriverError("driver_hung", detail)
             await asyncio.wait((task,), timeout=min(LISTEN_S, limit_s))
         return task.result()
 
-    def _take(self, thread: SupervisedThread, device: BLEDevice, said: AdvertisementData) -> None:
+    def _take(self, device: BLEDevice, said: AdvertisementData) -> None:
         """Take one advertisement, in the loop's thread. Never raises: bleak would only log it."""
         try:
-            now = self._clock.now()
+            now = self.clock.now()
             payload = advertising_data(said.local_name, said.manufacturer_data, said.service_data)
             props = said.platform_data[1] if len(said.platform_data) > 1 else {}
             kind = props.get("AddressType")
@@ -222,19 +209,19 @@ class BleakScan:
             return
         self._counts.advertisements += 1
         self._heard_ns = now.boot_ns
-        thread.emit(reading)
+        self.emit(reading)
 
-    def _climb(self, rung: str, thread: SupervisedThread) -> None:
+    def _climb(self, rung: str) -> None:
         """Try a rung of the ladder after which the connection is begun anew."""
         self._counts.connections_renewed += 1
         if rung == "power":
-            if cycle_power(self._settings.adapter, thread.stopping):
+            if cycle_power(self._settings.adapter, self.stopping):
                 self._counts.power_cycled += 1
             else:
                 self._counts.power_refused += 1
         elif rung == "silent":
-            minutes = self._silence.silence_s(self._clock.now().boot_ns) // 60
-            thread.fail(
+            minutes = self._silence.silence_s(self.clock.now().boot_ns) // 60
+            self.fail(
                 "silent",
                 f"nothing has been heard for {minutes} min, longer than is usual here, though BlueZ obeys; hold a "
                 f"phone near the adapter {self._settings.adapter}, and if that is not heard, reboot the gateway",

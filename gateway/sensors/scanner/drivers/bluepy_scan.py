@@ -7,13 +7,13 @@ adapter power, and at last the sentence that a person has to come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gateway.machine.clock import Clock
-from gateway.model import NS_PER_S, Reading
-from gateway.sensors.drivers import DriverError, SupervisedThread
+from gateway.model import NS_PER_S
+from gateway.sensors.drivers import DriverError, Supervised
 from gateway.sensors.scanner.drivers.adapter_power import cycle_power
 from gateway.sensors.scanner.drivers.bluepy_helper import ADAPTERS, HelperCounts, HelperRun, Patience, Stopped
 from gateway.sensors.scanner.settings import ScannerSettings
@@ -37,7 +37,7 @@ class LadderCounts:
     power_refused: int = 0
 
 
-class BluepyScan:
+class BluepyScan(Supervised):
     """Driver of one `[[scanner]]`. The constructor's last arguments are for tests."""
 
     def __init__(
@@ -49,8 +49,8 @@ class BluepyScan:
         settled_s: float = SETTLED_S,
         adapters: Path = ADAPTERS,
     ) -> None:
+        super().__init__(settings.id, clock)
         self._settings = settings
-        self._clock = clock
         self._patience = patience
         self._settled_ns = int(settled_s * NS_PER_S)
         self._adapters = adapters
@@ -58,74 +58,60 @@ class BluepyScan:
         self._silence = Silence(clock.now().boot_ns, silence_step_s)
         self._helper = HelperCounts()
         self._ladder = LadderCounts()
-        self._thread = SupervisedThread(self._settings.id, self._work, self._clock)
         self._is_shaky = False
 
-    def start(self, emit: Callable[[Reading], None]) -> None:
-        self._thread.start(emit)
-
-    def close(self) -> None:
-        self._thread.close()
-
-    def is_settled(self) -> bool:
-        return self._thread.is_settled()
-
-    def progress_ns(self) -> int | None:
-        return self._thread.progress_ns()
-
-    def counters(self) -> Mapping[str, int]:
-        silence_s = self._silence.silence_s(self._clock.now().boot_ns)
+    def counted(self) -> Mapping[str, int]:
+        silence_s = self._silence.silence_s(self.clock.now().boot_ns)
         return {
             **asdict(self._helper),
             **asdict(self._ladder),
-            "restarts": self._thread.restarts,
             "silence_s": silence_s,
         }
 
-    def _work(self, thread: SupervisedThread) -> None:
-        while not thread.stopping.is_set():
-            thread.alive()
+    def work(self) -> None:
+        while not self.stopping.is_set():
+            self.alive()
             run = HelperRun(
                 sensor=self._settings.id,
                 adapter=self._settings.adapter,
                 is_active=self._settings.mode == "active",
-                clock=self._clock,
-                emit=thread.emit,
-                stopping=thread.stopping,
+                clock=self.clock,
+                emit=self.emit,
+                stopping=self.stopping,
                 counts=self._helper,
                 patience=self._patience,
                 adapters=self._adapters,
             )
-            began_ns = self._clock.now().boot_ns
+            began_ns = self.clock.now().boot_ns
             try:
                 run.start()
-                self._serve(run, thread, began_ns)
+                self._serve(run, began_ns)
             except Stopped:
                 return
             except DriverError:
-                self._is_shaky = self._clock.now().boot_ns - began_ns < self._settled_ns
+                self._is_shaky = self.clock.now().boot_ns - began_ns < self._settled_ns
                 raise
             finally:
                 run.close()
 
-    def _serve(self, run: HelperRun, thread: SupervisedThread, began_ns: int) -> None:
+    def _serve(self, run: HelperRun, began_ns: int) -> None:
         """Listen until the helper is to be started anew."""
         renewed_ns: list[int] = []
-        while not thread.stopping.is_set():
-            thread.alive()
+        while not self.stopping.is_set():
+            self.alive()
             heard_ns = run.heard_ns
             run.listen(self._listen_s)
-            now_ns = self._clock.now().boot_ns
+            now_ns = self.clock.now().boot_ns
             is_settled = now_ns - began_ns >= self._settled_ns
             if run.heard_ns is not None and run.heard_ns != heard_ns:
                 self._silence.heard(run.heard_ns)
                 if is_settled or not self._is_shaky:
-                    thread.good()
+                    self.good()
             elif is_settled and not self._silence.is_told:
-                thread.good()  # the adapter obeyed and the helper lives: all that can be known in a quiet room
+                self.good()  # the adapter obeyed and the helper lives: all that can be known in a quiet room
             if run.scan_ended:
                 self._renew(run, renewed_ns, now_ns)
-            elif (rung := self._silence.step(now_ns)) is not None and self._climb(rung, run, thread):
+            elif (rung := self._silence.step(now_ns)) is not None and self._climb(rung, run):
                 return
 
     def _renew(self, run: HelperRun, renewed_ns: list[int], now_ns: int) -> None:
@@ -137,7 +123,7 @@ class BluepyScan:
             )
         run.begin_scan()
 
-    def _climb(self, rung: Rung, run: HelperRun, thread: SupervisedThread) -> bool:
+    def _climb(self, rung: Rung, run: HelperRun) -> bool:
         """Try one rung; return whether the helper is to be started anew."""
         if rung == "scan":
             self._ladder.scans_restarted += 1
@@ -145,13 +131,13 @@ class BluepyScan:
             return False
         if rung == "power":
             run.close()
-            if cycle_power(self._settings.adapter, thread.stopping):
+            if cycle_power(self._settings.adapter, self.stopping):
                 self._ladder.power_cycled += 1
             else:
                 self._ladder.power_refused += 1
         elif rung == "silent":
-            minutes = self._silence.silence_s(self._clock.now().boot_ns) // 60
-            thread.fail(
+            minutes = self._silence.silence_s(self.clock.now().boot_ns) // 60
+            self.fail(
                 "silent",
                 f"nothing has been heard for {minutes} min, longer than is usual here, though the adapter "
                 f"{self._settings.adapter} obeys; hold a phone near it, and if that is not heard, reboot the gateway",

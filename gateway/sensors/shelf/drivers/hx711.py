@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.machine.clock import Clock
-from gateway.model import NS_PER_S, DriverFailed, Instant, Reading
-from gateway.sensors.drivers import SupervisedThread
+from gateway.model import NS_PER_S, DriverFailed, Instant
+from gateway.sensors.drivers import Supervised
 from gateway.sensors.drivers.pins import Claim, reader, writer
 from gateway.sensors.kind import Driver
 from gateway.sensors.shelf.reading import ScaleSampled
@@ -82,7 +82,7 @@ def read_frame(write: Callable[[int], Any], read: Callable[[], Any], now_ns: Cal
     return Frame(signed_24(word), high_max_ns, ended_high)
 
 
-class Hx711Driver:
+class Hx711Driver(Supervised):
     """A `Driver` for one converter on two pins; `factory` and `pulse_ns` are arguments for a simulated chip."""
 
     def __init__(
@@ -92,11 +92,10 @@ class Hx711Driver:
         factory: Any | None = None,
         pulse_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        super().__init__(settings.id, clock)
         self.settings = settings
-        self.clock = clock
         self.factory = factory
         self.pulse_ns = pulse_ns
-        self._thread = SupervisedThread(self.settings.id, self._work, self.clock)
         self._counters = {
             "frames": 0,
             "frames_spoiled": 0,
@@ -107,34 +106,22 @@ class Hx711Driver:
             "high_max_us": 0,
         }
 
-    def start(self, emit: Callable[[Reading], None]) -> None:
-        self._thread.start(emit)
+    def counted(self) -> Mapping[str, int]:
+        return dict(self._counters)
 
-    def close(self) -> None:
-        self._thread.close()
-
-    def is_settled(self) -> bool:
-        return self._thread.is_settled()
-
-    def progress_ns(self) -> int | None:
-        return self._thread.progress_ns()
-
-    def counters(self) -> Mapping[str, int]:
-        return {**self._counters, "restarts": self._thread.restarts}
-
-    def _work(self, thread: SupervisedThread) -> None:
-        thread.alive()
+    def work(self) -> None:
+        self.alive()
         with Claim(self.settings.id, pins_of(self.settings), self.factory) as claim:
             clock_pin = claim.output("clock_pin", False)
             # Pulled up, a missing converter reads as never ready instead of as noise.
             data_pin = claim.input("data_pin", "up")
             converter = Converter(writer(clock_pin), reader(data_pin), self.pulse_ns, self._counters)
-            thread.stopping.wait(converter.reset_begin())
+            self.stopping.wait(converter.reset_begin())
             converter.reset_end()
             period_s = 1 / self.settings.rate_hz
             waited_from_ns = heard_ns = self.clock.now().boot_ns
-            while not thread.stopping.is_set():
-                thread.alive()
+            while not self.stopping.is_set():
+                self.alive()
                 at = self.clock.now()
                 if not converter.is_ready():
                     if at.boot_ns - waited_from_ns >= READY_MAX_NS:
@@ -142,22 +129,22 @@ class Hx711Driver:
                         self._counters["ready_timeouts"] += 1
                         if at.boot_ns - heard_ns >= SILENT_NS:
                             heard_ns = at.boot_ns
-                            thread.emit(silent(self.settings.id, at))
-                        thread.stopping.wait(converter.reset_begin())
+                            self.emit(silent(self.settings.id, at))
+                        self.stopping.wait(converter.reset_begin())
                         converter.reset_end()
-                    thread.stopping.wait(period_s / POLLS_A_PERIOD)
+                    self.stopping.wait(period_s / POLLS_A_PERIOD)
                     continue
                 waited_from_ns = at.boot_ns
                 counts = converter.take()
                 if counts is not None:
                     heard_ns = at.boot_ns
-                    thread.emit(ScaleSampled(self.settings.id, at, counts))
+                    self.emit(ScaleSampled(self.settings.id, at, counts))
                     # After the sample, so that the recovery it tells never comes before its own proof.
-                    thread.good()
+                    self.good()
                 if converter.must_reset:
-                    thread.stopping.wait(converter.reset_begin())
+                    self.stopping.wait(converter.reset_begin())
                     converter.reset_end()
-                thread.stopping.wait(period_s * ASLEEP_SHARE)
+                self.stopping.wait(period_s * ASLEEP_SHARE)
 
 
 class Converter:

@@ -7,13 +7,12 @@ offset binary (drivers/iio/adc/hx711.c). A read waits for a conversion and fails
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.machine.bounded import read_text
 from gateway.machine.clock import Clock
-from gateway.model import Reading
-from gateway.sensors.drivers import DriverError, SupervisedThread
+from gateway.sensors.drivers import DriverError, Supervised
 from gateway.sensors.shelf.drivers.hx711 import SILENT_NS, signed_24, silent
 from gateway.sensors.shelf.reading import ScaleSampled
 from gateway.sensors.shelf.settings import ShelfSettings
@@ -23,33 +22,20 @@ KERNEL_BYTES_MAX = 4096
 PASSING = (errno.EIO, errno.EAGAIN, errno.EBUSY)
 
 
-class Hx711IioDriver:
+class Hx711IioDriver(Supervised):
     """A `Driver` for one converter of the kernel; `devices` is the folder of the IIO devices."""
 
     def __init__(self, settings: ShelfSettings, clock: Clock, devices: Path = DEVICES) -> None:
+        super().__init__(settings.id, clock)
         self.settings = settings
-        self.clock = clock
         self.folder = devices / f"iio:device{settings.device or 0}"
-        self._thread = SupervisedThread(self.settings.id, self._work, self.clock)
         self._counters = {"frames": 0, "ready_timeouts": 0}
 
-    def start(self, emit: Callable[[Reading], None]) -> None:
-        self._thread.start(emit)
+    def counted(self) -> Mapping[str, int]:
+        return dict(self._counters)
 
-    def close(self) -> None:
-        self._thread.close()
-
-    def is_settled(self) -> bool:
-        return self._thread.is_settled()
-
-    def progress_ns(self) -> int | None:
-        return self._thread.progress_ns()
-
-    def counters(self) -> Mapping[str, int]:
-        return {**self._counters, "restarts": self._thread.restarts}
-
-    def _work(self, thread: SupervisedThread) -> None:
-        thread.alive()
+    def work(self) -> None:
+        self.alive()
         try:
             name = read_text(self.folder / "name", KERNEL_BYTES_MAX).strip()
         except (OSError, ValueError) as error:
@@ -61,21 +47,21 @@ class Hx711IioDriver:
             raise DriverError("driver_missing", detail)
         period_s = 1 / self.settings.rate_hz
         heard_ns = self.clock.now().boot_ns
-        while not thread.stopping.is_set():
-            thread.alive()
+        while not self.stopping.is_set():
+            self.alive()
             began_ns = self.clock.now().boot_ns
             counts = self._read()
             if counts is None:
                 if began_ns - heard_ns >= SILENT_NS:
                     heard_ns = began_ns
-                    thread.emit(silent(self.settings.id, self.clock.now()))
+                    self.emit(silent(self.settings.id, self.clock.now()))
             else:
                 heard_ns = began_ns
-                thread.emit(ScaleSampled(self.settings.id, self.clock.now(), counts))
+                self.emit(ScaleSampled(self.settings.id, self.clock.now(), counts))
                 # After the sample, so that the recovery it tells never comes before its own proof.
-                thread.good()
+                self.good()
             took_s = (self.clock.now().boot_ns - began_ns) / 1e9
-            thread.stopping.wait(max(0.0, period_s - took_s))
+            self.stopping.wait(max(0.0, period_s - took_s))
 
     def _read(self) -> int | None:
         try:

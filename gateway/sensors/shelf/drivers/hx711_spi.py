@@ -7,12 +7,12 @@ byte of zeros makes no pulse and shows whether the chip is ready. Nothing else m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.machine.clock import Clock
-from gateway.model import NS_PER_S, Reading
-from gateway.sensors.drivers import DriverError, SupervisedThread
+from gateway.model import NS_PER_S
+from gateway.sensors.drivers import DriverError, Supervised
 from gateway.sensors.drivers.pins import shared_factory
 from gateway.sensors.shelf.drivers.hx711 import SETTLING_FRAMES, SILENT_NS, signed_24, silent
 from gateway.sensors.shelf.reading import ScaleSampled
@@ -34,7 +34,7 @@ def word_of(answer: Sequence[int]) -> tuple[int, bool]:
     return signed_24(word), bool(answer[6] & 1)
 
 
-class Hx711SpiDriver:
+class Hx711SpiDriver(Supervised):
     """A `Driver` for one converter on an SPI bus; `factory` is a gpiozero pin factory, by default the process's.
 
     With a factory given, gpiozero's software SPI is accepted; else the bus must be the hardware's, or its pulses would
@@ -42,26 +42,13 @@ class Hx711SpiDriver:
     """
 
     def __init__(self, settings: ShelfSettings, clock: Clock, factory: Any | None = None) -> None:
+        super().__init__(settings.id, clock)
         self.settings = settings
-        self.clock = clock
         self.factory = factory
-        self._thread = SupervisedThread(self.settings.id, self._work, self.clock)
         self._counters = {"frames": 0, "frames_out_of_step": 0, "frames_settling": 0, "ready_timeouts": 0}
 
-    def start(self, emit: Callable[[Reading], None]) -> None:
-        self._thread.start(emit)
-
-    def close(self) -> None:
-        self._thread.close()
-
-    def is_settled(self) -> bool:
-        return self._thread.is_settled()
-
-    def progress_ns(self) -> int | None:
-        return self._thread.progress_ns()
-
-    def counters(self) -> Mapping[str, int]:
-        return {**self._counters, "restarts": self._thread.restarts}
+    def counted(self) -> Mapping[str, int]:
+        return dict(self._counters)
 
     def _open(self) -> Any:
         factory = shared_factory() if self.factory is None else self.factory
@@ -82,15 +69,15 @@ class Hx711SpiDriver:
             raise DriverError("pin_unavailable", detail)
         return spi
 
-    def _work(self, thread: SupervisedThread) -> None:
-        thread.alive()
+    def work(self) -> None:
+        self.alive()
         spi = self._open()
         try:
             period_s = 1 / self.settings.rate_hz
             settling = SETTLING_FRAMES
             waited_from_ns = heard_ns = self.clock.now().boot_ns
-            while not thread.stopping.is_set():
-                thread.alive()
+            while not self.stopping.is_set():
+                self.alive()
                 at = self.clock.now()
                 if spi.transfer(NO_PULSE)[0] & 1:
                     if at.boot_ns - waited_from_ns >= READY_MAX_NS:
@@ -98,8 +85,8 @@ class Hx711SpiDriver:
                         self._counters["ready_timeouts"] += 1
                         if at.boot_ns - heard_ns >= SILENT_NS:
                             heard_ns = at.boot_ns
-                            thread.emit(silent(self.settings.id, at))
-                    thread.stopping.wait(period_s / POLLS_A_PERIOD)
+                            self.emit(silent(self.settings.id, at))
+                    self.stopping.wait(period_s / POLLS_A_PERIOD)
                     continue
                 waited_from_ns = at.boot_ns
                 counts, ended_high = word_of(spi.transfer(FRAME))
@@ -112,9 +99,9 @@ class Hx711SpiDriver:
                     self._counters["frames_settling"] += 1
                 else:
                     heard_ns = at.boot_ns
-                    thread.emit(ScaleSampled(self.settings.id, at, counts))
+                    self.emit(ScaleSampled(self.settings.id, at, counts))
                     # After the sample, so that the recovery it tells never comes before its own proof.
-                    thread.good()
-                thread.stopping.wait(period_s * ASLEEP_SHARE)
+                    self.good()
+                self.stopping.wait(period_s * ASLEEP_SHARE)
         finally:
             spi.close()
