@@ -1,6 +1,6 @@
 """The nouns: `Instant`, `Reading`, `Fact`, `Event`, `Entry`, and the signals of a link.
 
-Law: values only. Everything here is frozen and knows nothing else of ours. Durations are taken
+Law: values only. Everything here is frozen and knows nothing else of ours but the streams' names. Durations are taken
 between `boot_ns`; `wall_ns` is data, it may step.
 """
 
@@ -12,12 +12,15 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from gateway.streams import declared
+
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
-Stream = Literal["door", "shelf", "beacon", "gateway"]
-STREAMS: tuple[Stream, ...] = ("door", "shelf", "beacon", "gateway")
-SHED_ORDER: tuple[Stream, ...] = ("beacon", "shelf", "door", "gateway")
+Stream = str
+"""The name of one of `STREAMS`."""
+STREAMS: tuple[Stream, ...] = tuple(one.name for one in declared())
+SHED_ORDER: tuple[Stream, ...] = tuple(one.name for one in sorted(declared(), key=lambda one: one.worth))
 """What goes first when the disk is full (contract section 10.5)."""
 
 ClockTrust = Literal["synced", "estimated", "unsynced"]

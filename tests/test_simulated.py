@@ -21,8 +21,8 @@ from gateway.model import NS_PER_S, Instant, Reading
 from gateway.recordings.recording import BadLine, ReadingLine, Recording
 from gateway.sensors import kinds
 from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.simulation import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
 from gateway.simulated import physics
-from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
 from gateway.simulated.shop import Shop
 
 GOLDEN = Path(__file__).parent.parent / "hardware" / "recordings" / "simulated-morning.jsonl"

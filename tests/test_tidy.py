@@ -59,7 +59,11 @@ HARDWARE_LIBRARIES = {"bleak", "bluepy", "gpiozero", "lgpio"}
 
 FREE_LIBRARIES = {"annotated_types", "orjson"}
 
-KNOWS_NOTHING_OF_OURS = {"gateway/model.py": set[str](), "gateway/machine/clock.py": {"gateway.model"}}
+KNOWS_NOTHING_OF_OURS = {
+    "gateway/streams.py": set[str](),
+    "gateway/model.py": {"gateway.streams"},
+    "gateway/machine/clock.py": {"gateway.model"},
+}
 NOBODY_IMPORTS = ("gateway.cli", "gateway.daemon.service")
 MAY_IMPORT_THEM = {"gateway.cli": ("gateway/cli/", "gateway/__main__"), "gateway.daemon.service": ("gateway/cli/",)}
 

@@ -9,7 +9,7 @@ import json
 import re
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -174,7 +174,7 @@ for verb in (verify, repair, estimate, export, import_):
 
 
 def _streams(stream: str | None) -> tuple[Stream, ...]:
-    return (cast(Stream, stream),) if stream else STREAMS
+    return (stream,) if stream else STREAMS
 
 
 def _say_entries(entries: list[tuple[Stream, Document]], as_json: bool) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import click
 
@@ -19,7 +18,7 @@ from gateway.cli.outbox_care import progress_bar
 from gateway.cli.verb import Verb, configured, load, say_json
 from gateway.errors import EXIT_GOOD, ConfigurationError, GatewayError
 from gateway.machine.bounded import json_object, open_regular
-from gateway.model import STREAMS, Stream
+from gateway.model import STREAMS
 
 LINE_BYTES_MAX = 128 * 1024
 _SOURCE = re.compile(r"/stores/([A-Za-z0-9_-]{1,64})/gateways/([A-Za-z0-9_-]{1,64})")
@@ -47,7 +46,7 @@ def export(
     from gateway.cli.outbox_at_rest import envelope, reader_of
 
     reader = reader_of(configuration)
-    names = (cast(Stream, stream),) if stream else STREAMS
+    names = (stream,) if stream else STREAMS
     target = file or output
     count = 0
     try:

@@ -139,7 +139,7 @@ def envelope_schema() -> dict[str, Any]:
         "specversion": {"const": "1.0", "description": "of CloudEvents"},
         "id": {
             "type": "string",
-            "pattern": r"^[0-9a-f]{8}-[1-9][0-9]*-(door|shelf|beacon|gateway)-[0-9]{16}$",
+            "pattern": rf"^[0-9a-f]{{8}}-[1-9][0-9]*-({'|'.join(STREAMS)})-[0-9]{{16}}$",
             "description": "{outbox}-{epoch}-{stream}-{sequence}; the same however often the event is sent",
         },
         "source": {

@@ -5,6 +5,7 @@ It only shows: every number is the daemon's own (its status) or the ledger's. `b
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from gateway.consumer.ledger import Ledger, Report
 from gateway.consumer.messages import Delivery
 from gateway.consumer.words import printable, words_of
 from gateway.errors import GatewayError
+from gateway.model import STREAMS
 
 REFRESH_S = 0.2
 DEPTHS_KEPT = 300
@@ -30,7 +32,8 @@ DEPTHS_KEPT = 300
 EVENTS_KEPT = 1_000
 GAPS_SHOWN = 3
 
-COLOUR_OF_STREAM = {"door": "#7dcfff", "shelf": "#e0af68", "beacon": "#bb9af7", "gateway": "#9ece6a"}
+COLOURS = ("#7dcfff", "#e0af68", "#bb9af7", "#9ece6a", "#f7768e")
+COLOUR_OF_STREAM = dict(zip(STREAMS, itertools.cycle(COLOURS), strict=False))
 GOOD, WAITING, BAD, QUIET = "#9ece6a", "#e0af68", "#f7768e", "#737aa2"
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from gateway.model import STREAMS, Stream
+from gateway.streams import declared
 from gateway.units import Bytes, Milliseconds, Seconds
 
 BYTES_MAX_LEAST = 256 << 10  # below it the segments of four streams, the state and a floor each do not fit
-COMMIT_INTERVALS_MS: dict[Stream, float] = {"door": 50.0, "shelf": 200.0, "beacon": 1000.0, "gateway": 1000.0}
+COMMIT_INTERVALS_MS: dict[Stream, float] = {one.name: one.commit_interval_ms for one in declared()}
+if TYPE_CHECKING:
+    StreamKey = Stream
+else:
+    StreamKey = Literal[STREAMS]  # so that a key that is none is told with the nearest that is
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class PerStream:
         return {"anyOf": [quantity, table]}
 
 
-CommitIntervals = Annotated[dict[Stream, Milliseconds], PerStream(COMMIT_INTERVALS_MS)]
+CommitIntervals = Annotated[dict[StreamKey, Milliseconds], PerStream(COMMIT_INTERVALS_MS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,59 @@
 """Kinds of sensors, one folder each, and how they are found.
 
 A kind is a folder with a `kind.py` that holds its `KIND`: its settings (a table of the configuration), its readings,
-its interpreter (pure: readings and time in, events out) and its driver (a thread at the rim).
+its interpreter (pure: readings and time in, events out) and its driver (a thread at the rim). A package from outside
+brings one by an entry point of the group `store_gateway.kinds`. How to add one: README.md in this folder.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
+from gateway.errors import GatewayError
 from gateway.sensors.kind import Kind
 
+GROUP = "store_gateway.kinds"
 
+
+@cache
 def kinds() -> tuple[Kind[Any], ...]:
-    """Import `kind.py` of each folder that has one, and return their kinds, by table name."""
-    folders = [importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__) if one.ispkg]
-    found = [
-        importlib.import_module(f"{folder.__name__}.kind").KIND
-        for folder in folders
-        if any(one.name == "kind" for one in pkgutil.iter_modules(folder.__path__))
-    ]
-    return tuple(sorted(found, key=lambda kind: kind.table))
+    """Return the kinds of this package's folders and of the installed packages that bring one, by table name.
+
+    GatewayError names a package whose kind cannot be loaded, or has the table of another.
+    """
+    found: dict[str, Kind[Any]] = {}
+    for origin, kind in (*_ours(), *_from_outside()):
+        if kind.table in found:
+            advice = "uninstall one of the two packages"
+            raise GatewayError(f"{origin} brings a second kind of sensor for [[{kind.table}]]", advice)
+        found[kind.table] = kind
+    return tuple(found[table] for table in sorted(found))
+
+
+def _ours() -> Iterator[tuple[str, Kind[Any]]]:
+    for one in pkgutil.iter_modules(__path__):
+        name = f"{__name__}.{one.name}"
+        if one.ispkg and any(
+            inner.name == "kind" for inner in pkgutil.iter_modules(importlib.import_module(name).__path__)
+        ):
+            yield name, importlib.import_module(f"{name}.kind").KIND
+
+
+def _from_outside() -> Iterator[tuple[str, Kind[Any]]]:
+    from importlib.metadata import entry_points
+
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        origin = f"the package {point.dist.name}" if point.dist is not None else f"the entry point {point.name}"
+        advice = "install a version of it that fits this gateway, or uninstall it"
+        try:
+            kind = point.load()
+        except Exception as error:  # somebody else's module may raise anything; the sentence names whose it is
+            why = f"{type(error).__name__}: {error}"
+            raise GatewayError(f"{origin} brings a kind of sensor that cannot be loaded ({why})", advice) from error
+        if not isinstance(kind, Kind):
+            raise GatewayError(f"{origin}: {point.value} is no kind of sensor but a {type(kind).__name__}", advice)
+        yield origin, kind

@@ -17,6 +17,7 @@ from gateway.sensors.check import Checked
 from gateway.sensors.description import Description
 from gateway.sensors.diagnosis import Evidence, Finding, judge_readings
 from gateway.sensors.gauge import Gauge
+from gateway.sensors.simulation import Part
 from gateway.sensors.trial import AnyReading, Tools, Trial
 from gateway.shown import Shown
 
@@ -145,9 +146,11 @@ class Kind(Generic[S]):
 
     What a technician asks has a generic answer where a kind gives none: `judge` some seconds of readings, `trial` a
     deed, `gauge` what is seen live, `check` what the hardware hangs on, `describe` what is told of people, `discovery`
-    what a home automation is shown. `changeable` are the keys that the cloud may change, `on_demand` those that it may
-    change where `[commands] config_keys` names them; it changes no others. A kind that `calibrates` has settings with a
-    `calibration`, which `gateway calibrate` and `gateway tare` store.
+    what a home automation is shown, `simulate` what it is in a simulated shop (None: it says nothing there).
+
+    `changeable` are the keys that the cloud may change, `on_demand` those that it may change where `[commands]
+    config_keys` names them; it changes no others. A kind that `calibrates` has settings with a `calibration`, which
+    `gateway calibrate` and `gateway tare` store.
     """
 
     table: str
@@ -167,6 +170,7 @@ class Kind(Generic[S]):
     check: Callable[[S], Iterator[Checked]] = nothing_to_check
     describe: Callable[[S], Description] = lambda settings: Description()
     discovery: Callable[[S], Iterator[Shown]] = lambda settings: iter(())
+    simulate: Callable[[S], Part | None] = lambda settings: None
     changeable: str = ""
     on_demand: str = ""
     calibrates: bool = False

@@ -11,67 +11,34 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors.kind import Driver, Kind
-from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
+from gateway.sensors.simulation import ITEM_SPREAD, Door, Goods, Habits, Lone, Said, Scanner, Shelf, Tag, Truth
 from gateway.simulated.shop import Shop
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
 
+P = TypeVar("P")
 SEED_VARIABLE = "GATEWAY_SIMULATED_SEED"
 LIVELY = Habits(arrivals_per_hour=1000.0, pace=4.0, restock_after_s=25.0)
 """Somebody every four seconds: for a demonstration, one sees something happen each second or so."""
-ITEM_SPREAD = 0.006
-"""One sigma of an item's weight, of its unit weight: 2 g of 330 g, as packed goods have it."""
 BEHIND_MAX_S = 2.0
 """Where the feeding thread was held up longer (a suspended laptop) the shop stood still meanwhile: no flood."""
 FEED_AT_LEAST_EVERY_S = 0.25
 
 
 def shop_of(sensors: Iterable[tuple[Kind[Any], Any]], seed: int | str = 1, habits: Habits | None = None) -> Shop:
-    """Return a shop that has the doors, shelves and scanners of a configuration, by their settings."""
-    doors, shelves, scanners = [], [], []
-    for kind, settings in sensors:
-        if kind.table == "door":
-            doors.append(Door(settings.id, settings.beams))
-        elif kind.table == "shelf":
-            shelves.append(_shelf_of(settings))
-        elif kind.table == "scanner":
-            # Tags known by a key are not simulated: their keys lie in files.
-            tags = (rule for rule in settings.tags if rule.irk_file is None and rule.eddystone_eid is None)
-            scanners.append(Scanner(settings.id, tuple(map(_tag_of, tags))))
-    return Shop(seed, doors, shelves, scanners, habits or LIVELY)
+    """Return a shop that has the sensors of a configuration, as their kinds simulate them."""
+    parts = [part for kind, settings in sensors if (part := kind.simulate(settings)) is not None]
 
+    def those(one: type[P]) -> list[P]:
+        return [part for part in parts if isinstance(part, one)]
 
-def _shelf_of(settings: Any) -> Shelf:
-    goods = tuple(
-        Goods(product.sku, product.unit_grams, product.capacity or 24, product.unit_grams * ITEM_SPREAD)
-        for product in settings.products
-    )
-    if settings.calibration is None:
-        return Shelf(settings.id, goods, settings.rate_hz)
-    calibration = settings.calibration
-    return Shelf(settings.id, goods, settings.rate_hz, calibration.offset_counts, calibration.counts_per_gram)
-
-
-def _tag_of(rule: Any) -> Tag:
-    if rule.ibeacon is not None:
-        uuid = str(UUID(rule.ibeacon.uuid))
-        return Tag(rule.tag, "ibeacon", uuid, _device(rule.ibeacon.major, rule.ibeacon.minor))
-    if rule.altbeacon is not None:
-        return Tag(rule.tag, "altbeacon", rule.altbeacon.id.lower())
-    if rule.eddystone is not None:
-        return Tag(rule.tag, "eddystone", rule.eddystone.namespace.lower(), _device(rule.eddystone.instance))
-    return Tag(rule.tag, "ruuvi" if rule.telemetry else "address", rule.address.lower())
-
-
-def _device(*parts: int | str | None) -> tuple[int | str | None, ...]:
-    return parts if any(part is not None for part in parts) else ()
+    return Shop(seed, those(Door), those(Shelf), those(Scanner), habits or LIVELY, those(Lone))
 
 
 def drivers(configuration: Configuration, clock: Clock, seed: int | str | None = None) -> Mapping[str, Driver]:

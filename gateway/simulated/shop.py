@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
+from gateway.sensors.simulation import Door, Goods, Habits, Lone, Said, Scanner, Shelf, Tag, Truth
 from gateway.simulated import physics
-from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
 
 PEOPLE_MAX = 60
 """Beyond this nobody comes in: bounds the memory of an endless shop."""
@@ -62,12 +62,14 @@ class Shop:
         shelves: Sequence[Shelf] = (),
         scanners: Sequence[Scanner] = (),
         habits: Habits | None = None,
+        lone: Sequence[Lone] = (),
     ) -> None:
         self.seed = str(seed)
         self.habits = habits or Habits()
         self.doors = tuple(doors)
         self.shelves = tuple(shelves)
         self.scanners = tuple(scanners)
+        self.lone = tuple(lone)
         self._people_rng = Random(f"{self.seed}/people")
         self._boards = {shelf.id: _Board(shelf, f"{self.seed}/{shelf.id}") for shelf in shelves}
         self._bodies = {(door.id, beam): 0 for door in doors for beam in door.beams}
@@ -82,7 +84,7 @@ class Shop:
 
         A shop without any sensor has nothing to tell and ends at once.
         """
-        if self.doors or self.shelves or self.scanners:
+        if self.doors or self.shelves or self.scanners or self.lone:
             self._open()
         while self._agenda:
             at_s, _, action = heapq.heappop(self._agenda)
@@ -104,6 +106,8 @@ class Shop:
             rng = Random(f"{self.seed}/{shelf.id}/clock")
             period_s = 1 / (shelf.rate_hz * rng.uniform(0.97, 1.03))  # the chip's own oscillator
             self._plan(rng.uniform(0, period_s), lambda t, s=shelf, p=period_s: self._convert(s, p, t))  # type: ignore[misc]
+        for one in self.lone:
+            self._say_next(one.id, one.said(Random(f"{self.seed}/{one.id}")))
         known: dict[Any, Tag] = {(t.kind, t.value, t.device): t for s in self.scanners for t in s.tags}
         self._tags = {kind: [tag for tag in known.values() if tag.kind == kind] for kind in {key[0] for key in known}}
         for number, tag in enumerate(known.values()):
@@ -111,6 +115,16 @@ class Shop:
                 self._fix(tag, number)
         self._carts = list(self._tags.get("address", ()))
         self._plan(self._next_arrival_s(0.0), self._arrive)
+
+    def _say_next(self, sensor: str, said: Iterator[tuple[float, Mapping[str, Any]]]) -> None:
+        """Plan what a sensor says next that people do not touch."""
+        if (following := next(said, None)) is not None:
+            t_s, values = following
+            self._plan(t_s, lambda at_s: self._say(Said(at_s, sensor, values), said))
+
+    def _say(self, said: Said, more: Iterator[tuple[float, Mapping[str, Any]]]) -> Iterator[Happening]:
+        yield said
+        self._say_next(said.sensor, more)
 
     # -- doors ---------------------------------------------------------------------------------------------------------
 

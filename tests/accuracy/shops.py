@@ -13,7 +13,7 @@ from gateway.sensors.scanner.tags import IBeaconRule, TagRule
 from gateway.sensors.shelf.goods import Product
 from gateway.sensors.shelf.kind import KIND as SHELF
 from gateway.sensors.shelf.settings import Calibration, ShelfSettings
-from gateway.simulated.plan import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
+from gateway.sensors.simulation import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
 from gateway.simulated.shop import Shop
 from tests.accuracy.labelled import Measures, at, interpret
 

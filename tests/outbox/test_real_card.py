@@ -65,7 +65,7 @@ def named(outbox: Outbox) -> dict[str, set[int]]:
 
 def sequences(outbox: Outbox, stream: str) -> list[int]:
     found: list[int] = []
-    while entries := outbox.read(stream, found[-1] if found else 0, 1000, 1 << 22):  # type: ignore[arg-type]
+    while entries := outbox.read(stream, found[-1] if found else 0, 1000, 1 << 22):
         found += [entry.sequence for entry in entries]
     return found
 

@@ -257,7 +257,7 @@ class Broker:
         event = parsed.events[parsed.numbers.index(number)]
         if event["type"] == "store.gateway.events_dropped":
             return False  # a broker that hates what is told of its hate has no end
-        self._checker.hated.add(number)  # type: ignore[arg-type]
+        self._checker.hated.add(number)
         return True
 
     def _accept(self, message: Message, parsed: Parsed) -> None:

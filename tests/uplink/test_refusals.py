@@ -322,7 +322,7 @@ def test_a_state_that_is_refused_is_told_again_after_an_hour() -> None:
 
 
 def suspect(number: int, payload: bytes = b"{}", stream: str = "door") -> Suspect:
-    entry = Entry(stream, number, 1, payload)  # type: ignore[arg-type]
+    entry = Entry(stream, number, 1, payload)
     return Suspect(Parcel("live", "t", b"p", "c", (entry,)), 0)
 
 

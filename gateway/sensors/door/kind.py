@@ -13,6 +13,7 @@ from gateway.sensors.door.reading import line_of, reading_of
 from gateway.sensors.door.settings import DoorSettings, pins_of
 from gateway.sensors.gauge import Gauge
 from gateway.sensors.kind import Driver, Kind
+from gateway.sensors.simulation import Door, Part
 from gateway.sensors.trial import Tools, Trial
 from gateway.shown import Shown
 
@@ -59,6 +60,11 @@ def discovery(settings: DoorSettings) -> Iterator[Shown]:
     return shown(settings)
 
 
+def simulate(settings: DoorSettings) -> Part:
+    """Return what one door is in a simulated shop."""
+    return Door(settings.id, settings.beams)
+
+
 KIND: Kind[DoorSettings] = Kind(
     table="door",
     stream="door",
@@ -74,6 +80,7 @@ KIND: Kind[DoorSettings] = Kind(
     judge=judge,
     trial=trial,
     gauge=gauge,
+    simulate=simulate,
     discovery=discovery,
     changeable="blocked_after_s counted_every",
     on_demand="pull broken_when wiring",

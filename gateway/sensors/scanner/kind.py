@@ -15,6 +15,7 @@ from gateway.sensors.scanner.interpreter import BeaconInterpreter
 from gateway.sensors.scanner.keys import TagKeys
 from gateway.sensors.scanner.reading import line_of, reading_of
 from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.simulation import Part
 from gateway.sensors.trial import Tools, Trial
 
 
@@ -79,6 +80,13 @@ def describe(settings: ScannerSettings) -> Description:
     )
 
 
+def simulate(settings: ScannerSettings) -> Part:
+    """Return what one scanner is in a simulated shop."""
+    from gateway.sensors.scanner.simulated import simulated
+
+    return simulated(settings)
+
+
 KIND: Kind[ScannerSettings] = Kind(
     table="scanner",
     stream="beacon",
@@ -92,6 +100,7 @@ KIND: Kind[ScannerSettings] = Kind(
     judge=judge,
     trial=trial,
     gauge=gauge,
+    simulate=simulate,
     check=check,
     describe=describe,
     changeable="left_after_s counted_every telemetry_every arrive_rssi_dbm path_loss_exponent",

@@ -13,6 +13,7 @@ from gateway.sensors.shelf.facts import ShelfChanged, ShelfLevel, ShelfPicked, S
 from gateway.sensors.shelf.interpreter import interpreter
 from gateway.sensors.shelf.reading import line_of, reading_of
 from gateway.sensors.shelf.settings import ShelfSettings, pins_of
+from gateway.sensors.simulation import Part
 from gateway.sensors.trial import Tools, Trial
 from gateway.shown import Shown
 
@@ -59,6 +60,13 @@ def discovery(settings: ShelfSettings) -> Iterator[Shown]:
     return shown(settings)
 
 
+def simulate(settings: ShelfSettings) -> Part:
+    """Return what one shelf is in a simulated shop."""
+    from gateway.sensors.shelf.simulated import simulated
+
+    return simulated(settings)
+
+
 KIND: Kind[ShelfSettings] = Kind(
     table="shelf",
     stream="shelf",
@@ -72,6 +80,7 @@ KIND: Kind[ShelfSettings] = Kind(
     judge=judge,
     trial=trial,
     gauge=gauge,
+    simulate=simulate,
     check=check,
     discovery=discovery,
     changeable="products level_dwell_s",

@@ -1,10 +1,18 @@
-"""A simulated shop's plan, its people's habits, and what comes out of it: what sensors said, and what was true."""
+"""A simulated shop's plan, its people's habits, and what comes out of it: what sensors said, and what was true.
+
+A kind puts its sensors into the plan: as a door, a shelf or a scanner, which people walk through, take goods from and
+are heard by, or as a `Lone` sensor, of which people take no notice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Literal
+
+ITEM_SPREAD = 0.006
+"""One sigma of an item's weight, of its unit weight: 2 g of 330 g, as packed goods have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,17 @@ class Scanner:
 
 
 @dataclass(frozen=True, slots=True)
+class Lone:
+    """A sensor that people do not touch. `said` yields seconds, ascending, and the keys of a recording's line.
+
+    It draws from the random numbers that it is given and from nothing else, and may go on for ever.
+    """
+
+    id: str
+    said: Callable[[Random], Iterator[tuple[float, Mapping[str, Any]]]]
+
+
+@dataclass(frozen=True, slots=True)
 class Habits:
     """How people behave here. `pace` above 1 shortens ways and pauses (a demonstration), never the physics."""
 
@@ -93,3 +112,6 @@ class Truth:
     what: Happened
     name: str = ""
     count: int = 1
+
+
+Part = Door | Shelf | Scanner | Lone
