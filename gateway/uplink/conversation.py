@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Iterator
 
 from gateway.model import NS_PER_S, Disconnect, Instant, LinkDown, Message, Order
+from gateway.uplink.backlog import Backlog
 from gateway.uplink.flights import Flight, Flights
-from gateway.uplink.lanes import Backlog, Parcel, runs
+from gateway.uplink.parcel import Parcel, runs
 from gateway.uplink.presence import Presence
 from gateway.uplink.refusals import is_final_refusal, refusal_sentence
 from gateway.uplink.status import Counters
@@ -28,6 +29,7 @@ BROKEN_SENDS = 2  # losses at a sending on end, before one message at a time is 
 NO_SUBSCRIBERS = 0x10
 TOPIC_REFUSALS = (0x87, 0x90)
 PACKET_TOO_LARGE = 0x95
+CLOSES_AT_IT = "the broker closes the connection each time at this message"
 
 
 class Conversation:
@@ -91,6 +93,7 @@ class Conversation:
                 return
             chosen = traffic.choose(flights, now)
             if chosen is None:
+                self._more = traffic.lanes.is_behind
                 return
             self._send(chosen[0], now, orders, chosen[1])
         self._more = True
@@ -207,8 +210,7 @@ class Conversation:
             return
         if not is_final_refusal(code):
             self._counters.retried += len(parcel.entries)
-            self._traffic.verdicts.failed(why, now, passes=True)
-            self._traffic.retry(parcel, suspect, code, now)
+            self._traffic.retry(parcel, suspect, code, why, now)
             return
         if len(parcel.entries) > 1:
             if suspect is not None:
@@ -266,13 +268,16 @@ class Conversation:
             self._presence.closed_at(now)
         elif len(oldest.parcel.entries) > 1:
             traffic.take_apart(oldest.parcel, now)
+        elif oldest.parcel is traffic.witness:
+            traffic.charge(oldest.parcel, None, CLOSES_AT_IT, now, costs_link=True)
         elif oldest.parcel.entries:
             suspect = oldest.suspect or traffic.suspects.add(oldest.parcel, now.boot_ns)
-            why = "the broker closes the connection each time at this message"
             if traffic.suspects.blame(suspect):
-                traffic.charge(oldest.parcel, suspect, why, now)
+                traffic.charge(oldest.parcel, suspect, CLOSES_AT_IT, now, costs_link=True)
             else:
-                traffic.verdicts.failed(why, now)
+                suspect.why = CLOSES_AT_IT
+                traffic.verdicts.failed(CLOSES_AT_IT, now, oldest.parcel.entries[0], costs_link=True)
+                traffic.hold_topic_of(oldest.parcel.entries[0])
         else:
             self._spoilt = oldest
             self._drop(oldest.parcel, "the broker closes the connection at it")

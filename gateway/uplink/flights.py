@@ -6,10 +6,11 @@ flight shows that the link lives and that the earlier one is stuck.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from gateway.uplink.lanes import Parcel
+from gateway.model import Entry
+from gateway.uplink.parcel import Parcel
 from gateway.uplink.suspects import Suspect
 
 
@@ -65,6 +66,10 @@ class Flights:
     def has_events(self) -> bool:
         """Tell whether an event is under way."""
         return any(flight.parcel.entries for flight in self._flying.values())
+
+    def has_event_of(self, topic: str, topic_of: Callable[[Entry], str]) -> bool:
+        """Tell whether an event of that topic is under way, on whichever lane."""
+        return any(topic_of(entry) == topic for flight in self._flying.values() for entry in flight.parcel.entries)
 
     def has_topic(self, topic: str) -> bool:
         return any(flight.parcel.topic == topic for flight in self._flying.values())

@@ -3,7 +3,7 @@
 Law: in each lane the first sendings of each stream are in ascending sequence. Live is what was recorded after the link
 came up or in the last second before; backfill is what was recorded while offline or by an earlier run, in batches.
 Nothing is sent that `outbox.read` did not hand out. What is read ahead is bounded and forgotten when the link ends; the
-next connection starts from what is unacknowledged.
+next connection starts from what is unacknowledged. Topics that are `held` are passed over, a bounded number at a look.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, Protocol
 
 from gateway.model import NS_PER_S, STREAMS, Entry, Instant, Stream
 from gateway.outbox.intervals import Intervals
+from gateway.uplink.backlog import Backlog
+from gateway.uplink.held import HeldTopics
+from gateway.uplink.parcel import Lane, Parcel, runs
 from gateway.wire import BATCH_CONTENT_TYPE, EVENT_CONTENT_TYPE, Wire, compress, join
 
 BATCH_EVENTS_MAX = 100
@@ -25,82 +27,8 @@ LIVE_SINCE_NS = NS_PER_S
 SAMPLE_NS = NS_PER_S // 10
 READ_ENTRIES = 100
 READ_BYTES = 64 * 1024
+READS_MAX = 4  # a look, where all that is read waits elsewhere: the engine has more to do than that
 RESENDS_MAX = 64
-PACKET_SPARE = 160  # fixed header 5, topic length 2, packet id 2, content type, user property: at most this
-
-Lane = Literal["control", "live", "backfill", "resend"]
-
-
-class Positions(Protocol):
-    @property
-    def recorded_through(self) -> int: ...
-    @property
-    def acknowledged_through(self) -> int: ...
-    @property
-    def backlog(self) -> int: ...
-
-
-class Backlog(Protocol):
-    """What the uplink needs of the outbox."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def epoch(self) -> int: ...
-
-    not_kept: str | None
-
-    @property
-    def trouble(self) -> str | None: ...
-    def positions(self, stream: Stream) -> Positions: ...
-    def next_sequence(self, stream: Stream) -> int: ...
-    def read(
-        self, stream: Stream, after: int, limit: int, bytes_max: int, through: int | None = None
-    ) -> list[Entry]: ...
-    @property
-    def stopped_short(self) -> bool: ...
-    def take_recovered(self) -> list[tuple[Stream, int, int]]: ...
-    def acknowledge(self, stream: Stream, first: int, last: int) -> None: ...
-    def refuse(self, entry: Entry, why: str) -> None: ...
-    def kept(self, stream: Stream, first: int, last: int) -> list[tuple[int, int]]: ...
-    def read_kept(self, stream: Stream, first: int, last: int, limit: int, bytes_max: int) -> list[Entry]: ...
-    def save_soon(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Parcel:
-    """One message to be: its lane, its entries, its bytes. `is_batch`: on the backfill topic, a JSON array.
-
-    `size` is that of its packet, never fewer bytes than it will have. Nobody changes one; that the class does not
-    forbid it halves the cost of making one, and there is one a message.
-    """
-
-    lane: Lane
-    topic: str
-    payload: bytes
-    content_type: str
-    entries: tuple[Entry, ...] = ()
-    is_batch: bool = False
-    properties: tuple[tuple[str, str], ...] = ()
-    retain: bool = False
-    correlation: bytes | None = None
-    size: int = 0
-
-    def __post_init__(self) -> None:
-        self.size = len(self.payload) + len(self.topic) + PACKET_SPARE + len(self.correlation or b"")
-
-    def exact_size(self) -> int:
-        """Return the bytes of its PUBLISH in MQTT 5 (sections 2.1.4, 3.3): for the few where `size` is too careful."""
-        properties = 3 + len(self.content_type.encode())
-        properties += sum(5 + len(name.encode()) + len(value.encode()) for name, value in self.properties)
-        if self.correlation:
-            properties += 3 + len(self.correlation)
-        rest = 2 + len(self.topic.encode()) + 2 + _varint_bytes(properties) + properties + len(self.payload)
-        return 1 + _varint_bytes(rest) + rest
-
-
-def _varint_bytes(number: int) -> int:
-    return max(1, -(-number.bit_length() // 7))
 
 
 @dataclass(slots=True)
@@ -110,6 +38,16 @@ class _Track:
     after: int = 0
     through: int | None = None
     ahead: deque[Entry] | None = None
+
+    @property
+    def reached(self) -> int:
+        """The last number that was taken from it, or passed over."""
+        return self.ahead[0].sequence - 1 if self.ahead else self.after
+
+    @property
+    def is_done(self) -> bool:
+        """True if nothing of it is left to be read or sent."""
+        return not self.ahead and self.through is not None and self.after >= self.through
 
 
 class Lanes:
@@ -139,7 +77,11 @@ class Lanes:
         self._next_live: Parcel | None = None
         self._next_back: Parcel | None = None
         self._resends: deque[tuple[Stream, int, int]] = deque()
-        self._late: deque[tuple[Stream, int, int]] = deque()  # passed over by these lanes, and readable since
+        # Passed over by these lanes, and readable since; or, with a topic, its events that were held.
+        self._late: deque[tuple[Stream, _Track, str | None]] = deque()
+        self.held = HeldTopics(wire.event_topic)
+        self.is_behind = False
+        """More is to be looked at than one look allows."""
         # At the start everything there is comes from an earlier run, also what the outbox counts as recorded only
         # later, because a failed sync may have left it in memory alone.
         self._found = {stream: outbox.next_sequence(stream) - 1 for stream in STREAMS}
@@ -167,6 +109,7 @@ class Lanes:
         for _, through in (s for s in self._samples if s[0] <= now.boot_ns - LIVE_SINCE_NS):
             boundary = through
         self.close()
+        self.held.restart()
         for stream in STREAMS:
             if self._in_order:
                 self._live[stream] = _Track()
@@ -203,12 +146,34 @@ class Lanes:
             taken.append((start, end))
         return taken
 
-    def find_taken(self) -> Entry | None:
-        """Return an entry that was acknowledged and is still kept; None: there is none."""
+    def find_taken(self, topic: str | None = None) -> Entry | None:
+        """Return an entry (of that topic) that was acknowledged and is still kept; None: none of the last is."""
         for stream in STREAMS:
             last = self._outbox.positions(stream).acknowledged_through
-            if last and self._outbox.kept(stream, last, last):
-                return next(iter(self._outbox.read_kept(stream, last, last, 1, BATCH_BYTES_MAX)), None)
+            first = max(1, last - (0 if topic is None else READ_ENTRIES - 1))
+            for start, end in reversed(self._outbox.kept(stream, first, last) if last else []):
+                for entry in reversed(self._outbox.read_kept(stream, start, end, READ_ENTRIES, READ_BYTES)):
+                    if topic is None or self._wire.event_topic(entry) == topic:
+                        return entry
+        return None
+
+    def release(self, topic: str) -> None:
+        """The broker takes this topic again: what these lanes passed over follows on the backfill lane."""
+        for stream, first, last in self.held.release(topic):
+            back, live = self._back.get(stream), self._live.get(stream)
+            start = first
+            for track in (back, live):
+                if track is not None and (end := min(last, track.reached)) >= start:
+                    self._late.append((stream, _Track(start - 1, end), topic))
+                if track is not None and track.through is not None:
+                    start = max(first, track.through + 1)
+
+    def first_held(self, topic: str) -> Entry | None:
+        """Return the first entry of a held topic that the lanes passed over; None: there is none."""
+        for stream, (first, last) in self.held.passed[topic].items():
+            for entry in self._outbox.read(stream, first - 1, READ_ENTRIES, READ_BYTES, last):
+                if self._wire.event_topic(entry) == topic and (stream, entry.sequence) not in self._held_back:
+                    return entry
         return None
 
     def resend_lost(self, parcel: Parcel) -> None:
@@ -219,6 +184,8 @@ class Lanes:
 
     def live(self) -> Parcel | None:
         """Return the next parcel of the live lane without taking it; None: there is nothing."""
+        if self._next_live is not None and self._waits(self._next_live.entries[0]):
+            self._next_live = None
         if self._next_live is None:
             for _ in range(len(self._live)):
                 stream = STREAMS[self._live_turn % len(STREAMS)]
@@ -240,7 +207,7 @@ class Lanes:
         """False if nothing is left for the backfill lane of this connection."""
         for stream, first, last in self._outbox.take_recovered():
             if self._has_passed(stream, first):
-                self._late.append((stream, first, last))
+                self._late.append((stream, _Track(first - 1, last), None))
         return self._has_back or bool(self._resends) or bool(self._late) or self._next_back is not None
 
     def _has_passed(self, stream: Stream, number: int) -> bool:
@@ -286,15 +253,24 @@ class Lanes:
             properties = (("content-encoding", "gzip"),)
         return Parcel(lane, self._wire.backfill_topic, payload, BATCH_CONTENT_TYPE, tuple(entries), True, properties)
 
-    def _pop(self, stream: Stream, track: _Track) -> Entry | None:
-        while True:
-            if track.ahead:
+    def _waits(self, entry: Entry) -> bool:
+        """Tell whether the entry goes another way, or not now: alone, or with its topic."""
+        if self._held_back and (entry.stream, entry.sequence) in self._held_back:
+            return True
+        return bool(self.held.passed) and self.held.passes_over(entry)
+
+    def _pop(self, stream: Stream, track: _Track, topic: str | None = None) -> Entry | None:
+        """Take the track's next entry (of that topic); None: there is none (yet), or (`is_behind`) not at this look."""
+        for _ in range(READS_MAX):
+            while track.ahead:
                 entry = track.ahead.popleft()
-                if self._held_back and (stream, entry.sequence) in self._held_back:
-                    continue
-                return entry
+                is_wanted = topic is None or self._wire.event_topic(entry) == topic
+                if is_wanted and not self._waits(entry):
+                    return entry
             if not self._read_ahead(stream, track):
                 return None
+        self.is_behind = True
+        return None
 
     def _read_ahead(self, stream: Stream, track: _Track) -> bool:
         """Read the track's next entries; False: there are none (yet)."""
@@ -318,15 +294,21 @@ class Lanes:
         entries: list[Entry] = []
         envelopes: list[bytes] = []
         size = 2
-        envelope_of, anchors, held_back = self._wire.envelope, self._anchors, self._held_back
+        envelope_of, anchors, waits = self._wire.envelope, self._anchors, self._waits
+        some_wait = bool(self._held_back) or bool(self.held.passed)
+        looks = 0
         for _ in range(len(self._back)):
             stream = STREAMS[self._back_turn % len(STREAMS)]
             track = self._back[stream]
             while len(entries) < BATCH_EVENTS_MAX and (track.ahead or self._read_ahead(stream, track)):
                 assert track.ahead is not None
+                looks += 1
+                if looks > READS_MAX and not entries:
+                    self.is_behind = True
+                    return None
                 taken = 0
                 for entry in islice(track.ahead, BATCH_EVENTS_MAX - len(entries)):
-                    if not (held_back and (stream, entry.sequence) in held_back):
+                    if not (some_wait and waits(entry)):
                         envelope = envelope_of(entry, anchors)
                         size += len(envelope) + 1
                         if size > bytes_max and entries:
@@ -349,14 +331,24 @@ class Lanes:
     def _late_batch(self, bytes_max: int) -> Parcel | None:
         """What was passed over because the card could not be read follows as soon as it can: out of its order."""
         while self._late:
-            stream, first, last = self._late.popleft()
-            found = self._outbox.read(stream, first - 1, self._batch_events_max, READ_BYTES, last)
-            alone = {entry.sequence for entry in found if (stream, entry.sequence) in self._held_back}
-            entries, envelopes, behind = self._gathered(found, alone, bytes_max)
-            if found and behind <= last:
-                self._late.appendleft((stream, behind, last))
+            stream, track, topic = self._late[0]
+            entries: list[Entry] = []
+            envelopes: list[bytes] = []
+            size = 2
+            while len(entries) < self._batch_events_max and (entry := self._pop(stream, track, topic)) is not None:
+                envelope = self._wire.envelope(entry, self._anchors)
+                size += len(envelope) + 1
+                if size > bytes_max and entries:
+                    assert track.ahead is not None
+                    track.ahead.appendleft(entry)
+                    break
+                entries.append(entry)
+                envelopes.append(envelope)
             if entries:
                 return self._joined(entries, envelopes, "backfill")
+            if not track.is_done:
+                return None
+            self._late.popleft()
         return None
 
     def _resend_batch(self, bytes_max: int) -> Parcel | None:
@@ -396,17 +388,3 @@ class Lanes:
             return set()
         waiting = self._outbox.read(stream, first - 1, len(found), READ_BYTES, found[-1].sequence)
         return {entry.sequence for entry in waiting}
-
-
-def runs(entries: tuple[Entry, ...]) -> list[tuple[Stream, int, int]]:
-    """Return the entries (one at least) as (stream, first, last) of unbroken sequences: all between is among them."""
-    found: list[tuple[Stream, int, int]] = []
-    stream, first, last = entries[0].stream, entries[0].sequence, entries[0].sequence - 1
-    for entry in entries:
-        sequence = entry.sequence
-        if sequence != last + 1 or entry.stream != stream:
-            found.append((stream, first, last))
-            stream, first = entry.stream, sequence
-        last = sequence
-    found.append((stream, first, last))
-    return found

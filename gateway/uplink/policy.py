@@ -33,11 +33,12 @@ from gateway.model import (
     Subscribed,
     rfc3339,
 )
+from gateway.uplink.backlog import Backlog
 from gateway.uplink.backoff import Backoff
 from gateway.uplink.conversation import Conversation
 from gateway.uplink.discovery import Announcement
 from gateway.uplink.fallback import Protocol, ProtocolChoice
-from gateway.uplink.lanes import Backlog, Parcel
+from gateway.uplink.parcel import Parcel
 from gateway.uplink.presence import MUTED_NS, Presence
 from gateway.uplink.profiles import PROFILES
 from gateway.uplink.settings import BrokerSettings, Endpoint
@@ -275,6 +276,7 @@ class Uplink:
             next_probe_ms=None if hold is None or now is None else max(0, hold.probe_ns - now.boot_ns) // NS_PER_MS,
             counters=self.counters.all(),
             notes=(
+                *self._traffic.notes(),
                 *self._subscriptions.notes(),
                 *self._presence.notes(),
                 *(() if now is None else self._concerns(now)),

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.model import NS_PER_S, STREAMS, Instant, Message, Stream, rfc3339
-from gateway.uplink.lanes import Backlog, Parcel
+from gateway.uplink.backlog import Backlog
+from gateway.uplink.parcel import Parcel
 from gateway.uplink.status import STATE_REFUSED, Reason
 from gateway.wire import STATE_CONTENT_TYPE
 

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from gateway.model import Entry, Stream
-from gateway.uplink.lanes import Parcel
+from gateway.uplink.parcel import Parcel
 
 CLOSES_MAX = 3
 SUSPECTS_MAX = 512
@@ -43,6 +43,7 @@ class Suspect:
     spells: int = 0
     refused_at: int = -1
     is_too_large: bool = False
+    why: str = ""
     under_way: bool = False
     gone: bool = False
 

@@ -7,14 +7,17 @@ of the slots is kept free of backfill. Never more under way than the window, nor
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
-from gateway.model import Entry, Instant, LinkUp
+from gateway.model import Entry, Instant, LinkUp, rfc3339
+from gateway.uplink.backlog import Backlog
 from gateway.uplink.flights import Flights
-from gateway.uplink.lanes import BATCH_BYTES_MAX, PACKET_SPARE, Backlog, Lanes, Parcel
+from gateway.uplink.lanes import BATCH_BYTES_MAX, Lanes
+from gateway.uplink.parcel import PACKET_SPARE, Parcel
 from gateway.uplink.profiles import PROFILES, RATE_SHARE
 from gateway.uplink.settings import BrokerSettings
+from gateway.uplink.status import Reason
 from gateway.uplink.suspects import Suspect, Suspects, key_of
 from gateway.uplink.verdicts import Verdicts, is_notice
 from gateway.uplink.window import ByteWindow, TokenBucket
@@ -29,6 +32,10 @@ REFUSAL_BASE_NS = 1_000_000_000
 REFUSAL_MAX_NS = 300_000_000_000
 RESEND_SILENCES_MAX = 3
 QUOTA_EXCEEDED = 0x97
+PASSING_MAX = 3  # tries of a batch that is refused for now, while others are taken
+NEVER_NS = 1 << 62
+NOTES_MAX = 4
+STUCK_AFTER = 6  # refusals of one event, a minute and more
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +53,14 @@ class Traffic:
         refuse: Callable[[Entry, str], None],
     ) -> None:
         self._settings = settings
+        self._wire = wire
         self._profile = PROFILES[settings.profile]
         self._random = random
         self._refuse = refuse
         self._gzip = settings.backfill_compression == "gzip"
         self._batch_overhead = PACKET_SPARE + len(wire.backfill_topic)
         self.suspects = Suspects()
-        self.verdicts = Verdicts()
+        self.verdicts = Verdicts(wire.event_topic)
         self.lanes = Lanes(
             outbox, wire, anchors, self.suspects.keys, in_order=settings.resync == "in-order", gzip=self._gzip
         )
@@ -72,7 +80,7 @@ class Traffic:
         self._last_taken: Entry | None = None
         self.witness: Parcel | None = None
         """What the broker took before, when it is sent once more."""
-        self._witnessed_at = -1
+        self._witnessed_at: dict[str, int] = {}
         self.backfill_from_ns = 0
         self._live_run = 0
 
@@ -109,20 +117,28 @@ class Traffic:
         if self.verdicts.hold is not None:
             return [self.verdicts.hold.probe_ns]
         suspect = self.suspects.due()
+        probes = [hold.probe_ns for _, hold in self.verdicts.held_topics()] if self.verdicts.topics else []
         dues = [bucket.due_ns(now_ns) for bucket in self._rates] if self._is_metered else []
-        return [*dues, self.backfill_from_ns, 0 if suspect is None else suspect.due_ns]
+        return [*dues, *probes, self.backfill_from_ns, 0 if suspect is None else suspect.due_ns]
 
     def choose(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:
         """Take the message that is next; None: nothing can go now."""
+        self.lanes.is_behind = False
         if self.verdicts.hold is not None:
             return self._probe(flights, now)
+        if self.verdicts.topics and (probe := self._probe_topic(flights, now)) is not None:
+            return probe
         while True:
             suspect = self.suspects.due() if self.suspects else None
-            if suspect is not None and suspect.due_ns <= now.boot_ns and self._fits_live(suspect.parcel, flights):
-                if self.is_too_large(suspect.parcel):
-                    self._too_large(suspect.parcel, suspect, now)
+            if suspect is not None and suspect.due_ns <= now.boot_ns:
+                if suspect.is_single and self.verdicts.holds(suspect.parcel.entries[0]):
+                    self.suspects.postpone(suspect, NEVER_NS)  # it goes when its topic is asked
                     continue
-                return suspect.parcel, suspect
+                if self._fits_live(suspect.parcel, flights):
+                    if self.is_too_large(suspect.parcel):
+                        self._too_large(suspect.parcel, suspect, now)
+                        continue
+                    return suspect.parcel, suspect
             backfill = self._backfill_that_fits(flights, now)
             if backfill is None or self._live_run < BACKFILL_EVERY - 1:
                 live = None if self.suspects and self.suspects.is_full else self.lanes.live()
@@ -146,16 +162,39 @@ class Traffic:
                 self._too_large(backfill, None, now)
 
     def _probe(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:
-        """Take the one message by which a held link is asked: one that was refused, and a new one, in turn."""
+        """Take the one message by which a held link is asked: one taken before, one refused, a new one, in turn."""
         hold = self.verdicts.hold
-        if hold is None or flights.has_events or not self.verdicts.may_probe(now.boot_ns):
+        if hold is None or flights.has_events or not hold.may_probe(now.boot_ns):
             return None
-        fitting = (one for one in self.suspects.waiting() if not self.is_too_large(one.parcel))
-        refused = min(fitting, key=lambda one: one.due_ns, default=None)
-        is_anothers_turn = refused is None or (hold.probes % 2 == 1 and not self.suspects.is_full)
+        turn = hold.probes % 3
+        if turn == 1 and (witness := self._make_witness()) is not None:
+            return witness, None
+        refused = self._first_waiting(self.suspects.waiting())
+        is_anothers_turn = refused is None or (turn == 0 and not self.suspects.is_full)
         if is_anothers_turn and (companion := self.companion()) is not None:
             return companion, None
         return None if refused is None else (refused.parcel, refused)
+
+    def _probe_topic(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:
+        """Take the one message by which a held topic is asked: one refused, and another of it, in turn."""
+        for topic, hold in self.verdicts.held_topics():
+            if hold.probe_ns > now.boot_ns or flights.has_event_of(topic, self.lanes.held.topic_of):
+                continue
+            hold.may_probe(now.boot_ns)
+            refused = self._first_waiting(one for one in self.suspects.waiting() if self.verdicts.topic(one) == topic)
+            if refused is not None and hold.probes % 2 == 1:
+                return refused.parcel, refused
+            if (witness := self._make_witness(topic)) is not None:
+                return witness, None
+            if (other := self.lanes.first_held(topic)) is not None:
+                return self.lanes.single(other, "live"), None
+            if refused is not None:
+                return refused.parcel, refused
+        return None
+
+    def _first_waiting(self, suspects: Iterable[Suspect]) -> Suspect | None:
+        fitting = (one for one in suspects if not self.is_too_large(one.parcel))
+        return min(fitting, key=lambda one: one.due_ns, default=None)
 
     def companion(self) -> Parcel | None:
         """Take the next live event, or else one that was taken before, to be sent beside one that is suspected."""
@@ -167,43 +206,71 @@ class Traffic:
 
     def _call_witness(self, flights: Flights) -> tuple[Parcel, Suspect | None] | None:
         """Where nothing else is to be sent, send what was taken before once more: does the broker still take that?"""
-        if self._witnessed_at == self.verdicts.taken or flights.has_events:
+        if flights.has_events or not self.verdicts.topics:
             return None
-        if not self.verdicts.is_open(self.suspects.singles()):
-            return None
-        self._witnessed_at = self.verdicts.taken
-        witness = self._make_witness()
-        return None if witness is None else (witness, None)
+        for topic in self.verdicts.open_topics(self.suspects.singles()):
+            taken = self.verdicts.topics[topic].taken
+            if self._witnessed_at.get(topic) != taken:
+                self._witnessed_at[topic] = taken
+                if (witness := self._make_witness(topic)) is not None:
+                    return witness, None
+        return None
 
-    def _make_witness(self) -> Parcel | None:
-        """Return an event that was taken before and is still kept, as a message of its own; None: there is none."""
-        entry = self._last_taken or self.lanes.find_taken()
+    def _make_witness(self, topic: str | None = None) -> Parcel | None:
+        """Return an event (of that topic) that was taken before, as a message of its own; None: none is at hand."""
+        entry = self._last_taken
+        if entry is None or (topic is not None and self.lanes.held.topic_of(entry) != topic):
+            entry = self.lanes.find_taken(topic)
         self.witness = None if entry is None else self.lanes.single(entry, "resend")
         return self.witness
 
     def took(self, parcel: Parcel, now: Instant) -> None:
         """The broker took events: so those that it refused are tried again soon, and what is too large is so."""
         self._last_taken = parcel.entries[-1]
-        if self.verdicts.took(len(parcel.entries), self.suspects.singles()):
+        released = self.verdicts.took(parcel.entries, self.suspects.singles(), now)
+        if released.link:
             log.warning("the broker takes events again")
+        for topic in released.topics:
+            self.lanes.release(topic)
         is_first, self._has_taken = not self._has_taken, True
         for suspect in self.suspects.waiting():
             if suspect.is_too_large and is_first:
                 self._too_large(suspect.parcel, suspect, now)
-            elif suspect.charges or suspect.spells:
+            elif suspect.charges or suspect.spells or self.verdicts.topic(suspect) in released.topics:
                 soon_ns = now.boot_ns + REFUSAL_BASE_NS
-                if suspect.due_ns > soon_ns:
+                if suspect.due_ns > soon_ns and not self.verdicts.holds(suspect.parcel.entries[0]):
                     self.suspects.postpone(suspect, soon_ns)
 
-    def charge(self, parcel: Parcel, suspect: Suspect | None, why: str, now: Instant) -> None:
+    def hold_topic_of(self, entry: Entry) -> bool:
+        """Let the whole topic wait where it is held; of those sent alone one is kept, to ask with. False: it is not."""
+        if not self.verdicts.holds(entry):
+            return False
+        topic = self.lanes.held.topic_of(entry)
+        self.lanes.held.hold(topic)
+        alone = [one for one in self.suspects.singles() if self.verdicts.topic(one) == topic]
+        for one in sorted(alone, key=lambda one: one.parcel.entries[0].sequence)[1:]:
+            self.suspects.remove(one)
+            self.lanes.held.passes_over(one.parcel.entries[0])
+        if self.suspects.on_trial in alone:
+            self.suspects.on_trial = None
+        self.lanes.held.passes_over(entry)
+        return True
+
+    def charge(self, parcel: Parcel, suspect: Suspect | None, why: str, now: Instant, costs_link: bool = False) -> None:
         """The broker refused a single entry for good: it is set aside, or waits until it is known who is to blame."""
         if parcel.lane == "resend":
+            if parcel is self.witness:
+                self.verdicts.failed(why, now, parcel.entries[0], costs_link=costs_link)
+                self.hold_topic_of(parcel.entries[0])
             self.give_up(parcel, suspect, why)
             return
-        suspect = suspect or self.suspects.add(parcel, now.boot_ns)
-        suspect.parcel = parcel
-        if self.verdicts.refused(suspect, why, now):
+        suspect = suspect if suspect is not None and not suspect.gone else self.suspects.add(parcel, now.boot_ns)
+        suspect.parcel, suspect.why = parcel, why
+        if self.verdicts.refused(suspect, why, now, costs_link):
             self.give_up(parcel, suspect, why)
+            return
+        self.hold_topic_of(parcel.entries[0])
+        if suspect.gone:
             return
         if self.suspects.on_trial is suspect:
             self.suspects.on_trial = None
@@ -221,6 +288,38 @@ class Traffic:
     def learn_batch_bytes(self, bytes_max: int) -> None:
         """The broker called a batch too large: until the next link none is larger than this."""
         self._batch_learnt = max(BATCH_BYTES_MIN // 4, min(self._batch_learnt, bytes_max))
+
+    def notes(self) -> tuple[Reason, ...]:
+        """Return what waits while the rest goes on, for a person; empty where nothing does."""
+        found = [
+            Reason(
+                "publish.topic_refused",
+                f"the broker refuses every event on {topic}: {hold.why}; since {rfc3339(hold.since.wall_ns)} they are "
+                "kept here, all others go on, and one message asks again now and then",
+                f"let this client publish to {topic} (mosquitto's access list: topic write {topic}); then all is sent",
+            )
+            for topic, hold in self.verdicts.held_topics()
+        ]
+        if len(found) > NOTES_MAX:
+            more = f"the broker refuses every event of {len(found) - NOTES_MAX} more topics, which are kept here"
+            advice = f"let this client publish to {self._wire.prefix}/event/#; then all is sent"
+            found[NOTES_MAX:] = [Reason("publish.topic_refused", more, advice)]
+        stuck = (
+            []
+            if self.verdicts.hold is not None
+            else [
+                one
+                for one in self.suspects.singles()
+                if one.refusals >= STUCK_AFTER and not self.verdicts.holds(one.parcel.entries[0])
+            ]
+        )
+        if stuck:
+            entry = stuck[0].parcel.entries[0]
+            said = f"{len(stuck)} event{'' if len(stuck) == 1 else 's'} refused again and again, others are taken: "
+            said += f"{stuck[0].why} ({entry.stream} {entry.sequence} on {self.verdicts.topic(stuck[0])})"
+            advice = f"look at the broker's log; gateway outbox show {entry.stream} {entry.sequence} has its content"
+            found.append(Reason("publish.put_off", said, advice))
+        return tuple(found)
 
     def trouble(self) -> str | None:
         """Return why no event gets through though the link is up; None: they do."""
@@ -270,6 +369,8 @@ class Traffic:
     def take_apart(self, parcel: Parcel, now: Instant) -> None:
         """Send the entries of a batch one by one, each as a batch of its own."""
         for entry in parcel.entries:
+            if self.verdicts.holds(entry) and self.lanes.held.passes_over(entry):
+                continue
             if not self.suspects.is_full and key_of(entry) not in self.suspects.keys:
                 self.suspects.add(self.lanes.batch((entry,), parcel.lane), now.boot_ns)
 
@@ -295,14 +396,30 @@ class Traffic:
         else:
             self._refuse(entry, why)
 
-    def retry(self, parcel: Parcel, suspect: Suspect | None, code: int, now: Instant) -> None:
-        """The broker refused a message for now: it goes again after a wait that doubles, backfill pauses as long."""
+    def retry(self, parcel: Parcel, suspect: Suspect | None, code: int, why: str, now: Instant) -> None:
+        """The broker refused a message for now: it goes again after a wait that doubles; where that was not the only
+        one on end backfill pauses as long. A batch that is refused again while others are taken is taken apart.
+        """
         if code == QUOTA_EXCEEDED:
             self.bytes.refused()
-        if suspect is None:
+        is_single = len(parcel.entries) == 1
+        refused = parcel.entries[0] if is_single and parcel.lane != "resend" else None
+        self.verdicts.failed(why, now, refused, passes=True)
+        if suspect is None or suspect.gone:
             suspect = self.suspects.add(parcel, now.boot_ns)
+        suspect.why = why
+        if is_single and self.hold_topic_of(parcel.entries[0]) and suspect.gone:
+            return
+        if not is_single:
+            if suspect.refused_at < 0:
+                suspect.refused_at = self.verdicts.taken
+            elif suspect.refusals >= PASSING_MAX and self.verdicts.taken > suspect.refused_at:
+                self.suspects.remove(suspect)
+                self.take_apart(parcel, now)
+                return
         due_ns = self._wait_longer(suspect, now)
-        self.backfill_from_ns = max(self.backfill_from_ns, due_ns)
+        if self.verdicts.link.on_end > 1:
+            self.backfill_from_ns = max(self.backfill_from_ns, due_ns)
 
     def _wait_longer(self, suspect: Suspect, now: Instant) -> int:
         longest_ns = min(REFUSAL_MAX_NS, REFUSAL_BASE_NS << min(suspect.refusals, 20))

@@ -1,22 +1,25 @@
-"""When a broker's refusals condemn a message, and when they are the link's own fault. Pure.
+"""When a broker's refusals condemn a message, and when they are the fault of the link, or of one topic's right. Pure.
 
-Law (contract section 5): a message is set aside only where others fare well: it was refused, another event was taken,
-and it was refused again. Where all fare alike nothing is set aside: sending is held, and one message at a time asks
-whether that is over. A record of a loss is never set aside, for that would be a loss to be recorded.
+Law (contract section 5): a message is set aside only where others of its own topic fare well: it was refused, another
+event of the topic was taken, and it was refused again. Where all fare alike nothing is set aside: sending is held, of
+everything or of that one topic, and one message at a time asks whether that is over. A record of a loss is never set
+aside, for that would be a loss to be recorded.
 
-| the link is | until | what is sent |
+| the link, or a topic, is | until | what is sent |
 | --- | --- | --- |
 | open | `HELD_AFTER` refusals on end, no event taken between them | everything; who was refused, alone and later |
-| held | an event is taken | one message after 2 s, 4 s, ... 60 s: one that was refused, and a new one, in turn |
+| held | an event is taken | one message after 2 s, 4 s, ... 60 s: one that was refused, and another, in turn |
 
-Refusals that pass (quota, busy, unknown codes) count alike, but hold the link only after `PASSING_NS` of them on end.
+A topic is held where others were taken meanwhile; if none was, the link is. Refusals that pass (quota, busy, unknown
+codes) count alike, but hold only after `PASSING_NS` of them on end. Where asking ends the connection it is rarer.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 
 from gateway.model import NS_PER_S, Entry, Instant
 from gateway.uplink.suspects import Suspect
@@ -29,6 +32,7 @@ SPELLS_MAX = 4
 PASSING_NS = 30 * NS_PER_S
 """A broker that is busy for a moment is none that takes nothing."""
 PROBE_BASE_NS, PROBE_MAX_NS = 2 * NS_PER_S, 60 * NS_PER_S
+COSTLY_PROBE_MAX_NS = 600 * NS_PER_S
 _NOTICE = b"store.gateway.events_dropped"
 
 
@@ -44,67 +48,152 @@ class Hold:
     why: str
     since: Instant
     probe_ns: int
+    probe_max_ns: int = PROBE_MAX_NS
     probes: int = 0
 
-
-class Verdicts:
-    """Counts what the broker takes and refuses. `taken` is the number of events taken so far.
-
-    | a message is | becomes |
-    | --- | --- |
-    | unsuspected | charged, where it is refused and the link is open |
-    | charged | acquitted, where it is taken, or where the refusals led to the link being held |
-    | charged | set aside, where it is refused again and another event was taken since |
-    | refused in spite of `SPELLS_MAX` events taken between | set aside: many bad messages on end look like a bad link |
-    """
-
-    def __init__(self) -> None:
-        self.taken = 0
-        self.hold: Hold | None = None
-        self._on_end = 0
-        self._began_ns = 0
-
-    def refused(self, suspect: Suspect, why: str, now: Instant) -> bool:
-        """Take note that the broker refused a single event; True: set it aside."""
-        if suspect.refused_at != self.taken:
-            suspect.spells += 1
-            suspect.charges += self.hold is None
-            suspect.refused_at = self.taken
-        self.failed(why, now)
-        if self.hold is not None or is_notice(suspect.parcel.entries[0]):
+    def may_probe(self, now_ns: int) -> bool:
+        """Tell whether the broker may be asked now; if so, the next time is later."""
+        if now_ns < self.probe_ns:
             return False
-        return suspect.charges >= CHARGES_MAX or suspect.spells >= SPELLS_MAX
+        self.probes += 1
+        self.probe_ns = now_ns + min(self.probe_max_ns, PROBE_BASE_NS << min(self.probes, 10))
+        return True
 
-    def failed(self, why: str, now: Instant, passes: bool = False) -> None:
-        """Take note of a refusal that blames no single event: a batch's, the line closed, one that `passes`."""
-        self._on_end += 1
-        if self._on_end == 1:
-            self._began_ns = now.boot_ns
-        has_lasted = not passes or now.boot_ns - self._began_ns >= PASSING_NS
-        if self.hold is None and self._on_end >= HELD_AFTER and has_lasted:
-            self.hold = Hold(why, now, now.boot_ns + PROBE_BASE_NS)
-            log.error("sending is held: the broker refuses every event, none is set aside why=%s", why)
 
-    def is_open(self, suspects: Iterable[Suspect]) -> bool:
-        """Tell whether a charge waits for somebody else to be taken: that alone would settle it."""
-        return any(one.charges and one.refused_at == self.taken and not one.under_way for one in suspects)
+@dataclass(slots=True)
+class Standing:
+    """How the events of one topic fare, or (the link's) of all. `taken` and `on_end`: taken so far, refused on end."""
 
-    def took(self, count: int, suspects: Iterable[Suspect]) -> bool:
-        """Take note that the broker took events; True: sending was held, and is not any more."""
-        self._on_end = 0
+    taken: int = 0
+    on_end: int = 0
+    began_ns: int = 0
+    others_taken: int = 0
+    hold: Hold | None = None
+
+    def failed(self, why: str, now: Instant, passes: bool, taken_by_all: int) -> bool:
+        """Count a refusal; True: enough of them came on end, for long enough where each `passes`."""
+        self.on_end += 1
+        if self.on_end == 1:
+            self.began_ns, self.others_taken = now.boot_ns, taken_by_all
+        has_lasted = not passes or now.boot_ns - self.began_ns >= PASSING_NS
+        return self.hold is None and self.on_end >= HELD_AFTER and has_lasted
+
+    def took(self, count: int) -> bool:
+        """Count what was taken; True: it was held until now."""
         was_held, self.hold = self.hold is not None, None
-        if was_held:
-            for suspect in suspects:
-                if suspect.refused_at == self.taken:
-                    suspect.charges = 0
+        self.on_end = 0
         self.taken += count
         return was_held
 
-    def may_probe(self, now_ns: int) -> bool:
-        """Tell whether a held link may be asked now; if so, the next time is later."""
-        assert self.hold is not None
-        if now_ns < self.hold.probe_ns:
+
+@dataclass(slots=True)
+class Released:
+    """What one acknowledgement has opened again."""
+
+    link: bool = False
+    topics: list[str] = field(default_factory=list)
+
+
+class Verdicts:
+    """Counts what the broker takes and refuses, in all and by topic (`topics`: those that it refused of late).
+
+    | a message is | becomes |
+    | --- | --- |
+    | unsuspected | charged, where it is refused and neither link nor topic is held |
+    | charged | acquitted, where it is taken, or where the refusals led to link or topic being held |
+    | charged | set aside, where it is refused again and another event of its topic was taken since |
+    | refused in spite of `SPELLS_MAX` such events | set aside: many bad messages on end look like a bad link |
+    """
+
+    def __init__(self, topic_of: Callable[[Entry], str]) -> None:
+        self._topic_of = topic_of
+        self.link = Standing()
+        self.topics: dict[str, Standing] = {}
+
+    @property
+    def hold(self) -> Hold | None:
+        """Why nothing at all is sent; None: it is."""
+        return self.link.hold
+
+    @property
+    def taken(self) -> int:
+        return self.link.taken
+
+    def topic(self, suspect: Suspect) -> str:
+        """Return the topic of a single event, on whichever lane it goes."""
+        return self._topic_of(suspect.parcel.entries[0])
+
+    def holds(self, entry: Entry) -> bool:
+        """Tell whether the entry's topic is held."""
+        standing = self.topics.get(self._topic_of(entry)) if self.topics else None
+        return standing is not None and standing.hold is not None
+
+    def held_topics(self) -> list[tuple[str, Hold]]:
+        """Return the topics that are held."""
+        return [(topic, standing.hold) for topic, standing in self.topics.items() if standing.hold is not None]
+
+    def refused(self, suspect: Suspect, why: str, now: Instant, costs_link: bool = False) -> bool:
+        """Take note that the broker refused a single event; True: set it aside."""
+        entry = suspect.parcel.entries[0]
+        standing = self.topics.setdefault(self._topic_of(entry), Standing())
+        is_held = self.hold is not None or standing.hold is not None
+        if suspect.refused_at != standing.taken:
+            suspect.spells += 1
+            suspect.charges += not is_held
+            suspect.refused_at = standing.taken
+        self.failed(why, now, entry, costs_link=costs_link)
+        if self.hold is not None or standing.hold is not None or is_notice(entry):
             return False
-        self.hold.probes += 1
-        self.hold.probe_ns = now_ns + min(PROBE_MAX_NS, PROBE_BASE_NS << min(self.hold.probes, 10))
-        return True
+        return suspect.charges >= CHARGES_MAX or suspect.spells >= SPELLS_MAX
+
+    def failed(
+        self, why: str, now: Instant, entry: Entry | None = None, passes: bool = False, costs_link: bool = False
+    ) -> None:
+        """Take note of a refusal: of a single event, or (None) of a batch, which blames no topic."""
+        first_ns, longest_ns = now.boot_ns + PROBE_BASE_NS, COSTLY_PROBE_MAX_NS if costs_link else PROBE_MAX_NS
+        if entry is not None and self.hold is None:
+            topic = self._topic_of(entry)
+            standing = self.topics.setdefault(topic, Standing())
+            if standing.failed(why, now, passes, self.taken) and self.taken > standing.others_taken:
+                standing.hold = Hold(why, now, first_ns, longest_ns)
+                log.error("the broker refuses every event of a topic, they are held topic=%s why=%s", topic, why)
+            if standing.hold is not None:
+                return
+        if self.link.failed(why, now, passes, self.taken):
+            self.link.hold = Hold(why, now, first_ns)
+            log.error("sending is held: the broker refuses every event, none is set aside why=%s", why)
+
+    def open_topics(self, suspects: Iterable[Suspect]) -> set[str]:
+        """Return the topics of which a charge waits for somebody else's to be taken: that alone would settle it."""
+        waiting = (one for one in suspects if one.charges and not one.under_way)
+        return {
+            topic for one in waiting if self.topics[topic := self.topic(one)].taken == one.refused_at
+        }  # charged is only what has a standing
+
+    def took(self, entries: Collection[Entry], suspects: Collection[Suspect], now: Instant) -> Released:
+        """Take note that the broker took events; return what was held, and is not any more."""
+        released = Released(self.link.took(len(entries)))
+        if not self.topics:
+            return released
+        if released.link:
+            self._acquit(suspects, None)
+            for _, hold in self.held_topics():
+                hold.probe_ns = min(hold.probe_ns, now.boot_ns)
+        for topic, count in Counter(map(self._topic_of, entries)).items():
+            standing = self.topics.get(topic)
+            if standing is None:
+                continue
+            if standing.hold is not None:
+                released.topics.append(topic)
+                log.warning("the broker takes the events of a topic again topic=%s", topic)
+                self._acquit(suspects, topic)
+            standing.took(count)
+            if not any(self.topic(one) == topic for one in suspects):
+                del self.topics[topic]
+        return released
+
+    def _acquit(self, suspects: Collection[Suspect], topic: str | None) -> None:
+        for one in suspects:
+            standing = self.topics.get(self.topic(one))
+            if standing is not None and topic in (None, self.topic(one)) and one.refused_at == standing.taken:
+                one.charges = 0

@@ -32,6 +32,7 @@ OUTBOX = ("tests/outbox/test_outbox.py", "tests/outbox/test_disasters.py", "test
 UPLINK = ("tests/uplink/test_limits.py",)
 POLICY = ("tests/uplink/test_policy.py",)
 REFUSALS = ("tests/uplink/test_refusals.py",)
+TOPICS = ("tests/uplink/test_topics.py",)
 SCRIPTED = ("tests/uplink/test_scripted.py",)
 ENGINE = ("tests/test_engine.py",)
 PRIVACY = ("tests/test_privacy.py",)
@@ -377,8 +378,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "uplink",
         "a broker that is busy for ever is asked for ever",
-        "gateway/uplink/conversation.py",
-        "            self._traffic.verdicts.failed(why, now, passes=True)\n",
+        "gateway/uplink/traffic.py",
+        "        self.verdicts.failed(why, now, refused, passes=True)\n",
         "",
         REFUSALS,
     ),
@@ -488,8 +489,8 @@ BUGS: tuple[Bug, ...] = (
         "uplink",
         "the record of a loss is set aside",
         "gateway/uplink/verdicts.py",
-        "if self.hold is not None or is_notice(suspect.parcel.entries[0]):",
-        "if self.hold is not None:",
+        "standing.hold is not None or is_notice(entry):",
+        "standing.hold is not None:",
         REFUSALS,
     ),
     Bug(
@@ -504,9 +505,33 @@ BUGS: tuple[Bug, ...] = (
         "uplink",
         "sending is never held",
         "gateway/uplink/verdicts.py",
-        "self._on_end >= HELD_AFTER",
-        "self._on_end < 0",
+        "self.on_end >= HELD_AFTER",
+        "self.on_end < 0",
         REFUSALS,
+    ),
+    Bug(
+        "uplink",
+        "one sensor's missing right sets its events aside",
+        "gateway/uplink/verdicts.py",
+        "suspect.refused_at != standing.taken:",
+        "suspect.refused_at != self.taken:",
+        TOPICS,
+    ),
+    Bug(
+        "uplink",
+        "what waited with its topic is forgotten once it is mended",
+        "gateway/uplink/traffic.py",
+        "            self.lanes.release(topic)\n",
+        "            self.lanes.held.release(topic)\n",
+        TOPICS,
+    ),
+    Bug(
+        "uplink",
+        "a held topic's backlog is looked through without an end",
+        "gateway/uplink/lanes.py",
+        "READS_MAX = 4 ",
+        "READS_MAX = 4000 ",
+        TOPICS,
     ),
     Bug(
         "mqtt",

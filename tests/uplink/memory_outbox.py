@@ -39,6 +39,7 @@ class MemoryOutbox:
     memory: dict[str, Any] = field(default_factory=dict)
     refused: list[tuple[Entry, str]] = field(default_factory=list)
     saves: int = 0
+    reads: int = 0
     uncertain: dict[Stream, int] = field(default_factory=lambda: defaultdict(int))
     stopped_short: bool = False
     held: set[Stream] = field(default_factory=set)
@@ -69,6 +70,7 @@ class MemoryOutbox:
         return len(self._entries[stream]) + 1
 
     def read(self, stream: Stream, after: int, limit: int, bytes_max: int, through: int | None = None) -> list[Entry]:
+        self.reads += 1
         self.stopped_short = stream in self.held
         if self.stopped_short:
             return []

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.model import NS_PER_S, STREAMS, Entry, LinkDown, Message, Stream
 from gateway.uplink import BrokerSettings
-from gateway.uplink.lanes import runs
+from gateway.uplink.parcel import runs
 from gateway.uplink.profiles import PROFILES
 from tests.uplink.weather import Sky, Weather, events_of
 

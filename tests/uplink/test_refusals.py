@@ -11,7 +11,7 @@ import pytest
 
 from gateway.model import NS_PER_S, Entry, Instant
 from gateway.uplink import BrokerSettings
-from gateway.uplink.lanes import Parcel
+from gateway.uplink.parcel import Parcel
 from gateway.uplink.suspects import Suspect
 from gateway.uplink.verdicts import HELD_AFTER, Verdicts
 from tests.uplink.brokers import Mosquitto, mosquitto
@@ -331,21 +331,22 @@ def at(second: float) -> Instant:
 
 
 def test_a_notice_of_a_loss_is_never_set_aside() -> None:
-    verdicts, notice = Verdicts(), suspect(1, NOTICE, "gateway")
+    verdicts, notice = Verdicts(lambda entry: "t"), suspect(1, NOTICE, "gateway")
     for n in range(50):
         assert not verdicts.refused(notice, "no", at(n))
-        verdicts.took(1, [notice])
+        verdicts.took(notice.parcel.entries, [notice], at(n))
 
 
 def test_the_table_of_verdicts() -> None:
-    verdicts, one, other = Verdicts(), suspect(1), suspect(2)
+    verdicts, one, other = Verdicts(lambda entry: "t"), suspect(1), suspect(2)
+    taken = other.parcel.entries
     assert not verdicts.refused(one, "no", at(0)), "charged"
     assert not verdicts.refused(one, "no", at(1)), "nothing was taken meanwhile"
-    assert not verdicts.took(1, [one])
+    assert not verdicts.took(taken, [one], at(1)).link
     assert verdicts.refused(one, "no", at(2)), "set aside"
     for n in range(HELD_AFTER):
         assert not verdicts.refused(other, "no", at(3 + n))
     assert verdicts.hold is not None
-    assert verdicts.took(1, [other]), "held until an event is taken"
+    assert verdicts.took(taken, [other], at(12)).link, "held until an event is taken"
     assert other.charges == 0, "acquitted"
     assert not verdicts.refused(other, "no", at(30))

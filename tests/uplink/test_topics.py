@@ -1,0 +1,179 @@
+"""A broker that refuses one sensor's topic and takes all others: a right is missing, no message is bad.
+
+What is held waits in the outbox as in an outage; the others go on in order; the words name topic and remedy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.uplink import BrokerSettings
+from tests.uplink.brokers import mosquitto
+from tests.uplink.shop import Shop
+from tests.uplink.test_refusals import mend, run
+from tests.uplink.weather import Sky, events_of
+
+IN_ORDER = BrokerSettings(url="mqtt://broker.test", resync="in-order")
+BACK = "stores/v1/0042/front/event/door/back"
+
+
+class Shopful(Sky):
+    """Two doors, `entrance` and `back`; the broker treats every event of `back` as told."""
+
+    def pass_both(self, count: int, code: int = 0, poison: bool = False) -> None:
+        """`count` times somebody passes both doors, five seconds between them."""
+        for _ in range(count):
+            number = self.outbox.passed(self.now, "back")
+            if code:
+                self.refuses["door", number] = code
+            if poison:
+                self.poison.add(("door", number))
+            self.outbox.passed(self.now)
+            self.run(5)
+
+    def mend(self) -> None:
+        self.refuses.clear()
+        self.poison.clear()
+
+    @property
+    def words(self) -> str:
+        return " ".join(f"{note.detail}; {note.advice}" for note in self.uplink.status(self.now).notes)
+
+
+def of_door(sky: Sky, is_back: bool) -> list[int]:
+    """Return the numbers sent of one door, in order of their first sending."""
+    sent = [number for _, message in sky.sent for stream, number in events_of(message) if stream == "door"]
+    return [number for number in dict.fromkeys(sent) if (number % 2 == 1) is is_back]
+
+
+@pytest.mark.parametrize("settings", [BrokerSettings(url="mqtt://broker.test"), IN_ORDER])
+@pytest.mark.parametrize("code", [0x87, 0x83, 0x99])
+def test_a_topic_that_is_refused_whole_is_held_and_all_others_go_on(code: int, settings: BrokerSettings) -> None:
+    sky = Shopful(51, settings)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.pass_both(60, code)
+    assert sky.outbox.refused == []
+    assert sky.outbox.backlog == 60, "those of the other door are delivered"
+    assert BACK in sky.words
+    assert f"topic write {BACK}" in sky.words
+    before = len(sky.sent)
+    sky.run(600)
+    assert len(sky.sent) - before < 30, "asked once a minute"
+    sky.mend()
+    sky.drain(120)
+    assert sky.outbox.refused == []
+    assert BACK not in sky.words
+    assert of_door(sky, is_back=False) == sorted(of_door(sky, is_back=False))
+    late = [number for number in of_door(sky, is_back=True) if number > 40]
+    assert late == sorted(late), "what was held follows in its order"
+
+
+@pytest.mark.parametrize("ending", ["link", "process"])
+def test_a_held_topic_is_held_over_a_lost_link_and_a_restart(ending: str) -> None:
+    sky = Shopful(52)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    for _ in range(3):
+        sky.pass_both(30, 0x87)
+        sky.cut() if ending == "link" else sky.restart()
+        sky.run(60)
+    assert sky.outbox.refused == []
+    sky.mend()
+    sky.drain(200)
+    assert sky.outbox.refused == []
+    sky.check_complete()
+
+
+def test_a_broker_that_closes_at_one_topic_is_asked_rarely_and_sets_nothing_aside() -> None:
+    sky = Shopful(53)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.pass_both(60, poison=True)
+    sky.run(600)
+    assert sky.outbox.refused == []
+    assert sky.outbox.backlog == 60
+    assert BACK in sky.words
+    before = len(sky.connects)
+    for _ in range(360):
+        sky.outbox.passed(sky.now)
+        sky.run(10)
+    assert len(sky.connects) - before < 10, "each costs the connection"
+    sky.mend()
+    sky.drain(700)
+    assert sky.outbox.refused == []
+    sky.check_complete()
+
+
+def test_a_long_backlog_of_a_held_topic_is_passed_over_in_pieces() -> None:
+    sky = Shopful(54)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.pass_both(20, 0x87)
+    for _ in range(20_000):
+        sky.refuses["door", sky.outbox.passed(sky.now, "back")] = 0x87
+    sky.cut()
+    assert sky.run(60, lambda: sky.uplink.status().up)
+    looks = sky.outbox.reads
+    sky.uplink.step(sky.now)
+    assert sky.outbox.reads - looks < 20, "the loop has sensors to listen to"
+    sky.outbox.passed(sky.now)
+    sky.run(30)
+    assert sky.outbox.backlog == 20_020
+    sky.mend()
+    sky.drain(400)
+    assert sky.outbox.refused == []
+
+
+def test_one_bad_message_of_a_topic_that_is_taken_is_set_aside_as_before() -> None:
+    sky = Shopful(55)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.refuses["door", 5] = 0x99
+    sky.pass_both(10)
+    sky.drain(60)
+    assert [entry.sequence for entry, _ in sky.outbox.refused] == [5]
+
+
+def test_a_single_event_refused_for_ever_for_now_is_told() -> None:
+    sky = Shopful(56)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.refuses["door", 5] = 0x83
+    sky.pass_both(60)
+    assert "refused again and again" in sky.words
+    assert "door 5" in sky.words
+    assert "by a rule of its own" in sky.words
+
+
+def test_a_batch_refused_for_now_for_one_of_its_events_keeps_no_others_back() -> None:
+    sky = Shopful(57)
+    sky.weather.refuse_connect = 1
+    sky.record("door", 300)
+    sky.refuses["door", 5] = 0x83
+    sky.run(30)
+    sky.weather.refuse_connect = 0
+    assert sky.run(400, lambda: sky.uplink.status().up)
+    sky.run(60)
+    assert sky.outbox.backlog == 1
+
+
+@pytest.mark.mosquitto
+@pytest.mark.slow
+def test_an_access_list_without_one_sensors_topic_holds_that_sensor_alone(tmp_path: Path) -> None:
+    access = tmp_path / "access"
+    prefix = "stores/v1/0042/front"
+    rights = f"topic read #\ntopic write {prefix}/state\ntopic write {prefix}/event/door/entrance\n"
+    access.write_text(rights)
+    with mosquitto(tmp_path, extra=(f"acl_file {access}",)) as broker:
+        shop = Shop(BrokerSettings(url=broker.url))
+        shop.until(lambda: shop.uplink.status().up)
+        for _ in range(22):
+            shop.outbox.passed(shop.clock.now(), "back")
+            shop.passed(1)
+            run(shop, 0.1)
+        run(shop, 4)
+        status = shop.uplink.status()
+        assert shop.outbox.refused == []
+        assert shop.outbox.backlog == 22
+        assert any(f"topic write {prefix}/event/door/back" in note.advice for note in status.notes)
+        mend(broker, access, rights + f"topic write {prefix}/event/door/back\n")
+        shop.drain(70)
+        assert shop.outbox.refused == []
+        shop.close()
