@@ -27,7 +27,7 @@ from tests.uplink.brokers import DAY, Authority, mosquitto
 from tests.uplink.shop import Shop
 
 CLOCK_IS_SET = (
-    "import runpy, gateway.clock; gateway.clock.kernel_says_synced = lambda: True;"
+    "import runpy, gateway.machine.clock; gateway.machine.clock.kernel_says_synced = lambda: True;"
     "runpy.run_module('gateway', run_name='__main__', alter_sys=True)"
 )
 HOUR = datetime.timedelta(hours=1)
