@@ -178,6 +178,8 @@ class Conversation:
         if reason_code == NO_SUBSCRIBERS:
             self._counters.no_subscriber += len(parcel.entries)
         if flight.suspect is not None:
+            if flight.suspect.closes <= 1:
+                traffic.endings.innocent(flight.suspect.closed_alone_ns, now)
             traffic.suspects.remove(flight.suspect)
         if parcel.lane == "resend":
             if parcel is not traffic.witness:
@@ -245,6 +247,10 @@ class Conversation:
         detail = "the broker acknowledges nothing any more"
         return LinkDown(self._link, "link.timeout", detail, "check the network and the broker")
 
+    def is_idle(self, now: Instant) -> bool:
+        """Tell whether nothing was sent of late that still waits for its answer."""
+        return not self.flights.since(now.boot_ns - POISON_NS)
+
     def blame(self, now: Instant, in_order: bool) -> bool:
         """Blame the message at whose sending the broker closed in order. True: look for it at once."""
         flights, traffic = self.flights, self._traffic
@@ -265,13 +271,18 @@ class Conversation:
         if oldest is not recent[0] or oldest.acks_before < flights.acks:
             return True
         if oldest.parcel.topic == self._presence.topic:
-            self._presence.closed_at(now)
+            if not traffic.endings.explains(now):
+                self._presence.closed_at(now)
         elif len(oldest.parcel.entries) > 1:
             traffic.take_apart(oldest.parcel, now)
         elif oldest.parcel is traffic.witness:
             traffic.charge(oldest.parcel, None, CLOSES_AT_IT, now, costs_link=True)
         elif oldest.parcel.entries:
             suspect = oldest.suspect or traffic.suspects.add(oldest.parcel, now.boot_ns)
+            if len(flights) == 1:
+                suspect.closed_alone_ns = now.boot_ns
+            if traffic.endings.explains(now):
+                return True
             if traffic.suspects.blame(suspect):
                 traffic.charge(oldest.parcel, suspect, CLOSES_AT_IT, now, costs_link=True)
             else:

@@ -276,6 +276,7 @@ class Uplink:
             next_probe_ms=None if hold is None or now is None else max(0, hold.probe_ns - now.boot_ns) // NS_PER_MS,
             counters=self.counters.all(),
             notes=(
+                *self._traffic.endings.notes(now),
                 *self._traffic.notes(),
                 *self._subscriptions.notes(),
                 *self._presence.notes(),
@@ -360,14 +361,17 @@ class Uplink:
                 at_once = True  # no message's fault; after two of them nothing can come any more
             elif signal.code not in SILENCES:
                 at_once = talk.blame(now, signal.in_order) or self._subscriptions.is_asking or at_once
+            self._traffic.endings.ended(signal, talk.is_idle(now) and not self._subscriptions.is_asking, now)
             talk.lost(now)
             if talk.is_announcement_refused:
                 self._announced_after_ns = now.boot_ns + MUTED_NS
-            if talk.events_acknowledged:
-                self._again = 0
+            self._again = 0 if talk.events_acknowledged else self._again
             if self._backoff.stood(now.boot_ns - self._up_ns, talk.flights.acks):
                 self._traffic.broken_sends = 0
-        self._subscriptions.ended(signal, now)
+        if self._traffic.endings.explains(now) and signal.code not in UNWANTED:
+            self._subscriptions.forget()  # it was not the asking
+        else:
+            self._subscriptions.ended(signal, now)
         self._again = self._again + 1 if at_once else 0
         if self._again and self._again <= AGAIN_MAX:
             self._backoff.again(now.boot_ns)
@@ -388,9 +392,8 @@ class Uplink:
             return self._backoff.due_ns
         if self._phase == "connecting":
             return self._up_ns + CONNECT_NS
-        if self._conversation is None:
+        if (talk := self._conversation) is None:
             return None
-        talk = self._conversation
         if self._stopping_ns is None and self._holds(talk, now):
             return talk.flights.check_ns if len(talk.flights) else self._asking_due_ns(talk)
         dues = (talk.due_ns(now, self._stopping_ns), self._asking_due_ns(talk))

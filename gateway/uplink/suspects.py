@@ -31,7 +31,8 @@ class Suspect:
     """One parcel that waits to be sent again at `due_ns`.
 
     Of `verdicts` are `charges`, `spells` (how often it was refused with an event taken since) and `refused_at` (the
-    events taken when it was). `is_too_large`: this link's limit keeps it back.
+    events taken when it was). `is_too_large`: this link's limit keeps it back. `closed_alone_ns`: when the broker
+    closed with nothing else under way.
     """
 
     parcel: Parcel
@@ -44,6 +45,7 @@ class Suspect:
     refused_at: int = -1
     is_too_large: bool = False
     why: str = ""
+    closed_alone_ns: int | None = None
     under_way: bool = False
     gone: bool = False
 

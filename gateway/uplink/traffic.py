@@ -12,6 +12,7 @@ from random import Random
 
 from gateway.model import Entry, Instant, LinkUp, rfc3339
 from gateway.uplink.backlog import Backlog
+from gateway.uplink.endings import Endings
 from gateway.uplink.flights import Flights
 from gateway.uplink.lanes import BATCH_BYTES_MAX, Lanes
 from gateway.uplink.parcel import PACKET_SPARE, Parcel
@@ -61,6 +62,7 @@ class Traffic:
         self._batch_overhead = PACKET_SPARE + len(wire.backfill_topic)
         self.suspects = Suspects()
         self.verdicts = Verdicts(wire.event_topic)
+        self.endings = Endings()
         self.lanes = Lanes(
             outbox, wire, anchors, self.suspects.keys, in_order=settings.resync == "in-order", gzip=self._gzip
         )

@@ -69,6 +69,37 @@ def test_commands_that_are_not_received_are_told_in_the_state(monkeypatch: pytes
     assert set(told) <= set(state_schema()["properties"]["troubles"]["items"]["properties"])
 
 
+@pytest.mark.parametrize(
+    ("code", "expected"), [("link.taken_over", "link.taken_over"), ("broker.closed", "link.closed_in_turn")]
+)
+def test_two_clients_with_one_client_id_are_told_while_they_end_each_other(code: str, expected: str) -> None:
+    sky = Sky(44)
+    for _ in range(4):
+        assert sky.run(400, lambda: sky.uplink.status().up)
+        sky.record("door")
+        sky.run(8)
+        sky.cut(code, in_order=True)
+    assert sky.run(400, lambda: sky.uplink.status().up)
+    sky.run(70)
+    [told] = states(sky)[-1]["troubles"]
+    assert told["code"] == expected
+    assert "client id" in told["detail"]
+    assert "site.gateway" in told["advice"]
+    assert sky.outbox.refused == []
+    sky.run(2000)
+    assert sky.uplink.status(sky.now).notes == ()
+
+
+def test_a_broker_that_closes_once_is_no_second_client() -> None:
+    sky = Sky(45)
+    for _ in range(2):
+        assert sky.run(400, lambda: sky.uplink.status().up)
+        sky.run(8)
+        sky.cut("broker.closed", in_order=True)
+    assert sky.run(400, lambda: sky.uplink.status().up)
+    assert sky.uplink.status(sky.now).notes == ()
+
+
 def test_a_state_topic_that_is_refused_is_told_by_status(monkeypatch: pytest.MonkeyPatch) -> None:
     sky = Sky(43, refuses_state=0x87)
     sky.run(60)
