@@ -160,8 +160,9 @@ class Lives:
 
 def _is_one(life: Life, other: Life, place: Place, sequence: int) -> bool:
     """Tell whether a number means the same event on two cards: it was recorded before one was copied."""
-    one, two = (each.accounts[place].payloads.get(sequence) for each in (life, other))
-    return life is other or (one is not None and one == two)
+    given = (each.accounts[place].payloads.get(sequence) for each in (life, other))
+    sent = (each.accounts[place].sent.get(sequence, {}).get("id") for each in (life, other))
+    return life is other or any(one is not None and one == two for one, two in (tuple(given), tuple(sent)))
 
 
 def _is_among(payload: bytes, events: dict[int, dict[str, Any]]) -> bool:
