@@ -1,14 +1,15 @@
 """This gateway's own certificate, its key and its authorities: when they end, and what is wrong with the files.
 
-Law: nothing is judged by a clock that is not synchronised, except where the broker itself says so. Files are read anew
-at each look, so that a renewed certificate is seen without a restart. Without the package `cryptography` the ends are
-not known, and nothing is said of them.
+Law: nothing is judged by a clock that is not synchronised, except where the broker itself says so. Files are looked at
+each time and read where they changed, so that a renewed certificate is seen without a restart, and a look costs the
+engine a `stat`. Without the package `cryptography` the ends are not known, and that is said.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 WARN_DAYS = (3, 14, 30)
 """A certificate's end is told from the last of these days on, and more urgently from each."""
 FILE_BYTES_MAX = 1 << 20
+KEPT_MAX = 8  # what was read of files that did not change: the three of one broker, and those of a reload
+END_UNKNOWN = "certificate.end_unknown"
 RENEW = "renew it and put the new one, with its key, in cert_file and key_file; it is taken at the next connect"
 MONTHS = [
     "January",
@@ -55,6 +58,12 @@ def concerns(settings: BrokerSettings, now: Instant | None) -> Iterator[Cause]:
         except _Wrong as wrong:
             yield wrong.cause
             continue
+        if not found and name == "cert_file" and today is not None:
+            said = (
+                f"when this gateway's certificate {path} ends is not known: the package cryptography is not installed"
+            )
+            advice = f"install it beside the gateway, or look yourself: openssl x509 -enddate -noout -in {path}"
+            yield Cause(END_UNKNOWN, said, advice)
         if not found or today is None:
             continue
         if name == "cert_file":
@@ -159,7 +168,21 @@ def _content(name: str, path: Path) -> bytes:
     return content
 
 
+def _stamp(name: str, path: Path) -> tuple[int, ...]:
+    """Return what changes whenever the file does, or who may read it."""
+    try:
+        at = path.stat()
+    except OSError as error:
+        raise _Wrong(of_file(name, path, error)) from error
+    return at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
+
+
 def _certificates(name: str, path: Path) -> list[Certificate]:
+    return _read_certificates(name, path, _stamp(name, path))
+
+
+@lru_cache(maxsize=KEPT_MAX)
+def _read_certificates(name: str, path: Path, stamp: tuple[int, ...]) -> list[Certificate]:
     content = _content(name, path)
     if b"-----BEGIN CERTIFICATE-----" not in content and b"-----BEGIN TRUSTED CERTIFICATE-----" not in content:
         said = f"{name} {path} has no certificate in it"
@@ -177,13 +200,21 @@ def _certificates(name: str, path: Path) -> list[Certificate]:
         raise _Wrong(Cause(f"file.{name}", said, "have it written anew, or copied again")) from error
 
 
-def _pair(cert_file: Path, key_file: Path) -> Iterator[Cause]:
+def _pair(cert_file: Path, key_file: Path) -> tuple[Cause, ...]:
+    """Return what is wrong with the key, by itself or beside the certificate."""
     try:
-        content, own = _content("key_file", key_file), _certificates("cert_file", cert_file)
+        return _compared(cert_file, key_file, _stamp("cert_file", cert_file), _stamp("key_file", key_file))
     except _Wrong as wrong:
-        if wrong.cause.code == "file.key_file":
-            yield wrong.cause
-        return
+        return (wrong.cause,) if wrong.cause.code == "file.key_file" else ()
+
+
+@lru_cache(maxsize=KEPT_MAX)
+def _compared(cert_file: Path, key_file: Path, *stamps: tuple[int, ...]) -> tuple[Cause, ...]:
+    return tuple(_differences(cert_file, key_file))
+
+
+def _differences(cert_file: Path, key_file: Path) -> Iterator[Cause]:
+    content, own = _content("key_file", key_file), _certificates("cert_file", cert_file)
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization

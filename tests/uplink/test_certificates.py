@@ -18,6 +18,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.cli import gateway
+from gateway.machine.bounded import read_bounded
 from gateway.model import Instant
 from gateway.mqtt import certificates
 from gateway.uplink import BrokerSettings
@@ -114,6 +115,39 @@ def test_a_file_that_cannot_serve_is_named_by_check_and_link_alike(tmp_path: Pat
 
 
 @pytest.mark.mosquitto
+def test_what_did_not_change_is_read_once_and_what_did_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    settings = settings_of(authority, authority.sign("gw", end=2 * DAY + HOUR))
+    reads: list[Path] = []
+
+    def counted(path: Path, limit: int) -> bytes:
+        reads.append(path)
+        return read_bounded(path, limit)
+
+    monkeypatch.setattr("gateway.mqtt.certificates.read_bounded", counted)
+    for _ in range(50):
+        [cause] = certificates.concerns(settings, now())
+        assert cause.code == "certificate.ends_within_3_days"
+        assert certificates.days_left(settings, now()) == 2
+    assert len(reads) <= 3, "authority, certificate, key"
+    authority.sign("gw", end=40 * DAY)
+    assert list(certificates.concerns(settings, now())) == []
+
+
+def test_without_cryptography_it_is_said_that_the_end_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    settings = settings_of(authority, authority.sign("gw"))
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    [cause] = certificates.concerns(settings, now())
+    assert cause.code == "certificate.end_unknown"
+    assert "openssl x509 -enddate" in cause.advice
+    assert list(certificates.concerns(settings, now("unsynced"))) == []
+
+
 def test_a_certificate_that_ended_is_told_with_its_day_and_a_renewed_one_is_taken_at_the_next_connect(
     tmp_path: Path,
 ) -> None:

@@ -19,13 +19,13 @@ from gateway.machine.health import not_kept
 from gateway.machine.owner import barred, is_own, mending
 from gateway.machine.owner import refused as refusal_of
 from gateway.model import STREAMS, Instant, rfc3339
-from gateway.mqtt.certificates import concerns, day, end_of
+from gateway.mqtt.certificates import END_UNKNOWN, concerns, day, end_of
 from gateway.outbox.directory import require_state, unusable
 from gateway.sensors import kinds
 from gateway.technician.checks import Check, Examination, Result, board
 from gateway.technician.checks.warnings import unsafe
 
-CERTIFICATE_WARNINGS = ("certificate.ends_within_30_days", "certificate.ends_within_14_days")
+CERTIFICATE_WARNINGS = ("certificate.ends_within_30_days", "certificate.ends_within_14_days", END_UNKNOWN)
 FILE_BYTES_MAX = 1 << 20
 """Certificates of every authority there is are a quarter of it."""
 KEEP_IT = "put [outbox] directory on a card or disk that stays writable: a partition of its own under the overlay"
