@@ -29,6 +29,7 @@ from zoneinfo import ZoneInfo
 
 from annotated_types import Ge
 
+from gateway.machine.asker import Ask, at_once
 from gateway.machine.bounded import read_object
 from gateway.machine.disk import RealDisk
 from gateway.machine.owner import settle
@@ -131,12 +132,14 @@ def period_of(at: Instant, timezone: ZoneInfo) -> Period:
 class DayKeys:
     """The key in force, in memory and for a day in one file of mode 0600: `{"day": "2026-11-22", "key": "<64 hex>"}`.
 
-    Where the file cannot be written the key lives in memory alone: a restart then begins a new one. Not thread-safe.
+    `ask` calls what touches the file. Where it cannot be written the key lives in memory alone: a restart then begins a
+    new one. Not thread-safe.
     """
 
-    def __init__(self, path: Path, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
+    def __init__(self, path: Path, random: Callable[[int], bytes] = secrets.token_bytes, ask: Ask = at_once) -> None:
         self._path = path
         self._random = random
+        self._ask = ask
         self._period: Period | None = None
         self._key = b""
 
@@ -154,12 +157,18 @@ class DayKeys:
         """Destroy the key in memory and in the file, unless it is that of `period`."""
         if period != self._period:
             self._period, self._key = None, b""
-        if period.ends_others and not self._stored(period):
-            self._destroy_file()
+        if period.ends_others:
+            self._destroy_file(period)
 
     def _stored(self, period: Period) -> bytes | None:
         if not period.is_day:
             return None
+        try:
+            return self._ask(self._read, period)
+        except TimeoutError:
+            return None
+
+    def _read(self, period: Period) -> bytes | None:
         try:
             kept = read_object(self._path, KEY_FILE_BYTES_MAX, follow=False)
             key = bytes.fromhex(kept["key"])
@@ -173,7 +182,7 @@ class DayKeys:
             self._destroy_file()
         if period.is_day:
             try:
-                self._store(json.dumps({"day": period.name, "key": key.hex()}).encode())
+                self._ask(self._store, json.dumps({"day": period.name, "key": key.hex()}).encode())
             except OSError as error:
                 log.warning("privacy key is kept in memory only reason=%s", error.strerror)
         return key
@@ -193,14 +202,18 @@ class DayKeys:
         draft.replace(self._path)
         self._sync_directory()
 
-    def _destroy_file(self) -> None:
+    def _destroy_file(self, but: Period | None = None) -> None:
         try:
-            self._wipe(self._path)
-            self._sync_directory()
+            self._ask(self._wipe_file, but)
         except FileNotFoundError:
             return
         except OSError as error:
             log.error("the privacy key of a past day cannot be destroyed reason=%s", error.strerror)
+
+    def _wipe_file(self, but: Period | None) -> None:
+        if but is None or not but.is_day or self._read(but) is None:
+            self._wipe(self._path)
+            self._sync_directory()
 
     @staticmethod
     def _wipe(path: Path) -> None:

@@ -31,6 +31,7 @@ from gateway.engine.assembly import World, assemble, intervals_of, kinds_of, sto
 from gateway.engine.engine import Due, Engine
 from gateway.errors import EXIT_GOOD, ConfigurationError, GatewayError
 from gateway.facts import ConfigChanged
+from gateway.machine.asker import Ask, at_once
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
 from gateway.machine.health import look, not_kept
@@ -59,9 +60,9 @@ KEY_FILE = "privacy.key"
 RELOAD = "reload"
 
 
-def pseudonyms_of(configuration: Configuration) -> Pseudonyms:
-    """The identities of this store, under keys kept beside the outbox."""
-    keys = DayKeys(Path(configuration.outbox.directory) / KEY_FILE)
+def pseudonyms_of(configuration: Configuration, ask: Ask = at_once) -> Pseudonyms:
+    """The identities of this store, under keys kept beside the outbox, whose disk is asked by `ask`."""
+    keys = DayKeys(Path(configuration.outbox.directory) / KEY_FILE, ask=ask)
     return Pseudonyms(configuration.privacy, configuration.site.zone, keys)
 
 
@@ -136,7 +137,7 @@ class Service:
         self._notify = Notify()
         self._readiness = Readiness(self._notify)
         self._watchdog = Watchdog(self._notify)
-        self._pseudonyms = pseudonyms_of(configuration)
+        self._pseudonyms = pseudonyms_of(configuration, world.asker.call)
         self._scales = Scales(configuration, world.disk, self._pseudonyms.identify)
         self.configuration = self._scales.configuration
         self._remote = RemoteConfiguration(self.configuration, overlaid, lambda: self.stop(RELOAD))
@@ -160,6 +161,7 @@ class Service:
             self._remote.count_start()
             self.engine = engine = assemble(self.configuration, self.world, self._pseudonyms.identify, self.player)
             self._look_where_it_lies()
+            self.world.asker.limit()
             tap = Tap(kinds_of(self.configuration))
             self.answers = Answers(
                 engine,
@@ -372,6 +374,7 @@ class Service:
             engine.step(wait_s=0.05)
         engine.link.close()
         engine.outbox.close(clock.now())
+        self.world.asker.close()
         for stream in STREAMS:
             if waiting := engine.outbox.waiting(stream):
                 log.error("%d events of stream %s could not be recorded, and are lost", len(waiting), stream)

@@ -107,7 +107,7 @@ def health_of(engine: Engine, machine: Machine, now: Instant, certificate_days: 
             outbox_entries=outbox.entries,
             outbox_bytes=outbox.bytes,
             sensors={sense.id: counts_of(sense, engine, now) for sense in engine.interpretation.senses.values()},
-            disk_free_bytes=machine.disk_free_bytes,
+            disk_free_bytes=engine.outbox.free_bytes(),
             oldest_entry_ms=outbox.oldest_entry_ms,
             cpu_celsius=machine.cpu_celsius,
             throttled=machine.throttled,

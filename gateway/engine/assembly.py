@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import __version__, wire
@@ -17,6 +17,7 @@ from gateway.config import Configuration
 from gateway.engine.engine import Engine, Item, Link, LiveSensing, Remember, Sensing, Wake, fold
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxCreated
+from gateway.machine.asker import AskedDisk, Asker
 from gateway.machine.clock import Clock
 from gateway.machine.disk import Disk
 from gateway.machine.health import SHUTDOWN
@@ -55,6 +56,8 @@ class World:
     open_link: Callable[[Configuration, Emit], Link]
     random: random.Random
     sealing: Sealing = PLAIN
+    asker: Asker = field(default_factory=Asker)
+    """Asks the disk for the loop, which must go on; the writer and the opening wait for the disk itself."""
 
 
 def interpretation_of(
@@ -125,7 +128,7 @@ def assemble(
     outbox = Outbox.open(
         str(configuration.outbox.directory),
         configuration.outbox,
-        world.disk,
+        AskedDisk(world.disk, world.asker),
         world.open_writer(lambda: emit(Wake())),
         now,
         describe_loss,

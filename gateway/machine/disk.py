@@ -43,8 +43,13 @@ class Space:
 
 
 class Disk(Protocol):
-    """What the outbox needs of a disk; paths are absolute or relative to the process, offsets in bytes."""
+    """What the outbox needs of a disk; paths are absolute or relative to the process, offsets in bytes.
 
+    `answers` is False while a call has not come back for too long, where somebody watches for that (`asker`).
+    """
+
+    @property
+    def answers(self) -> bool: ...
     def open(self, path: str, create: bool = False) -> int: ...
     def open_reading(self, path: str) -> int: ...
     def close(self, fd: int) -> None: ...
@@ -71,6 +76,7 @@ class RealDisk:
     is written into another one that came to its place.
     """
 
+    answers = True
     _held: Mapping[str, int] = MappingProxyType({})
 
     def _at(self, path: str) -> tuple[str, int | None]:

@@ -60,7 +60,6 @@ class Machine:
     """
 
     memory_rss_bytes: int
-    disk_free_bytes: int | None
     cpu_celsius: float | None
     throttled: bool | None
     throttling: tuple[str, ...] | None = None
@@ -73,12 +72,11 @@ class Machine:
 
 
 def look(directory: Path, root: Path = ROOT) -> Machine:
-    """Return how the machine is now; `directory` names the file system whose room and state are told."""
+    """Return how the machine is now; `directory` names the file system whose state is told."""
     throttling = _throttling(root)
     alarm = _voltage_alarm(root)
     return Machine(
         memory_rss_bytes=_memory_rss_bytes(root),
-        disk_free_bytes=_disk_free_bytes(directory),
         cpu_celsius=_cpu_celsius(root),
         throttled=None if throttling is None and alarm is None else bool(throttling) or bool(alarm),
         throttling=throttling,
@@ -142,14 +140,6 @@ def _number(text: str | None, base: int) -> int | None:
 def _memory_rss_bytes(root: Path) -> int:
     fields = (read(root / "proc/self/statm") or "0 0").split()
     return int(fields[1]) * PAGE_BYTES
-
-
-def _disk_free_bytes(directory: Path) -> int | None:
-    try:
-        room = os.statvfs(directory)
-    except OSError:
-        return None
-    return room.f_bavail * room.f_frsize
 
 
 def _cpu_celsius(root: Path) -> float | None:

@@ -311,7 +311,7 @@ class Outbox:
 
     def progress_ns(self) -> int | None:
         """Return the `boot_ns` since which the disk has given nothing back; None while it has nothing to do."""
-        return self._upkeep.progress_ns()
+        return self._upkeep.silence.progress_ns()
 
     def unnamed(self) -> int:
         """Return how many events were given up of which no record is durable yet."""
@@ -321,7 +321,14 @@ class Outbox:
     @property
     def unreadable(self) -> str | None:
         """What keeps recorded events from being read and sent, where it lasts; nothing is lost by it."""
-        return self._handout.patience.trouble
+        return self._upkeep.unreadable
+
+    def free_bytes(self) -> int | None:
+        """Return the room of the file system, for an ordinary user; None where the disk does not say."""
+        try:
+            return self._disk.space(self._directory).free_bytes
+        except OSError:
+            return None
 
     @property
     def strangers(self) -> list[str]:

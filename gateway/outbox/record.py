@@ -33,6 +33,7 @@ LINE_BYTES_MAX = SEALED_BYTES_MAX + 64
 LINE_OVERHEAD_BYTES = 24 + 16  # key, checksum and punctuation, at most
 BEFORE_BYTES = len(',"":{"_c":"00000000",')  # of a line, without its key, before the payload goes on
 CHUNK_BYTES = 64 * 1024
+EPOCH_MAX = (1 << 53) - 1  # what JSON's readers hold exactly
 BAD_SECTORS_MAX = 64  # one behind the other: each may cost a second, and what lies behind so many is no place to look
 FOOTER = b"}}\n"
 VERSION = 1
@@ -50,9 +51,12 @@ def segment_name(base: int, epoch: int) -> str:
 
 
 def parse_name(name: str) -> tuple[int, int] | None:
-    """Return (base, epoch) of a segment's file name; None where it is none."""
+    """Return (base, epoch) of a segment's file name; None where it is none, or no outbox has ever made it."""
     found = _NAME.fullmatch(name)
-    return (int(found[1]), int(found[2], 16)) if found and int(found[1]) else None
+    if found is None:
+        return None
+    base, epoch = int(found[1]), int(found[2], 16)
+    return (base, epoch) if base and epoch <= EPOCH_MAX else None
 
 
 def salt(outbox: str, stream: Stream, epoch: int) -> int:

@@ -25,7 +25,7 @@ from gateway.machine.disk import Disk, NotAFile
 from gateway.model import STREAMS, Loss, Stream
 from gateway.outbox.intervals import NUMBER_MAX, Intervals, Run
 from gateway.outbox.losses import told_loss
-from gateway.outbox.record import Scan, decode_header, parse_name, salt
+from gateway.outbox.record import EPOCH_MAX, Scan, decode_header, parse_name, salt
 from gateway.outbox.sealing import PLAIN, Sealing, memory_place
 from gateway.outbox.sectors import is_of_the_card, read_before
 from gateway.outbox.settings import OutboxSettings
@@ -34,7 +34,6 @@ from gateway.outbox.stream import Segment, StreamLog
 
 HEADER_BYTES_MAX = 1024
 LEAP_MAX = 1 << 32
-EPOCH_MAX = (1 << 53) - 1  # what JSON's readers hold exactly
 RECORD_BYTES_LEAST = 128  # an event has type, subject, time, clock, boot: so many of them fit an unreadable sector
 
 

@@ -20,6 +20,7 @@ from gateway.machine.bounded import json_object
 from gateway.machine.disk import Disk
 from gateway.model import STREAMS, Loss, Stream
 from gateway.outbox.intervals import Intervals, Run
+from gateway.outbox.record import EPOCH_MAX
 from gateway.outbox.sectors import is_of_the_card, read_before
 
 STATE_NAME = "state.ack"
@@ -120,7 +121,7 @@ def decode_state(slot: bytes) -> State | None:
             place = int(found.get("next", 1)), acked.through, tuple(acked.runs), gone, int(found.get("mark", 0))
             streams[name] = StreamState(*place, tuple(int(base) for base in found.get("damaged", ())))
         outbox = str(about["outbox"])
-        if not _ID.fullmatch(outbox):
+        if not _ID.fullmatch(outbox) or not 0 < int(about["epoch"]) <= EPOCH_MAX:
             return None
         counters = {str(key): int(count) for key, count in about.get("counters", {}).items()}
         memory = dict(about.get("memory", {}))

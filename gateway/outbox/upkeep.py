@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from gateway.machine.disk import Disk
-from gateway.model import NS_PER_MS, NS_PER_S, Instant, Stream
+from gateway.model import NS_PER_MS, NS_PER_S, Instant, Loss, Stream
 from gateway.outbox.commit import Committer, Trouble
 from gateway.outbox.directory import BALLAST_NAME, foreign_files
 from gateway.outbox.handout import HandOut
+from gateway.outbox.intervals import Run
 from gateway.outbox.jobs import (
     REFUSED_BYTES_MAX,
     Append,
@@ -34,6 +35,7 @@ from gateway.outbox.recovery import Found
 from gateway.outbox.retention import Retention
 from gateway.outbox.saving import Remembered, Saver
 from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.silence import NOT_READ, NOT_WRITTEN, Silence
 from gateway.outbox.state import STATE_NAME, memory_text
 from gateway.outbox.stream import BLOCK_BYTES, RUNS_MAX, Segment, StreamLog
 from gateway.outbox.writing import Done, Writer
@@ -42,7 +44,6 @@ PENDING_BYTES_MAX = 4 << 20  # in memory while the disk does not take it: some 1
 PENDING_PATIENT_BYTES = PENDING_BYTES_MAX // 4  # where a source that can wait begins to
 NAMED_AT_ONCE = 500  # entries of a file that leaves, looked at for losses they told of
 NAMED_BYTES = 128 * 1024
-HUNG_AFTER_NS = 5 * NS_PER_S  # without an answer; a worn card stalls for 2 s and is well
 JOBS_WAITING_MAX = 64  # of those that can be left out; one has at most the largest payload in its hands
 RETAIN_EVERY_NS = 10 * NS_PER_S
 CLOSE_WAITS_MAX = 60  # of 50 ms: the service has 5 s to stop
@@ -92,8 +93,7 @@ class Upkeep:
         self.opening = True  # the engine has not yet added `recorded_since_memory` to its memory
         for name, log in self.logs.items():
             log.remembered = (log.mark, self.memory.get(name))
-        self.jobs_open = 0
-        self._answered_ns = now.boot_ns  # when the writer last gave a job back, or was given one while it had none
+        self.silence = Silence(now.boot_ns, now.boot_ns)
         self._jobs = 0
         self.bad = 0
         self._retained_ns = now.boot_ns
@@ -112,22 +112,20 @@ class Upkeep:
         self.opening = not is_whole
         self.committer.memory = self.memory if is_whole else None
 
-    def progress_ns(self) -> int | None:
-        """Return the `boot_ns` since which the writer has given nothing back; None while it has nothing to do."""
-        return self._answered_ns if self.jobs_open else None
+    @property
+    def jobs_open(self) -> int:
+        """How many jobs are in the writer's hands."""
+        return self.silence.jobs
 
     @property
-    def is_hung(self) -> bool:
-        """Tell whether the disk neither does nor refuses what it was given."""
-        return self.jobs_open > 0 and self.now.boot_ns - self._answered_ns >= HUNG_AFTER_NS
+    def unreadable(self) -> str | None:
+        """What keeps recorded events from being read and sent, where it lasts."""
+        return NOT_READ if self.silence.is_unread else self.handout.patience.trouble
 
     @property
     def trouble(self) -> Trouble | None:
         """The worst trouble there is: the first refusal too, and a disk that does not answer."""
-        if not self.is_hung:
-            return self.committer.trouble
-        what = "the disk does not answer: what was given to it more than 5 s ago is neither written nor refused"
-        return Trouble(what, None, 2, self.now.boot_ns)
+        return Trouble(NOT_WRITTEN, None, 2, self.now.boot_ns) if self.silence.is_hung else self.committer.trouble
 
     def pending_bytes(self) -> int:
         """Return what waits in memory, in bytes of payload."""
@@ -136,9 +134,7 @@ class Upkeep:
 
     def due_ns(self) -> int | None:
         """Return the `boot_ns` at which `step` has something to do by the clock alone."""
-        times: list[int | None] = []
-        if self.jobs_open and not self.is_hung:
-            times.append(self._answered_ns + HUNG_AFTER_NS)  # to be told
+        times: list[int | None] = [self.silence.due_ns()]
         retry_record_ns = self.committer.retry_ns("record", self.now)
         retry_state_ns = self.committer.retry_ns("state", self.now)
         if self.found is not None:
@@ -156,12 +152,12 @@ class Upkeep:
     def step(self, now: Instant) -> None:
         """Take in what the writer finished; hand it what is due. Returns without waiting for the disk."""
         self.now = now
+        self.silence.look(now.boot_ns, self._disk.answers)
         if self.found is None:
             self.handout.step(now)
         for _ in range(ROUNDS_MAX):
             for done in self._writer.finished():
-                self.jobs_open -= 1
-                self._answered_ns = now.boot_ns
+                self.silence.returned()
                 self._take_in(done, now)
             before = self._jobs
             self._submit_due(now)
@@ -173,9 +169,7 @@ class Upkeep:
 
     def submit(self, job: Job) -> None:
         self._jobs += 1
-        if not self.jobs_open:
-            self._answered_ns = self.now.boot_ns
-        self.jobs_open += 1
+        self.silence.given()
         self._writer.submit(job)
 
     def _submit_due(self, now: Instant) -> None:
@@ -260,25 +254,30 @@ class Upkeep:
         if all(segment is not other for other in log.segments):
             return  # it left meanwhile
         last = log.last_of(next(index for index, other in enumerate(log.segments) if other is segment))
+        lost = list(log.open_within(segment.base, last))
+        told = self._told_in(log, lost) if log.name == "gateway" else []
+        if told is None:
+            return  # chosen again where it is still needed
+        for loss in told:
+            self.losses.owe(loss)
         segment.leaving = segment.forced = True
         self.saver.wanted = True
-        lost = list(log.open_within(segment.base, last))
-        if log.name == "gateway":
-            for first, end in lost:
-                self._name_again(log, first, end)
         if lost:
             first, end = lost[0][0], lost[-1][1]
             count = sum(end - first + 1 for first, end in lost) + log.lost.count(first, end)
             self.lose(log, first, end, reason, count)
 
-    def _name_again(self, log: StreamLog, first: int, last: int) -> None:
-        """Owe again what the loss records in `first..last` of stream `gateway` name: nobody received them."""
-        while first <= last:
-            got = read_entries(self._disk, self.id, log, first, last, NAMED_AT_ONCE, NAMED_BYTES, log.open_run)
-            for entry in got.entries:
-                if (told := told_loss(entry.payload, self.id)) is not None:
-                    self.losses.owe(told)
-            first = got.entries[-1].sequence + 1 if got.entries else last + 1
+    def _told_in(self, log: StreamLog, runs: list[Run]) -> list[Loss] | None:
+        """Return what the loss records of `runs` name, to be named again: nobody received them. None: not readable."""
+        told = []
+        for first, last in runs:
+            while first <= last:
+                got = read_entries(self._disk, self.id, log, first, last, NAMED_AT_ONCE, NAMED_BYTES, log.open_run)
+                if got.held is not None:
+                    return None
+                told += [loss for entry in got.entries if (loss := told_loss(entry.payload, self.id)) is not None]
+                first = got.entries[-1].sequence + 1 if got.entries else last + 1
+        return told
 
     def lose(self, log: StreamLog, first: int, last: int, reason: Reason, count: int | None = None) -> None:
         """Take note of a loss: named in `gateway` next, settled when that is durable."""

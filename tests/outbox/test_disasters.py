@@ -11,8 +11,9 @@ import pytest
 
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxSettings, ThreadWriter
-from gateway.outbox.record import FOOTER, parse_name, segment_name
-from gateway.outbox.recovery import EPOCH_MAX, LEAP_MAX, leap_epoch
+from gateway.outbox.record import EPOCH_MAX, FOOTER, parse_name, segment_name
+from gateway.outbox.recovery import LEAP_MAX, leap_epoch
+from gateway.outbox.state import State, decode_state, encode_state
 from tests.outbox.conftest import Bench, event
 from tests.outbox.histories import DIRECTORY, WALL_NS, describe_loss
 from tests.simulation.disk import ModelDisk, PowerCut
@@ -254,8 +255,23 @@ def test_many_openings_with_the_longest_steps_keep_the_epoch_rising_within_its_b
         epoch = after
     for near in (EPOCH_MAX - (1 << 52), EPOCH_MAX - (1 << 30), EPOCH_MAX - 1, EPOCH_MAX):
         assert near <= leap_epoch(near, LEAP_MAX - 1) <= EPOCH_MAX
-    name = segment_name(1, EPOCH_MAX)
-    assert parse_name(name) == (1, EPOCH_MAX)
+    assert parse_name(segment_name(1, EPOCH_MAX)) == (1, EPOCH_MAX)
+
+
+def test_an_epoch_that_no_outbox_reaches_is_believed_neither_of_a_name_nor_of_a_state(bench: Bench) -> None:
+    assert parse_name(segment_name(1, EPOCH_MAX + 1)) is None
+    assert parse_name("0000000000000001-ffffffffffffffff.json") is None
+    for epoch, is_state in ((EPOCH_MAX, True), (EPOCH_MAX + 1, False), (0, False), (-1, False)):
+        assert (decode_state(encode_state(State(1, "0123abcd", epoch))) is not None) == is_state
+    bench.record("door", 2)
+    bench.outbox.close(bench.now)
+    foreign = f"{DIRECTORY}/door/{segment_name(3, (1 << 64) - 1)}"
+    bench.disk.close(bench.disk.open(foreign, create=True))
+    bench.disk.kill()
+    outbox = Outbox.open(DIRECTORY, bench.settings, bench.disk, InlineWriter(bench.disk), bench.now, describe_loss)
+    assert outbox.epoch < EPOCH_MAX
+    assert [entry.sequence for entry in outbox.read("door", 0, 9, 9999)] == [1, 2]
+    assert foreign in bench.disk.paths(), "it is none of ours: it is left where it lies"
 
 
 def test_files_of_long_and_short_epochs_are_one_outbox(bench: Bench) -> None:

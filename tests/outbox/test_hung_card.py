@@ -93,6 +93,22 @@ def test_after_five_seconds_it_is_said_that_the_disk_does_not_answer(card: Hangi
     assert card.outbox.recorded == recorded + 1
 
 
+def test_after_five_seconds_it_is_said_that_the_disk_does_not_answer_when_it_is_read(card: Hanging) -> None:
+    card.pass_time(1)
+    card.disk.answers = False  # its asker has waited for 2 s
+    card.pass_time(0.1)
+    assert card.outbox.unreadable is None
+    card.append("door")
+    card.pass_time(3)
+    assert "does not answer" in str(card.outbox.unreadable)
+    assert card.outbox.status().unreadable == card.outbox.unreadable
+    assert card.outbox.trouble is None, "what happens is recorded"
+    assert card.outbox.idle()
+    card.disk.answers = True
+    card.pass_time(1)
+    assert card.outbox.unreadable is None
+
+
 def test_a_slow_card_that_goes_on_is_no_hung_one(card: Hanging) -> None:
     card.writer.is_hung = True
     for _ in range(10):

@@ -35,6 +35,8 @@ def _directory_of(path: str) -> str:
 class ModelDisk:
     """See the module. `capacity_bytes` bounds what all files take; None: never full."""
 
+    answers = True
+
     def __init__(self, random: Random, capacity_bytes: int | None = None) -> None:
         self.random = random
         self.capacity_bytes = capacity_bytes

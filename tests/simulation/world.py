@@ -357,7 +357,7 @@ class Machine:
 
     def _health(self, now: Instant) -> Iterator[Event]:
         assert self.engine is not None
-        yield health_of(self.engine, Looked(30 << 20, 1 << 30, 48.5, False), now)
+        yield health_of(self.engine, Looked(30 << 20, 48.5, False), now)
 
     def _command(self, command: CommandReceived, now: Instant) -> None:
         """Carry out `resend` as the service does."""
