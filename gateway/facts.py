@@ -55,7 +55,8 @@ class GatewayHealth(GatewayFact):
     `sensors` maps an id to `{"readings", "discarded", "age_ms"}`; `age_ms` absent before the first reading.
     `throttled`: the supply is or was too low, or the processor slows itself down; `throttling` says which, now and
     since the machine started. `card_worn_percent` and `card_spare` are the card's own words. `last_reboot` says why
-    the machine last started: `ordered`, `watchdog`, `panic`, or `unclean` (power lost, or unknown).
+    the machine last started: `ordered`, `watchdog`, `panic`, or `unclean` (power lost, or unknown). `not_kept`: why
+    the outbox does not outlast a power cut, `unreadable`: why what is recorded cannot be read and waits.
     """
 
     type: ClassVar[str] = "store.gateway.health"
@@ -75,6 +76,8 @@ class GatewayHealth(GatewayFact):
     board_serial: str | None = None
     last_reboot: Literal["ordered", "watchdog", "panic", "unclean"] | None = None
     certificate_days: int | None = None
+    not_kept: str | None = None
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

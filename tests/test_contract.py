@@ -84,6 +84,8 @@ V1: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "card_worn_percent": 20,
             "card_spare": "normal",
             "certificate_days": 29,
+            "not_kept": "/ is an overlay whose upper layer lies in memory",
+            "unreadable": "the disk does not answer: what is recorded cannot be read, and waits",
             "oldest_entry_ms": 100,
             "board": "Raspberry Pi 4 Model B Rev 1.4",
             "board_serial": "10000000abcdef01",

@@ -119,5 +119,7 @@ def health_of(engine: Engine, machine: Machine, now: Instant, certificate_days: 
             board_serial=machine.serial,
             last_reboot=last_reboot(machine.trace, engine.outbox.memory.get(SHUTDOWN)),
             certificate_days=certificate_days,
+            not_kept=engine.outbox.not_kept,
+            unreadable=outbox.unreadable,
         ),
     )

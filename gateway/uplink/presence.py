@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 STATE_NS = 60 * NS_PER_S
 CLOSES_MAX = 3
 MUTED_NS = 3600 * NS_PER_S
+DISK_GIVES_NOTHING = "run gateway doctor there: it says whose file it is, or that the card is at fault"
 DISK_TAKES_NOTHING = "run gateway doctor there; a restart of the machine may help; the card may be worn out"
 
 
@@ -42,7 +43,7 @@ class Presence:
         self._troubles = troubles
         self._may_retain = retain_available
         self._told: dict[str, Any] | None = None
-        self._disk: str | None = None
+        self._disk: tuple[str | None, bool] = None, False  # what is told of it
         self._closes = 0
         self.topic = topic
         self.retain = retain_available
@@ -67,7 +68,7 @@ class Presence:
 
     def wake(self, now: Instant) -> None:
         """Make the state due where the disk's trouble has begun or ended, and an hour after it was refused."""
-        if self._told is not None and self._disk != self._outbox.trouble:
+        if self._told is not None and self._disk != self._disk_now():
             self.due_ns = min(self.due_ns, now.boot_ns)
         if self.muted and now.boot_ns >= self._again_ns:
             self.muted, self._closes = False, 0
@@ -124,19 +125,24 @@ class Presence:
         document["streams"] = {stream: self._position(stream) for stream in STREAMS}
         document.update(self._describe())
         troubles = list(self._troubles(now))
-        if (disk := self._outbox.trouble) is not None:
-            troubles.append({"code": "outbox.degraded", "detail": disk, "advice": DISK_TAKES_NOTHING})
+        if (trouble := self._outbox.trouble) is not None:
+            troubles.append({"code": "outbox.degraded", "detail": trouble, "advice": DISK_TAKES_NOTHING})
+        if (unreadable := self._outbox.unreadable) is not None:
+            troubles.append({"code": "outbox.unreadable", "detail": unreadable, "advice": DISK_GIVES_NOTHING})
         if (lost := self._outbox.not_kept) is not None:
             detail = f"the outbox does not outlast a power cut: {lost}"
             troubles.append({"code": "outbox.not_kept", "detail": detail, "advice": "gateway doctor says what to do"})
         if troubles:
             document["troubles"] = troubles
-        self._disk = disk
+        self._disk = self._disk_now()
         if document == self._told:
             return None
         self._told = document
         payload = _dump({**document, "time": rfc3339(now.wall_ns)})
         return Parcel("control", self.topic, payload, STATE_CONTENT_TYPE, retain=self.retain)
+
+    def _disk_now(self) -> tuple[str | None, bool]:
+        return self._outbox.trouble, self._outbox.unreadable is not None
 
     def _position(self, stream: Stream) -> dict[str, int]:
         at = self._outbox.positions(stream)

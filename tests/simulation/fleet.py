@@ -93,6 +93,7 @@ class CountedOutbox:
 
     trouble: str | None = None
     not_kept: str | None = None
+    unreadable: str | None = None
 
     def save_soon(self) -> None:
         return

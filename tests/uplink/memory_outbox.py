@@ -117,6 +117,7 @@ class MemoryOutbox:
 
     trouble: str | None = None
     not_kept: str | None = None
+    unreadable: str | None = None
 
     def save_soon(self) -> None:
         self.saves += 1

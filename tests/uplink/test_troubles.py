@@ -69,6 +69,20 @@ def test_commands_that_are_not_received_are_told_in_the_state(monkeypatch: pytes
     assert set(told) <= set(state_schema()["properties"]["troubles"]["items"]["properties"])
 
 
+def test_entries_that_cannot_be_read_are_told_in_the_state_at_once_and_again_when_they_can() -> None:
+    sky = Sky(43)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.run(5)
+    sky.outbox.unreadable = "recorded events of door cannot be read and wait: /o/door/1.json: Input/output error"
+    sky.run(2)
+    [told] = states(sky)[-1]["troubles"]
+    assert (told["code"], told["detail"]) == ("outbox.unreadable", sky.outbox.unreadable)
+    assert "gateway doctor" in told["advice"]
+    sky.outbox.unreadable = None
+    sky.run(2)
+    assert "troubles" not in states(sky)[-1]
+
+
 @pytest.mark.parametrize(
     ("code", "expected"), [("link.taken_over", "link.taken_over"), ("broker.closed", "link.closed_in_turn")]
 )
