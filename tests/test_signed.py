@@ -229,7 +229,20 @@ def test_a_damaged_memory_believes_nothing_of_before(gateway: Gateway, damage: b
     assert gateway.hear(signed()) == "ok"
     path_of(gateway.folder / "outbox").write_bytes(damage)
     assert gateway.hear(signed()) == "not_signed"
-    assert gateway.hear(signed(number=2, time_ms=TIME_MS + 1)) == "ok"
+    assert gateway.hear(signed(number=2, time_ms=TIME_MS)) == "not_signed", "signed before the damage was seen"
+    later = NOW.later(5 * NS_PER_S)
+    assert gateway.hear(signed(number=3, time_ms=TIME_MS + 4000), now=later) == "ok", (
+        "signed since, heard a second later"
+    )
+
+
+def test_a_damaged_memory_waits_for_a_clock_that_is_set(gateway: Gateway) -> None:
+    path_of(gateway.folder / "outbox").write_bytes(b"{")
+    wrong = dataclasses.replace(NOW, wall_ns=NOW.wall_ns + 400 * 86_400 * NS_PER_S, clock="unsynced")
+    assert gateway.hear(signed(), now=wrong) == "not_signed"
+    assert gateway.hear(signed(number=2), now=NOW) == "not_signed"
+    later = NOW.later(5 * NS_PER_S)
+    assert gateway.hear(signed(number=3, time_ms=TIME_MS + 4000), now=later) == "ok"
 
 
 def test_a_memory_that_cannot_be_kept_carries_nothing_out(gateway: Gateway) -> None:

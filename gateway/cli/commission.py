@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from gateway.cli.at_shelf import as_calibrated, say, seconds, whoever
 from gateway.cli.verb import Verb, configured, load, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD, GatewayError, Unavailable
 from gateway.machine.bounded import read_object
+from gateway.machine.owner import put
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
@@ -239,10 +239,8 @@ class Round:
             self.path.with_suffix(".md"): report.to_markdown(),
         }
         for path, text in texts.items():
-            fresh = path.with_name(f"{path.name}.new")
             try:
-                fresh.write_text(text, encoding="utf-8")
-                os.replace(fresh, path)
+                put(path, text.encode())
             except OSError as error:
                 advice = "name a file that can be written: --output FILE"
                 raise GatewayError(f"the report {path} cannot be written: {error.strerror}", advice) from None

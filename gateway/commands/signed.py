@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from gateway.commands.verbs import CommandRefused
-from gateway.config.overlay import keep
 from gateway.machine.bounded import json_object, read_object
+from gateway.machine.owner import put
 from gateway.model import NS_PER_MS, Instant
 
-SIGNED_VERBS = ("config", "restart", "update")
+SIGNED_VERBS = ("config", "restart")
 """What needs a signature where `[commands] key_file` is set: what changes the gateway itself."""
 CONTEXT = b"store-gateway command v1\n"
 """Stands before what is signed, so that no signature made for something else is one of a command."""
@@ -121,7 +121,10 @@ def path_of(outbox_directory: Path | str) -> Path:
 
 
 def read_believed(outbox_directory: Path | str, now: Instant) -> Believed:
-    """Return what was believed. Of a file that cannot be used nothing is known: then nothing up to now is believed."""
+    """Return what was believed. Of a file that cannot be used nothing is known: then nothing up to now is believed.
+
+    That is kept at once, where the clock is set: what is signed from then on is believed. Raises OSError.
+    """
     try:
         kept = read_object(path_of(outbox_directory), FILE_BYTES_MAX)
         floor_ms, last = kept["floor_ms"], tuple((when_ms, nonce) for when_ms, nonce in kept["last"])
@@ -133,9 +136,12 @@ def read_believed(outbox_directory: Path | str, now: Instant) -> Believed:
     except FileNotFoundError:
         return Believed()
     except (OSError, ValueError, KeyError, TypeError):
-        return Believed(now.wall_ns // NS_PER_MS)
+        believed = Believed(now.wall_ns // NS_PER_MS)
+        if now.clock == "synced":
+            write_believed(outbox_directory, believed)
+        return believed
 
 
 def write_believed(outbox_directory: Path | str, believed: Believed) -> None:
     """Keep it; it survives a power cut on return. Raises OSError."""
-    keep(path_of(outbox_directory), json.dumps(dataclasses.asdict(believed)).encode() + b"\n")
+    put(path_of(outbox_directory), json.dumps(dataclasses.asdict(believed)).encode() + b"\n")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.machine.bounded import read_object
-from gateway.machine.owner import FILE_MODE, settle
+from gateway.machine.owner import put, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -127,28 +127,6 @@ def write_ordered(outbox_directory: Path | str, ordered: Ordered) -> None:
     if ordered == Ordered():
         with suppress(FileNotFoundError):
             path.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     else:
-        keep(path, json.dumps(dataclasses.asdict(ordered), ensure_ascii=False, indent=1).encode() + b"\n")
-
-
-def keep(path: Path, content: bytes) -> None:
-    """Put `content` in the place of a small file beside the outbox, whole; it survives a power cut. Raises OSError."""
-    fresh = path.with_name(f"{path.name}.new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()
-    with fresh.open("xb") as file:
-        settle(file.fileno(), FILE_MODE, path.parent)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        put(path, json.dumps(dataclasses.asdict(ordered), ensure_ascii=False, indent=1).encode() + b"\n")

@@ -21,7 +21,7 @@ from gateway.config import Configuration
 from gateway.control.asking import POINTER, noted_path, socket_paths
 from gateway.machine.bounded import json_object
 from gateway.machine.clock import Clock, SystemClock
-from gateway.machine.owner import FILE_MODE, settle
+from gateway.machine.owner import put
 from gateway.model import NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class ControlServer:
             log.warning("no control socket could be made; `gateway status` cannot ask this daemon")
             return
         try:
-            _write_pointer(self._directory / POINTER, self.path)
+            put(self._directory / POINTER, os.fsencode(self.path) + b"\n")
         except OSError as error:
             log.warning("the control socket's path could not be noted directory=%s error=%s", self._directory, error)
         self._thread.start()
@@ -178,13 +178,3 @@ def _listening(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _write_pointer(pointer: Path, path: Path) -> None:
-    fresh = pointer.with_name(f"{POINTER}.new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()
-    with fresh.open("xb") as file:
-        settle(file.fileno(), FILE_MODE, pointer.parent)
-        file.write(os.fsencode(path) + b"\n")
-    fresh.replace(pointer)

@@ -143,11 +143,12 @@ class Answers:
             log.error("no command can be believed: %s; %s", error, error.advice)
             raise CommandRefused("not_signed", "this gateway cannot read the key of [commands] key_file") from None
         topic = f"{self._own}command/{command.verb}"
-        arguments, believed = opened(outer, topic, verify, now, read_believed(directory, now))
         try:
+            arguments, believed = opened(outer, topic, verify, now, read_believed(directory, now))
             write_believed(directory, believed)
         except OSError as error:
-            raise CommandRefused("failed", f"it cannot be kept: {error.strerror or error}") from None
+            detail = f"what was carried out cannot be kept: {error.strerror or error}"
+            raise CommandRefused("failed", detail) from None
         return arguments
 
     def _carry_out(self, command: CommandReceived, arguments: Mapping[str, Any], now: Instant) -> Any:

@@ -23,9 +23,12 @@ from typing import Protocol
 from gateway.model import Stream
 
 KEY_BYTES = 32
+KEY_VALUES_MIN = 16
+"""Different bytes in a key. Of 32 random ones some 30 differ; fewer than this by a chance below 10^-14."""
 NONCE_BYTES, TAG_BYTES = 12, 16
 BEFORE, AFTER = b'{"_e":"', b'"}'
 _HEX = re.compile(rb"[0-9A-Fa-f]{64}")
+_TEXT = re.compile(rb"[\t-\r -~]+")
 
 
 class Cipher(Protocol):
@@ -100,15 +103,20 @@ def check_value(key: bytes) -> str:
 
 
 def key_of(content: bytes) -> bytes:
-    """Return the key that a file holds: 32 bytes, or they as hex or base64. ValueError where it is none."""
-    if len(content) == KEY_BYTES:
-        return content
+    """Return the key that a file holds: 32 bytes, or they as hex or base64. ValueError where it is none.
+
+    Bytes that chance does not make are none: text in the place of the 32 bytes (half of a key as hex, a password),
+    and what a power cut leaves of a file (zeros).
+    """
     text = content.strip()
-    if _HEX.fullmatch(text):
-        return bytes.fromhex(text.decode())
-    key = binascii.a2b_base64(text, strict_mode=True)  # its error is a ValueError
-    if len(key) != KEY_BYTES:
-        raise ValueError("not 32 bytes")
+    if len(content) == KEY_BYTES and not _TEXT.fullmatch(content):
+        key = content
+    elif _HEX.fullmatch(text):
+        key = bytes.fromhex(text.decode())
+    else:
+        key = binascii.a2b_base64(text, strict_mode=True)  # its error is a ValueError
+    if len(key) != KEY_BYTES or len(set(key)) < KEY_VALUES_MIN:
+        raise ValueError("not 32 random bytes")
     return key
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from gateway.config.overlay import Ordered, path_of, write_ordered
 from gateway.control.asking import POINTER
-from gateway.control.serving import _write_pointer
 from gateway.errors import OutboxUnusable
 from gateway.machine.disk import NotAFile, RealDisk, refusal
+from gateway.machine.owner import put
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from gateway.privacy import DayKeys, Period
@@ -56,7 +56,7 @@ def test_what_root_makes_is_the_folders_owners_with_the_modes_of_always(tmp_path
     outbox.step(NOW.later(60 * 10**9))
     outbox.close(NOW)
     directory = tmp_path / "state" / "outbox"
-    _write_pointer(directory / POINTER, Path("/run/gateway/one.sock"))
+    put(directory / POINTER, b"/run/gateway/one.sock\n")
     write_ordered(directory, Ordered({"broker": {"keepalive": 30}}))
     DayKeys(directory / "privacy.key").key_of(Period("2026-11-29"))
     made = list(tmp_path.rglob("*"))

@@ -303,7 +303,22 @@ def test_a_key_is_32_bytes_raw_or_as_hex_or_base64(content: bytes) -> None:
     assert key_of(content) == KEY
 
 
-@pytest.mark.parametrize("content", [b"", b"secret", KEY[:31], KEY + b"\n", KEY.hex().encode()[:63], b"\xff" * 44])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"secret",
+        KEY[:31],
+        KEY + b"\n",
+        KEY.hex().encode()[:63],
+        KEY.hex().encode()[:32],  # half a key, and yet 32 bytes
+        base64.b64encode(KEY)[:32],
+        b"correct horse battery staple 123",
+        bytes(32),  # what a power cut leaves
+        b"00" * 32,
+        b"\xff" * 44,
+    ],
+)
 def test_what_is_no_key_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError):
         key_of(content)

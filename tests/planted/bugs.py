@@ -735,7 +735,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "remote",
         "the overlay is not synced",
-        "gateway/config/overlay.py",
+        "gateway/machine/owner.py",
         "        os.fsync(file.fileno())\n",
         "",
         KEPT,
@@ -743,7 +743,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "remote",
         "the overlay's name is not synced",
-        "gateway/config/overlay.py",
+        "gateway/machine/owner.py",
         "        os.fsync(directory)\n",
         "        pass\n",
         KEPT,
@@ -751,7 +751,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "remote",
         "the overlay is written in place",
-        "gateway/config/overlay.py",
+        "gateway/machine/owner.py",
         'fresh = path.with_name(f"{path.name}.new")',
         "fresh = path",
         KEPT,
@@ -993,16 +993,16 @@ BUGS: tuple[Bug, ...] = (
         "commands",
         "restart needs no signature",
         "gateway/commands/signed.py",
-        '("config", "restart", "update")',
-        '("config", "update")',
+        '("config", "restart")',
+        '("config",)',
         SIGNED,
     ),
     Bug(
         "commands",
         "a damaged memory is an empty one",
         "gateway/commands/signed.py",
-        "return Believed(now.wall_ns // NS_PER_MS)",
-        "return Believed()",
+        "believed = Believed(now.wall_ns // NS_PER_MS)",
+        "believed = Believed()",
         SIGNED,
     ),
     Bug(

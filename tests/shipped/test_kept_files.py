@@ -16,6 +16,7 @@ from gateway.commands.signed import Believed, write_believed
 from gateway.config import loads
 from gateway.config.overlay import Ordered, Trial, write_ordered
 from gateway.machine.disk import RealDisk
+from gateway.machine.owner import put
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxSettings
 from gateway.outbox.adopted import MARK
@@ -83,6 +84,16 @@ def test_the_old_one_or_the_new_one_and_the_new_one_on_return(
     assert {tree.get(name) for tree in seen} <= {before, after}, "a piece of a file"
     assert safe[name] == after, "said to be kept, and not on the card"
     assert all(path.startswith(("outbox", "calibration")) and not path.endswith(".new") for path in safe)
+
+
+@pytest.mark.parametrize("planted", ["report.json", "report.json.new"])
+def test_a_small_file_is_not_written_through_a_planted_link(tmp_path: Path, planted: str) -> None:
+    secret = tmp_path / "elsewhere"
+    secret.write_text("untouched")
+    (tmp_path / planted).symlink_to(secret)
+    put(tmp_path / "report.json", b"new")
+    assert (secret.read_text(), (tmp_path / "report.json").read_bytes()) == ("untouched", b"new")
+    assert not (tmp_path / "report.json").is_symlink()
 
 
 def test_the_calibration_before_it_is_kept_before_it_is_replaced(tmp_path: Path, calls: Calls) -> None:
