@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .bundling import copy_installer, pip_of
 from .place import (
@@ -32,8 +31,10 @@ from .place import (
     Place,
     closed_to_others,
     comes_up,
+    in_words,
     open_modes,
     say,
+    stamp_of,
     state_of,
 )
 from .source import Source, trust_from_now_on
@@ -62,8 +63,33 @@ def main(arguments: Sequence[str]) -> int:
     before = place.release()
     release = build(place, source)
     judge_configuration(place, release)
+    first = switch(place, source, release, before, options.hardware_watchdog)
+    before = to_go_back_to(place, release, before)
+    status = start(place, release, before, first, source.version, options.within, options.steady)
+    prune(place)
+    if status == 0:
+        doctor(place, release)
+        say("Done." if not place.dry_run else "Nothing was done: this was a dry run.")
+    return status
+
+
+def switch(place: Place, source: Source, release: Path, before: Path | None, hardware_watchdog: bool = False) -> bool:
+    """Put unit, configuration and links in place; True where the configuration is new.
+
+    Raises Failed or OSError, and then `before` is what it was: its link and its unit.
+    """
+    try:
+        return put_in_place(place, source, release, hardware_watchdog)
+    except (Failed, OSError):
+        if before is not None and not place.dry_run:
+            go_back(place, before)
+        raise
+
+
+def put_in_place(place: Place, source: Source, release: Path, hardware_watchdog: bool) -> bool:
+    """Put unit, configuration and links in place; True where the configuration is new. Raises Failed, OSError."""
     tried = usable(place, release)
-    own_files(place, source.folder / "systemd", options.hardware_watchdog)
+    own_files(place, source.folder / "systemd", hardware_watchdog)
     if not tried and not usable(place, release) and not place.dry_run:
         say("Not tried as the service's user, who is not here: the modes let everybody run it.")
     first = configuration(place, release)
@@ -74,13 +100,26 @@ def main(arguments: Sequence[str]) -> int:
         place.command, place.opt / "current/bin/gateway" if place.is_this_machine else place.current / "bin/gateway"
     )
     place.link(place.upgrade, place.current / "scripts/upgrade")
-    before = to_go_back_to(place, release, before)
-    status = start(place, release, before, first, source.version, options.within, options.steady)
-    prune(place)
-    if status == 0:
-        doctor(place, release)
-        say("Done." if not place.dry_run else "Nothing was done: this was a dry run.")
-    return status
+    return first
+
+
+def go_back(place: Place, before: Path, failed: Path | None = None) -> None:
+    """Let `before` be the release again, with its own unit; `failed` goes. What of it cannot be done is said.
+
+    On a full disk the failed release gives the room that going back needs: its link may lead nowhere for a moment.
+    """
+    try:
+        place.link(place.current, Path("releases") / before.name)
+    except OSError:
+        if failed is not None:
+            shutil.rmtree(failed, ignore_errors=True)
+        place.link(place.current, Path("releases") / before.name)
+    if failed is not None:
+        shutil.rmtree(failed, ignore_errors=True)
+    try:
+        own_files(place, before / "systemd")
+    except (Failed, OSError) as error:
+        say(f"The unit and rules of {before.name} could not all be put back: {in_words(error)}")
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -151,8 +190,8 @@ def build(place: Place, source: Source) -> Path:
     say(f"Building release {release.name} in {place.shown(release)}.")
     if place.dry_run:
         return release
-    shutil.rmtree(release, ignore_errors=True)
     place.folder(release.parent)
+    place.clear(release)
     environment: list[str | Path] = [source.python, "-I", "-m", "venv", "--without-pip"]
     environment += ["--system-site-packages"] if source.system_packages else []
     try:
@@ -162,25 +201,21 @@ def build(place: Place, source: Source) -> Path:
             place.run(*pip_of(bundle, release / "bin/python"))
             shutil.copy2(bundle / BILL, release / BILL)
             copy_installer(bundle, release / "scripts")
+        shutil.copytree(source.folder / "systemd", release / "systemd")
         said = place.run(release / "bin/gateway", "--version").stdout.split()[-1]
         if said != source.version:
             raise Failed(f"What was built says that it is version {said}, not {source.version}.")
         # Not by pip, which uses one core of a Pi's four. A file that cannot be compiled is of no concern here.
         place.run(release / "bin/python", "-I", "-m", "compileall", "-q", "-j", "0", release / "lib", check=False)
-    except Failed as failed:
+        open_modes(release)
+        stamp = {"version": source.version, "fingerprint": fingerprint}
+        (release / STAMP).write_text(json.dumps(stamp) + "\n")
+    except (Failed, OSError) as error:
         shutil.rmtree(release, ignore_errors=True)
-        raise Failed(f"The release could not be built; what is installed was not touched.\n{failed}") from None
-    shutil.copytree(source.folder / "systemd", release / "systemd")
-    stamp = {"version": source.version, "fingerprint": fingerprint}
-    open_modes(release)
-    (release / STAMP).write_text(json.dumps(stamp) + "\n")
+        found = f"The release could not be built; what is installed was not touched.\n{in_words(error)}"
+        raise Failed(found) from None
     os.sync()
     return release
-
-
-def stamp_of(release: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((release / STAMP).read_text())
-    return found
 
 
 def usable(place: Place, release: Path) -> bool:
@@ -289,11 +324,9 @@ def start(
         say(f"The daemon does not run: {trouble}. See: journalctl --unit=gateway; gateway doctor")
         return 1
     say(f"Version {version} does not come up: {trouble}. Going back to {before.name}.")
-    place.link(place.current, Path("releases") / before.name)
-    own_files(place, before / "systemd")
+    go_back(place, before, release)
     place.ask_systemd("restart", "gateway.service")
-    shutil.rmtree(release, ignore_errors=True)
-    old = str(stamp_of(before)["version"])
+    old = str(stamp_of(before).get("version"))
     still = comes_up(before, place.configuration, old, within_s, steady_s)
     said = f"The old version {old} runs again." if not still else f"The old version does not run either: {still}."
     say(f"{said} The upgrade was taken back; see: journalctl --unit=gateway")

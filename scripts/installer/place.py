@@ -66,6 +66,10 @@ class Place:
     dry_run: bool = False
     systemctl: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise Failed(f"There is no folder {self.root}. Nothing was done.")
+
     @property
     def is_this_machine(self) -> bool:
         return self.root == Path("/")
@@ -113,7 +117,7 @@ class Place:
 
     def shown(self, path: Path) -> str:
         """Write a path as it is on the machine."""
-        return str(path) if self.is_this_machine else f"{self.root.name}:/{path.relative_to(self.root)}"
+        return str(path) if self.is_this_machine else f"{self.root.name}:/{os.path.relpath(path, self.root)}"
 
     def run(
         self, *command: str | Path, check: bool = True, cwd: Path | None = None
@@ -155,9 +159,8 @@ class Place:
             return False
         say(f"{'Changing' if path.exists() else 'Writing'} {self.shown(path)}.")
         if not self.dry_run:
-            from gateway.machine.safe_files import (
-                opened,  # the entry script has seen to it that this is the bundle's own
-            )
+            # The entry script has seen to it that this is the bundle's own.
+            from gateway.machine.safe_files import opened
 
             self.folder(path.parent)
             with opened(path.parent) as folder:
@@ -190,6 +193,13 @@ class Place:
         finally:
             os.close(folder)
 
+    def clear(self, path: Path) -> None:
+        """Have nothing under a name of ours, whatever it was; a link goes itself, not what it leads to."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
     def remove(self, path: Path) -> None:
         """Take a file, a link or a folder away; one that is not there is no error."""
         if not path.exists() and not path.is_symlink():
@@ -197,10 +207,23 @@ class Place:
         say(f"Removing {self.shown(path)}.")
         if self.dry_run:
             return
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        self.clear(path)
+
+
+def stamp_of(release: Path) -> dict[str, Any]:
+    """Return what a release says of itself (`version`, `fingerprint`); nothing where that cannot be used."""
+    try:
+        found = json.loads((release / STAMP).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def in_words(error: Exception) -> str:
+    """Say what failed; of a system call also with which file."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename2 or error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    return str(error)
 
 
 def state_of(release: Path, configuration: Path) -> dict[str, Any] | None:
@@ -286,6 +309,9 @@ def ended(main: Sequence[str], function: Any) -> int:
         return int(function(main))
     except Failed as failed:
         print(f"{failed}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"It cannot go on: {in_words(error)} When that is mended, run it again.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped. What is half done is taken up again by the next run.", file=sys.stderr)

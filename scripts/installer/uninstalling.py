@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 from .place import HARDWARE_WATCHDOG, KERNEL_CLOCK, OWN_FILES, Failed, Place, say
+
+
+def configured_outbox(place: Place) -> Path | None:
+    """Return the outbox that the configuration names; None where it names none, or cannot be read."""
+    try:
+        named = tomllib.loads(place.configuration.read_text())["outbox"]["directory"]
+        return (place.root / str(named).lstrip("/")).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,10 +46,14 @@ def main(arguments: Sequence[str]) -> int:
     place.remove(place.opt)
     place.ask_systemd("daemon-reload")
     if options.purge:
+        elsewhere = [there for there in (configured_outbox(place), place.state.resolve()) if there is not None]
         place.remove(place.state)
         place.remove(place.configuration.parent)
         if place.is_this_machine and not place.dry_run:
             place.run("userdel", "gateway", check=False)
+        for there in elsewhere:
+            if there.exists() and not place.dry_run:
+                say(f"Not removed: {place.shown(there)}, where the outbox lies. See what is in it, then remove it.")
     else:
         for kept in (place.state, place.configuration.parent):
             if kept.exists():

@@ -8,7 +8,6 @@ neither a plain file nor a folder is refused.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -16,15 +15,19 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from .place import FILE_MODE, PROGRAM_MODE, STAMP, Place, manifest_of, say
+from .place import FILE_MODE, PROGRAM_MODE, Place, manifest_of, say, stamp_of
 from .trust import Failed, check_signature, verify
 
 FILES_MAX = 2_000
 BYTES_MAX = 1 << 30
 BLOCK_BYTES = 1 << 20
+PRIVATE = ".upgrade-"
+LEFT_S = 86_400
+"""After so long a folder of an upgrade is one that was interrupted."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,7 +46,10 @@ def main(arguments: Sequence[str]) -> int:
             "Put it there, or unpack the archive, check it as its maker says, and run its install."
         )
     place.folder(place.opt)
-    private = Path(tempfile.mkdtemp(prefix=".upgrade-", dir=place.opt))
+    for left in place.opt.glob(f"{PRIVATE}*"):  # by a run that was killed
+        if left.stat().st_mtime < time.time() - LEFT_S:
+            place.clear(left)
+    private = Path(tempfile.mkdtemp(prefix=PRIVATE, dir=place.opt))
     try:
         folder = unpack(options.archive, private)
         verify(folder)
@@ -59,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
 def refuse_older(place: Place, folder: Path, wanted: bool) -> None:
     """An old archive has a good signature too, and the faults that were mended since; raises Failed."""
     here, found = place.release(), str((manifest_of(folder) or {}).get("version", ""))
-    version = str(json.loads((here / STAMP).read_text())["version"]) if here is not None else found
+    version = str(stamp_of(here).get("version", found)) if here is not None else found
     if numbers(found) < numbers(version) and not wanted:
         raise Failed(
             f"The archive has version {found}; {version} is installed. Nothing was done. To go back on purpose: --older"
