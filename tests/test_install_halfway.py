@@ -35,7 +35,7 @@ def test_what_purging_does_not_reach_is_named(pi: Pi) -> None:
 
 def test_a_folder_that_is_not_there_and_an_environment_that_is_empty(tmp_path: Path) -> None:
     for script in ("install", "uninstall", "upgrade"):
-        words = [sys.executable, SCRIPTS / script, "--root", tmp_path / "none", "archive"]
+        words = [sys.executable, str(SCRIPTS / script), "--root", str(tmp_path / "none"), "archive"]
         words = words if script == "upgrade" else words[:-1]
         done = subprocess.run(words, capture_output=True, text=True, check=False, env={})
         assert (done.returncode, "There is no folder" in done.stderr) == (1, True), done.stderr
