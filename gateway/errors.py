@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 
+from gateway.machine.threads import ADVICE, REFUSED
+
 EXIT_GOOD = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -64,9 +66,7 @@ def shortage(error: BaseException) -> GatewayError | None:
     if number == errno.ENFILE:
         return Unavailable("this machine can open no more files", "see what holds them: lsof; or sysctl fs.file-max")
     if number == errno.EAGAIN or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
-        return Unavailable(
-            "no more threads or processes may be started", "allow 64: TasksMax= of the unit, or ulimit -u"
-        )
+        return Unavailable(REFUSED, ADVICE)
     if number == errno.ENOMEM or isinstance(error, MemoryError):
         return Unavailable(
             "there is no memory left for it", "see what takes it: free -m; or raise MemoryMax= of the unit"

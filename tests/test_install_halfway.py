@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from scripts.installer.installing import go_back, own_files, switch
+from scripts.installer.installing import go_back, judge_configuration, own_files, switch
 from scripts.installer.place import OWN_FILES, STAMP, Place, ended, stamp_of
+from scripts.installer.trust import Failed
 from tests.test_install import SCRIPTS, Pi
 
 
@@ -83,6 +84,21 @@ def test_an_upgrade_that_cannot_be_put_in_place_changes_nothing(pi: Pi, in_the_w
         switch(pi.place, source, new, old)  # type: ignore[arg-type]
     assert os.readlink(pi.place.current) == "releases/1.0"
     assert all((pi.root / to).read_text() == f"# {own} of 1.0\n" for own, to in OWN_FILES.items())
+
+
+@pytest.mark.parametrize("what", ["folder", "dangling"])
+def test_a_configuration_that_is_no_file_is_neither_passed_over_nor_replaced(pi: Pi, what: str) -> None:
+    release = release_of(pi, "1.0")
+    (release / "bin/gateway").unlink()
+    (release / "bin/gateway").symlink_to(Path(sys.executable).with_name("gateway"))
+    pi.place.configuration.parent.mkdir(parents=True)
+    if what == "folder":
+        pi.place.configuration.mkdir()
+    else:
+        pi.place.configuration.symlink_to(pi.root / "a-disk-that-is-not-mounted.toml")
+    with pytest.raises(Failed, match="nothing was switched"):
+        judge_configuration(pi.place, release)
+    assert not (pi.root / "a-disk-that-is-not-mounted.toml").exists()
 
 
 def test_going_back_does_all_that_can_be_done(pi: Pi, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from gateway.control.asking import POINTER, noted_path, socket_paths
 from gateway.machine.bounded import json_object
 from gateway.machine.clock import Clock, SystemClock
 from gateway.machine.owner import put
+from gateway.machine.threads import joined, started
 from gateway.model import NS_PER_S
 
 log = logging.getLogger(__name__)
@@ -62,14 +63,18 @@ class ControlServer:
                 continue
             self.path = path
             break
-        if self.path is None:
+        if self.path is None or self._listener is None:
             log.warning("no control socket could be made; `gateway status` cannot ask this daemon")
+            return
+        if not started(self._thread):
+            self._listener.close()
+            self.path.unlink(missing_ok=True)
+            self._listener = self.path = None
             return
         try:
             put(self._directory / POINTER, os.fsencode(self.path) + b"\n")
         except OSError as error:
             log.warning("the control socket's path could not be noted directory=%s error=%s", self._directory, error)
-        self._thread.start()
 
     def close(self) -> None:
         """End within 2 s; the socket and the note of its path are gone."""
@@ -78,7 +83,7 @@ class ControlServer:
             return
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
-        self._thread.join(CLOSE_WITHIN_S)
+        joined(self._thread, CLOSE_WITHIN_S)
         self._listener.close()
         with suppress(OSError):
             self.path.unlink()
@@ -96,11 +101,13 @@ class ControlServer:
                 continue
             if self._has_room():
                 self._idle[client] = None
-                threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
-            else:
-                with client, suppress(OSError):
-                    client.setblocking(False)
-                    client.send(BUSY)
+                if started(threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True)):
+                    continue
+                self._idle.pop(client, None)
+                self._room.release()
+            with client, suppress(OSError):
+                client.setblocking(False)
+                client.send(BUSY)
 
     def _has_room(self) -> bool:
         """Take a place among those heard; where all are taken, that of the one who has been silent longest."""

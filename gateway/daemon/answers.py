@@ -23,6 +23,7 @@ from gateway.daemon.remote import RemoteConfiguration
 from gateway.daemon.status import status_of
 from gateway.engine.engine import Engine, Question, Say
 from gateway.errors import ConfigurationError
+from gateway.machine.threads import REFUSED, started
 from gateway.model import NS_PER_MS, CommandReceived, Instant
 from gateway.recordings.tap import Tap
 from gateway.redaction import Redactor
@@ -172,7 +173,9 @@ class Answers:
             case "doctor":
                 if not self._examining.acquire(blocking=False):
                     raise CommandRefused("busy", "the doctor is at work already; ask again in half a minute")
-                threading.Thread(target=self._examine, args=(command,), name="doctor", daemon=True).start()
+                if not started(threading.Thread(target=self._examine, args=(command,), name="doctor", daemon=True)):
+                    self._examining.release()
+                    raise CommandRefused("busy", REFUSED)
                 return None
             case _:
                 raise CommandRefused("failed", f'this version cannot "{command.verb}" from afar; use the command line')

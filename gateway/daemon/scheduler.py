@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -74,4 +75,5 @@ class Scheduler:
     def close(self) -> None:
         """End the scheduler's thread; a job that runs is not waited for."""
         if self._scheduler.running:
-            self._scheduler.shutdown(wait=False)
+            with suppress(RuntimeError):  # its thread was refused by the machine, and so cannot be waited for
+                self._scheduler.shutdown(wait=False)

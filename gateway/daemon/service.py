@@ -37,6 +37,7 @@ from gateway.machine.disk import RealDisk
 from gateway.machine.health import look, not_kept
 from gateway.machine.network import NetworkWatch
 from gateway.machine.process import Notify, Readiness, Signals, Watchdog
+from gateway.machine.threads import joined, started
 from gateway.model import NS_PER_S, STREAMS, DriverFailed, Event, Instant
 from gateway.mqtt import PahoLink
 from gateway.mqtt.certificates import days_left
@@ -386,8 +387,9 @@ class Service:
 def close_all(drivers: Iterable[Driver], player: Player | None) -> None:
     """Close all drivers side by side: each may take its 2 s, together they must not take more."""
     closing = [driver.close for driver in drivers] + ([player.close] if player is not None else [])
-    threads = [threading.Thread(target=close, daemon=True) for close in closing]
+    threads = [threading.Thread(target=close, name="close", daemon=True) for close in closing]
+    refused = [close for thread, close in zip(threads, closing, strict=True) if not started(thread)]
+    for close in refused:
+        close()
     for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(2.5)
+        joined(thread, 2.5)

@@ -11,6 +11,8 @@ import struct
 import threading
 from collections.abc import Callable
 
+from gateway.machine.threads import joined, started
+
 log = logging.getLogger(__name__)
 
 RTMGRP_IPV4_IFADDR = 0x10  # <linux/rtnetlink.h>
@@ -42,11 +44,11 @@ class NetworkWatch:
         self._thread = threading.Thread(target=self._run, name="network-watch", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        started(self._thread)
 
     def close(self) -> None:
         self._stopping.set()
-        self._thread.join(2 * LOOK_EVERY_S)
+        joined(self._thread, 2 * LOOK_EVERY_S)
 
     def _run(self) -> None:
         try:

@@ -11,12 +11,15 @@ that does TLS only where the address says so.
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+from gateway.machine.threads import REFUSED, started
 
 READ_BYTES = 64 * 1024
 ALONE_BYTES = 8 * 1024  # what is this large is not worth copying to be sent with others
@@ -39,7 +42,8 @@ class Line:
         self._unsent = bytearray()
         self._deadline = threading.Timer(handshake_s, self._give_up)
         self._deadline.name, self._deadline.daemon = "mqtt-handshake", True
-        self._deadline.start()
+        if not started(self._deadline):
+            raise BlockingIOError(errno.EAGAIN, REFUSED)
 
     def _give_up(self) -> None:
         """End whatever the connecting thread waits for; it meets an error or an end of file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from gateway.machine.threads import ADVICE, REFUSED, started
 from gateway.model import Connect, Disconnect, LinkDown, Order, Signal
 from gateway.mqtt.connection import Connection
 from gateway.mqtt.dial import AS_SHIPPED, LinkTimes
@@ -55,7 +56,9 @@ class PahoLink:
             self._emit(LinkDown(order.link, "connect.stuck", detail, "check the network and its name server"))
             return
         self._current = Connection(self._settings, self._client_id, order, self._emit, self._times)
-        self._current.thread.start()
+        if not started(self._current.thread):
+            self._current = None
+            self._emit(LinkDown(order.link, "connect.refused_here", REFUSED, ADVICE))
 
     def close(self) -> None:
         """End within about 2 s. A thread that hangs in the resolver is left to end by itself; its words are lost."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.engine.engine import Passing
 from gateway.machine.clock import Clock
+from gateway.machine.threads import joined
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.recordings.recording import BadLine, ReadingLine, Recording
 from gateway.sensors.kind import Kind
@@ -63,7 +64,7 @@ class Player:
     def close(self) -> None:
         """Stop playing; returns when the thread has ended."""
         self._stopping.set()
-        self._thread.join(2.0)
+        joined(self._thread, 2.0)
 
     def now(self, now: Instant) -> Instant | None:
         """Only readings let time pass."""

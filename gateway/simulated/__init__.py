@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.machine.clock import Clock
+from gateway.machine.threads import joined, started
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors.kind import Driver, Kind
 from gateway.sensors.simulation import ITEM_SPREAD, Door, Goods, Habits, Lone, Said, Scanner, Shelf, Tag, Truth
@@ -107,7 +108,7 @@ class SimulatedHardware:
             if self._thread is None:
                 self._stopping.clear()
                 self._thread = threading.Thread(target=self._run, name="simulated-shop", daemon=True)
-                self._thread.start()
+                started(self._thread)
 
     def listen(self, driver: SimulatedDriver) -> None:
         """Let a driver hear what its sensor says."""
@@ -121,7 +122,7 @@ class SimulatedHardware:
                 return
             thread, self._thread = self._thread, None
             self._stopping.set()
-        thread.join(2.0)
+        joined(thread, 2.0)
 
     def _run(self) -> None:
         wait_s = 0.0

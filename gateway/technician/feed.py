@@ -14,6 +14,7 @@ from gateway.config import Configuration
 from gateway.control.asking import ask
 from gateway.errors import GatewayError
 from gateway.machine.clock import Clock
+from gateway.machine.threads import joined
 from gateway.model import NS_PER_S, Reading
 from gateway.technician.sources import open_source
 
@@ -44,7 +45,7 @@ class Feed:
 
     def close(self) -> None:
         self._closing.set()
-        self._thread.join(CLOSE_WITHIN_S)
+        joined(self._thread, CLOSE_WITHIN_S)
         self._source.close()
 
     def drain(self) -> list[tuple[int, Reading]]:

@@ -21,6 +21,7 @@ from gateway.engine.assembly import Identify, surroundings_of
 from gateway.engine.engine import Due, Engine
 from gateway.errors import GatewayError, NoDaemon
 from gateway.machine.disk import Disk, RealDisk
+from gateway.machine.threads import started
 from gateway.model import NS_PER_S, Event, Instant, Reading, rfc3339
 from gateway.sensors.shelf.reading import ScaleSampled
 from gateway.sensors.shelf.settings import Calibration, ShelfSettings
@@ -280,7 +281,8 @@ class Scales:
         if tare is None or (weight := tare.weighing.add(reading.at, reading.counts)) is None:
             return
         del self._tares[tare.shelf]
-        threading.Thread(target=self._finish, args=(tare, weight), name="tare", daemon=True).start()
+        if not started(threading.Thread(target=self._finish, args=(tare, weight), name="tare", daemon=True)):
+            self._finish(tare, weight)
 
     def _finish(self, tare: Tare, weight: Weight) -> None:
         """Store the new zero, beside the engine: a disk may take its time."""

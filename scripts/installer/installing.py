@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -240,7 +239,7 @@ def usable(place: Place, release: Path) -> bool:
 
 def judge_configuration(place: Place, release: Path) -> None:
     """Let the new release read the configuration that is there: refused now is better than refused when it runs."""
-    if place.dry_run or not place.configuration.is_file():
+    if place.dry_run or not os.path.lexists(place.configuration):
         return
     done = place.run(release / "bin/gateway", "config", "check", "--config", place.configuration, check=False)
     if done.returncode:
@@ -272,7 +271,7 @@ def own_files(place: Place, folder: Path, hardware_watchdog: bool = False) -> No
 def configuration(place: Place, release: Path) -> bool:
     """Write a configuration to fill in where there is none; True where it was written."""
     path = place.configuration
-    first = not path.exists()
+    first = not os.path.lexists(path)
     if first:
         example = b"" if place.dry_run else place.run(release / "bin/gateway", "config", "example").stdout.encode()
         place.write(path, example, 0o640)
@@ -356,4 +355,5 @@ def doctor(place: Place, release: Path) -> None:
     if place.is_this_machine and shutil.which("runuser"):
         command = ["runuser", "-u", "gateway", "--", *command]
     say("\nThe doctor says:")
-    sys.stdout.write(place.run(*command, check=False).stdout)
+    done = place.run(*command, check=False)
+    say((done.stdout or done.stderr).rstrip())

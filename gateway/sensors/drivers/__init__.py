@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from gateway.machine.clock import Clock
+from gateway.machine.threads import ADVICE, REFUSED, started
 from gateway.model import DriverFailed, DriverRecovered, Reading
 from gateway.redaction import Redactor
 
@@ -66,7 +67,11 @@ class Supervised(ABC):
         """Begin to work; `emit` is called in the thread, and in the callbacks of libraries."""
         self.emit = emit
         self.alive()
-        self._thread.start()
+        if not started(self._thread):
+            self._progress_ns = None
+            self._settled = True
+            detail = f"{REFUSED}, so this sensor is not read until the next start; {ADVICE}"
+            emit(DriverFailed(self.sensor, self.clock.now(), "driver_died", detail))
 
     def progress_ns(self) -> int | None:
         """Return when the thread last said that it is alive; None before it was started."""

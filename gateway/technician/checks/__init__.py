@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.machine.threads import ADVICE, REFUSED, started
+
 log = logging.getLogger(__name__)
 
 Result = Literal["ok", "warning", "failed", "skipped"]
@@ -54,7 +56,8 @@ def examined(examination: Examination) -> tuple[Check, ...]:
             found.append(_own_fault(examination, f"the check broke: {type(error).__name__}: {error}", "doctor.broken"))
 
     thread = threading.Thread(target=look, name=f"check-{examination.name}", daemon=True)
-    thread.start()
+    if not started(thread):
+        return (_own_fault(examination, f"{REFUSED}; {ADVICE}", "doctor.short"),)
     thread.join(examination.within_s)
     if thread.is_alive():
         return (_own_fault(examination, f"no end within {examination.within_s:g} s", "doctor.hung"),)
