@@ -14,7 +14,7 @@ import pytest
 
 from scripts.installer.installing import go_back, judge_configuration, own_files, switch
 from scripts.installer.place import OWN_FILES, STAMP, Place, ended, stamp_of
-from scripts.installer.trust import Failed
+from scripts.installer.trust import Failed, read_keys
 from tests.test_install import SCRIPTS, Pi
 
 
@@ -32,6 +32,12 @@ def test_what_purging_does_not_reach_is_named(pi: Pi) -> None:
     said = pi.run(SCRIPTS / "uninstall", "--purge").stdout
     assert "Not removed: pi:/srv/outbox" in said
     assert "Not removed: pi:/disk/state" in said
+
+
+def test_a_release_key_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "release.pub")
+    with pytest.raises(Failed, match="no regular file"):
+        read_keys(tmp_path / "release.pub")
 
 
 def test_a_folder_that_is_not_there_and_an_environment_that_is_empty(tmp_path: Path) -> None:

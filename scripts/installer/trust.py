@@ -9,6 +9,7 @@ Only the standard library, and nothing of ours: `install` loads this file by its
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -16,6 +17,8 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 SUMS = "SHA256SUMS"
@@ -26,6 +29,7 @@ NAMESPACE = "gateway-bundle"
 SIGNER = "release"
 KEY_TYPES = ("ssh-ed25519", "sk-ssh-ed25519@openssh.com")
 SUMS_BYTES_MAX = 4 << 20
+KEYS_BYTES_MAX = 64 << 10
 WRONG_TOLD_MAX = 5
 
 
@@ -33,11 +37,18 @@ class Failed(Exception):
     """It cannot be done; the message says why and what to do."""
 
 
+@contextmanager
+def opened(path: Path, more: int = 0) -> Iterator[BufferedReader]:
+    """Open a regular file for reading, never waiting for a pipe; raises OSError."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | more), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        yield file
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a regular file in hex; raises OSError, also for a link."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(None, "it is no regular file", str(path))
+    with opened(path, os.O_NOFOLLOW) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -98,7 +109,8 @@ def check_signature(folder: Path, keys: Path) -> None:
 def read_keys(path: Path) -> list[str]:
     """Return the public keys in a file, one a line, as ssh-keygen writes them; raises Failed where there is none."""
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        with opened(path) as file:
+            lines = [line.strip() for line in file.read(KEYS_BYTES_MAX).decode().splitlines()]
     except (OSError, ValueError) as error:
         raise Failed(f"The release key {path} cannot be read: {getattr(error, 'strerror', error)}.") from None
     keys = [line for line in lines if line.split(" ")[0] in KEY_TYPES and len(line.split()) >= 2]
