@@ -20,7 +20,7 @@ from gateway.config import Configuration, loads
 from gateway.engine.assembly import World, assemble
 from gateway.errors import OutboxUnusable
 from gateway.machine.disk import RealDisk
-from gateway.model import Instant, Loss
+from gateway.model import STREAMS, Instant, Loss
 from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from gateway.outbox.adopted import MARK, refuse_adopted
 from gateway.technician.adoption import adopt
@@ -102,6 +102,15 @@ def test_the_outbox_goes_on_with_its_numbers_and_a_higher_epoch(
     record(outbox, 1)
     assert outbox.positions("door").recorded_through == 11
     outbox.close(NOW)
+
+
+def test_a_card_without_an_outbox_that_can_be_read_is_named_itself(card: Path, here: Configuration) -> None:
+    (old_outbox(card) / "state.ack").unlink()
+    for stream in STREAMS:
+        shutil.rmtree(old_outbox(card) / stream, ignore_errors=True)
+    with pytest.raises(OutboxUnusable, match=str(old_outbox(card))) as caught:
+        adopt(here, card)
+    assert "adopting" not in str(caught.value)
 
 
 def test_calibrations_come_along_and_newer_ones_stay(card: Path, here: Configuration, tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ from pathlib import Path
 
 from gateway.config import Configuration
 from gateway.config.outbox_key import sealing_of
-from gateway.errors import GatewayError, OutboxUnusable
+from gateway.errors import GatewayError, OutboxSealed, OutboxUnusable
 from gateway.machine.acting import acting_as_owner_of
 from gateway.machine.disk import RealDisk
-from gateway.machine.owner import DIRECTORY_MODE, FILE_MODE
+from gateway.machine.owner import DIRECTORY_MODE, FILE_MODE, refused
 from gateway.machine.safe_files import Folder, opened, shown
 from gateway.model import STREAMS
 from gateway.outbox import OutboxReader, Sealing
@@ -93,7 +93,7 @@ def adopt(configuration: Configuration, directory: Path, *, damaged: bool = Fals
             return _take_over(configuration, card, target, damaged, checked, sealing)
         except OSError as error:
             advice = "see df -h, and who owns the folder (ls -ld): it must be the service's user"
-            raise AdoptionRefused(f"the outbox cannot be copied: {error}", advice) from None
+            raise AdoptionRefused(f"the card cannot be copied: {refused(error, target.parent)}", advice) from None
 
 
 def _take_over(
@@ -104,7 +104,7 @@ def _take_over(
     try:
         damages += _copy(files, fresh, configuration.outbox.bytes_max)
         with acting_as_owner_of(target):
-            reader = OutboxReader(str(fresh), sealing=sealing)
+            reader = _read(fresh, card.outbox.shown, sealing)
             damages += [f"{os.path.relpath(found.path, fresh)}: {found.detail}" for found in reader.verify()]
             unsent: dict[str, int] = {stream: reader.positions(stream).backlog for stream in STREAMS}
         if damages and not damaged:
@@ -121,6 +121,14 @@ def _take_over(
         put_aside = _into_place(fresh, target)
     told_damages = (*damages, *passed_over)
     return Adopted(reader.id, unsent, told_damages, taken, kept, checked, put_aside, marked)
+
+
+def _read(fresh: Path, shown_as: str, sealing: Sealing) -> OutboxReader:
+    """Open the copy; what is wrong with it is told of the card. Raises OutboxUnusable, OutboxSealed."""
+    try:
+        return OutboxReader(str(fresh), sealing=sealing)
+    except (OutboxUnusable, OutboxSealed) as error:
+        raise type(error)(str(error).replace(str(fresh), shown_as), error.advice) from None
 
 
 def _same_identity(configuration: Configuration, card: Card) -> bool:

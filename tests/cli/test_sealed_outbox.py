@@ -21,10 +21,11 @@ from gateway.outbox import InlineWriter, Outbox
 from gateway.outbox.adopted import MARK
 from gateway.sensors.door.facts import DoorPassed
 from gateway.technician.adoption import adopt
+from gateway.technician.checks.warnings import warnings_of
 from tests.cli.test_outbox_verbs import NOW, call
 from tests.daemon import Shop, ended, stop, wait_for
 
-KEY, OTHER = "5e" * 32, "a1" * 32
+KEY, OTHER = bytes(range(32)).hex(), bytes(range(32, 64)).hex()
 CANARY = "staff-anna"
 
 
@@ -58,6 +59,20 @@ def path(write_configuration: Any, tmp_path: Path) -> Path:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("content", [None, KEY[:32], "0" * 64])
+def test_a_key_that_starts_no_daemon_is_warned_of_before(path: Path, content: str | None) -> None:
+    configuration = load([path])
+    assert configuration.outbox.key_file is not None
+    configuration.outbox.key_file.unlink()
+    if content is not None:
+        configuration.outbox.key_file.write_text(content)
+        configuration.outbox.key_file.chmod(0o600)
+    (warning,) = warnings_of(configuration, NOW)
+    assert warning.code == "outbox.key"
+    assert str(configuration.outbox.key_file) in warning.detail
+    assert "no daemon starts" in warning.detail
 
 
 READING = (

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from gateway.commands.signing_keys import verifier
 from gateway.config import Configuration
 from gateway.config.known_secrets import secret_files
-from gateway.errors import ConfigurationError
+from gateway.config.outbox_key import sealing_of
+from gateway.errors import ConfigurationError, OutboxSealed
 from gateway.model import Instant
 from gateway.mqtt.certificates import concerns
 from gateway.mqtt.reasons import Cause
@@ -17,7 +18,8 @@ from gateway.uplink import Endpoint
 
 def warnings_of(configuration: Configuration, now: Instant) -> list[Cause]:
     """Return what is unsafe, and what is wrong with the files of TLS or will be soon; empty where there is nothing."""
-    return [*_commands(configuration), *unsafe(configuration), *concerns(configuration.broker, now)]
+    keys = (*_commands(configuration), *_outbox(configuration))
+    return [*keys, *unsafe(configuration), *concerns(configuration.broker, now)]
 
 
 def _commands(configuration: Configuration) -> Iterator[Cause]:
@@ -28,6 +30,13 @@ def _commands(configuration: Configuration) -> Iterator[Cause]:
     except ConfigurationError as error:
         said = f"commands.key_file: {error}, so no command that must be signed is carried out"
         yield Cause("commands.key", said, error.advice)
+
+
+def _outbox(configuration: Configuration) -> Iterator[Cause]:
+    try:
+        sealing_of(configuration.outbox)
+    except OutboxSealed as error:
+        yield Cause("outbox.key", f"{error}, so no daemon starts with it", error.advice)
 
 
 def unsafe(configuration: Configuration) -> Iterator[Cause]:
