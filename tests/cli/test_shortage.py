@@ -26,7 +26,7 @@ from gateway.machine.clock import SystemClock
 from gateway.machine.network import NetworkWatch
 from gateway.model import Connect, Message
 from gateway.mqtt import PahoLink
-from gateway.sensors.drivers import SupervisedThread
+from  import SupervisedThread
 from gateway.technician.checks import Examination, examined
 
 os.chmod(sys.argv[1], 0o777)
