@@ -26,7 +26,7 @@ from gateway.machine.clock import SystemClock
 from gateway.machine.network import NetworkWatch
 from gateway.model import Connect, Message
 from gateway.mqtt import PahoLink
-from  import SupervisedThread
+from gateway.sensors.drivers import Supervised
 from gateway.technician.checks import Examination, examined
 
 os.chmod(sys.argv[1], 0o777)
@@ -48,7 +48,12 @@ watch.start()
 link = PahoLink(configuration.broker, "id", said.append)
 link.obey(Connect(1, "5", Message(1, "stores/v1/1/one/state", b"")))
 print(said.pop().code)
-driver = SupervisedThread("door", lambda own: None, SystemClock())
+class Idle(Supervised):
+    def work(self):
+        pass
+
+
+driver = Idle("door", SystemClock())
 driver.start(said.append)
 print(said.pop().reason)
 close_all([control, watch, link, driver], None)
