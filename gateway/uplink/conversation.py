@@ -75,7 +75,7 @@ class Conversation:
                 if flights.has_events:
                     return
                 self._trial_since_ns = now.boot_ns
-                self._send(trial.parcel, now, orders, trial)
+                self._send(traffic.lanes.again(trial.parcel), now, orders, trial)
             if now.boot_ns < self._trial_since_ns + POISON_NS:
                 return
             traffic.suspects.on_trial = None

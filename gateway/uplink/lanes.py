@@ -243,6 +243,12 @@ class Lanes:
         """Return entries as one backfill message; a single one too long for a batch goes on its event topic."""
         return self._joined(list(entries), [self._wire.envelope(entry, self._anchors) for entry in entries], lane)
 
+    def again(self, parcel: Parcel) -> Parcel:
+        """Return the same entries told as they are now: a time once estimated is never told as unsynced again."""
+        if parcel.is_batch:
+            return self.batch(parcel.entries, parcel.lane)
+        return self.single(parcel.entries[0], parcel.lane)
+
     def _joined(self, entries: list[Entry], envelopes: list[bytes], lane: Lane) -> Parcel:
         if len(entries) == 1 and (self._in_order or len(envelopes[0]) + 2 > BATCH_BYTES_MAX):
             return self.single(entries[0], lane)

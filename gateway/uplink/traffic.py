@@ -136,6 +136,7 @@ class Traffic:
                 if suspect.is_single and self.verdicts.holds(suspect.parcel.entries[0]):
                     self.suspects.postpone(suspect, NEVER_NS)  # it goes when its topic is asked
                     continue
+                suspect.parcel = self.lanes.again(suspect.parcel)
                 if self._fits_live(suspect.parcel, flights):
                     if self.is_too_large(suspect.parcel):
                         self._too_large(suspect.parcel, suspect, now)
@@ -196,7 +197,10 @@ class Traffic:
 
     def _first_waiting(self, suspects: Iterable[Suspect]) -> Suspect | None:
         fitting = (one for one in suspects if not self.is_too_large(one.parcel))
-        return min(fitting, key=lambda one: one.due_ns, default=None)
+        first = min(fitting, key=lambda one: one.due_ns, default=None)
+        if first is not None:
+            first.parcel = self.lanes.again(first.parcel)
+        return first
 
     def companion(self) -> Parcel | None:
         """Take the next live event, or else one that was taken before, to be sent beside one that is suspected."""

@@ -337,6 +337,15 @@ BUGS: tuple[Bug, ...] = (
         FAULTS,
     ),
     Bug(
+        "uplink",
+        "what is sent alone again is told as it was made",
+        "gateway/uplink/traffic.py",
+        "                suspect.parcel = self.lanes.again(suspect.parcel)\n",
+        "",
+        POLICY,
+        "estimated",
+    ),
+    Bug(
         "consumer",
         "a number that is given out again is a duplicate",
         "gateway/consumer/ledger.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -417,6 +418,28 @@ def test_what_is_asked_for_again_and_never_acknowledged_ends() -> None:
     assert len(sky.connects) == connects
     assert sky.uplink.counters.resent == 2
     sky.drain(10)
+
+
+@pytest.mark.parametrize("poison", [set[tuple[Stream, int]](), {("door", 1)}], ids=["refused for now", "closed at"])
+def test_a_time_that_was_estimated_once_is_never_told_as_unsynced_again(poison: set[tuple[Stream, int]]) -> None:
+    sky = Sky(29, poison=poison, refuses={} if poison else {("door", 1): 0x97})
+    sky.now = replace(sky.now, clock="unsynced")
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.record("door")
+    sky.run(30)
+    assert clocks_told(sky, 1) == {"unsynced"}
+    sky.sent.clear()
+    sky.anchors["969b0c7f"] = 1_795_338_000_000
+    sky.record("door")
+    sky.run(600)
+    assert clocks_told(sky, 1) == {"estimated"}
+
+
+def clocks_told(sky: Sky, sequence: int) -> set[str]:
+    """Return how the clock of a door's event was called each time it was sent."""
+    documents = (json.loads(message.payload) for _, message in sky.sent if ("door", sequence) in events_of(message))
+    events = (event for told in documents for event in (told if isinstance(told, list) else [told]))
+    return {event["clock"] for event in events if int(event["sequence"]) == sequence}
 
 
 def test_only_unbroken_sequences_are_acknowledged_as_a_range() -> None:

@@ -76,6 +76,8 @@ class Sky:
     refuses_state: int = 0
     """With this code; 0: it takes it."""
     closes_at: str | None = None
+    anchors: dict[str, int] = field(default_factory=dict)
+    """Wall minus boot in ms, of the boots whose clock was set."""
     refuses_as: str = "tcp.refused"
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     bytes_per_s: float | None = None
@@ -115,7 +117,7 @@ class Sky:
             Random(self.seed),
             self._describe,
             self.outbox.memory,
-            {},
+            self.anchors,
             subscriptions=[commands(wire, ["ping", "resend"])],
         )
 
