@@ -95,7 +95,7 @@ add_bluepy() {
         say "bluepy is left out: it did not compile ($environment/bluepy.log); its tests are skipped, everything else runs."
 }
 
-# Makes the virtual environment for extras $1 ("" or "dev") up to date and sets ENVIRONMENT to its folder.
+# Makes the virtual environment for extras $1 ("", "demo" or "dev") up to date and sets ENVIRONMENT to its folder.
 # A stamp keyed by pyproject.toml, place and Python makes the next time quick.
 make_environment() {
     local extras=$1 python version key stamp log wanted
@@ -117,7 +117,7 @@ make_environment() {
         fi
         "$python" -m venv --clear "$ENVIRONMENT" || fail "the virtual environment could not be made."
     fi
-    say "Installing the gateway${extras:+ and its tools} into $(basename "$ENVIRONMENT") (about a minute, this once)."
+    say "Installing the gateway${extras:+ and what goes with it} into $(basename "$ENVIRONMENT") (about a minute, this once)."
     if ! pip_install "$ENVIRONMENT" "$log" -e ".${extras:+[$extras]}"; then
         tail -n 4 "$log" >&2
         fail "pip could not install the dependencies. They come from the package index: is there a network? All of it: $log"

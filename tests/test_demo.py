@@ -146,6 +146,10 @@ def test_broker_that_cannot_be_had_says_what_to_do(tmp_path: Path, monkeypatch: 
     program.chmod(0o755)
     with pytest.raises(Unavailable, match="it is broken"):
         open_broker("auto", tmp_path)
+    program.unlink()
+    monkeypatch.setitem(sys.modules, "amqtt", None)  # a Pi has neither
+    with pytest.raises(Unavailable, match="no broker is installed"):
+        open_broker("auto", tmp_path)
 
 
 def test_daemon_that_dies_is_told_with_its_last_words(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,9 +58,9 @@ def demo(config: tuple[Path, ...], script: bool, seed: str, length_s: float | No
 
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
-    on_terminal = sys.stdout.isatty() and sys.stdin.isatty()
+    is_on_screen = sys.stdout.isatty() and sys.stdin.isatty() and find_spec("textual") is not None
     with Stage(cast(Any, broker), seed, config) as stage:
-        if script or as_json or not on_terminal:
+        if script or as_json or not is_on_screen:
             say = (lambda line: click.echo(line, err=True)) if as_json else _say
             summary = Script(stage, say, length_s or LENGTH_S).play()
         else:

@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.technician.watching import Watch
 
 LINE_EVERY_S = 1.0
+TEXTUAL = 'pip install "store-gateway[tui]"'
 
 
 @click.command(
@@ -68,6 +70,9 @@ def watch(config: tuple[Path, ...], as_json: bool, sensor: str | None, for_text:
     view = Watch(sensors, interpretation_of(watched, lambda identity, at: None, {}), clock.now().boot_ns)
     try:
         if as_json or plain or not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+            _lines(view, feed, clock, for_s, as_json)
+        elif find_spec("textual") is None:
+            click.echo(f"full-screen needs another package: {TEXTUAL}; here a line a second instead", err=True)
             _lines(view, feed, clock, for_s, as_json)
         else:
             from gateway.cli.watch_view import WatchView

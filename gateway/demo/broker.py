@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal, Protocol
@@ -63,6 +64,8 @@ def open_broker(name: BrokerName, directory: Path) -> EmbeddedBroker:
         return _on_a_free_port(lambda port: Mosquitto(program, port, directory))
     if name == "mosquitto":
         raise Unavailable("mosquitto is not on the PATH", "apt install mosquitto, or take --broker amqtt")
+    if find_spec("amqtt") is None:
+        raise Unavailable("no broker is installed here", 'apt install mosquitto, or: pip install "store-gateway[demo]"')
     return _on_a_free_port(Amqtt)
 
 
