@@ -13,7 +13,8 @@ from gpiozero.devices import Device
 
 from gateway.machine.clock import SystemClock
 from gateway.model import DriverFailed, DriverRecovered, Instant, Reading
-from gateway.sensors.shelf.drivers.hx711 import Converter, Hx711Driver, driver_for, read_frame, signed_24
+from gateway.sensors.shelf.drivers.chosen import driver_for
+from gateway.sensors.shelf.drivers.hx711 import Converter, Hx711Driver, read_frame, signed_24
 from gateway.sensors.shelf.drivers.hx711_iio import Hx711IioDriver
 from gateway.sensors.shelf.drivers.hx711_spi import Hx711SpiDriver, word_of
 from gateway.sensors.shelf.reading import ScaleSampled

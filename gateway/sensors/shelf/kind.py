@@ -20,9 +20,9 @@ from gateway.shown import Shown
 
 def driver(settings: ShelfSettings, clock: Clock) -> Driver:
     """Build the driver of one shelf's converter."""
-    from gateway.sensors.shelf.drivers import hx711
+    from gateway.sensors.shelf.drivers.chosen import driver_for
 
-    return hx711.driver_for(settings, clock)
+    return driver_for(settings, clock)
 
 
 def judge(settings: ShelfSettings, evidence: Evidence) -> list[Finding]:

@@ -18,7 +18,6 @@ from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, DriverFailed, Instant
 from gateway.sensors.drivers import Supervised
 from gateway.sensors.drivers.pins import Claim, reader, writer
-from gateway.sensors.kind import Driver
 from gateway.sensors.shelf.reading import ScaleSampled
 from gateway.sensors.shelf.settings import ShelfSettings, pins_of
 
@@ -204,16 +203,3 @@ class Converter:
             self.counters["frames_settling"] += 1
             return None
         return frame.counts
-
-
-def driver_for(settings: ShelfSettings, clock: Clock) -> Driver:
-    """Return the driver that a shelf's settings name."""
-    if settings.driver == "hx711-spi":
-        from gateway.sensors.shelf.drivers.hx711_spi import Hx711SpiDriver
-
-        return Hx711SpiDriver(settings, clock)
-    if settings.driver == "hx711-iio":
-        from gateway.sensors.shelf.drivers.hx711_iio import Hx711IioDriver
-
-        return Hx711IioDriver(settings, clock)
-    return Hx711Driver(settings, clock)
