@@ -22,7 +22,7 @@ from tests.daemon import wait_for
 from tests.outbox.conftest import event
 
 WITHIN_S = 0.1
-LONG_S = 30.0
+LONG_S = 10.0
 
 
 class Hanging(RealDisk):
