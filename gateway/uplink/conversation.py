@@ -288,7 +288,8 @@ class Conversation:
             else:
                 suspect.why = CLOSES_AT_IT
                 traffic.verdicts.failed(CLOSES_AT_IT, now, oldest.parcel.entries[0], costs_link=True)
-                traffic.hold_topic_of(oldest.parcel.entries[0])
+                if not traffic.hold_topic_of(oldest.parcel.entries[0]):  # others first: they show what is taken
+                    traffic.suspects.postpone(suspect, now.boot_ns + (NS_PER_S << min(suspect.closes, 3)))
         else:
             self._spoilt = oldest
             self._drop(oldest.parcel, "the broker closes the connection at it")

@@ -105,6 +105,18 @@ def test_a_broker_that_closes_at_one_topic_is_asked_rarely_and_sets_nothing_asid
     sky.check_complete()
 
 
+def test_others_go_on_while_it_is_found_out_at_which_topic_the_broker_closes() -> None:
+    sky = Shopful(58)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    for _ in range(20):
+        sky.poison.add(("door", sky.outbox.passed(sky.now, "back")))
+        sky.record("door")
+    sky.run(60)
+    assert sky.outbox.backlog == 20
+    assert BACK in sky.words
+    assert sky.outbox.refused == []
+
+
 def test_a_long_backlog_of_a_held_topic_is_passed_over_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     sky = Shopful(54)
     assert sky.run(10, lambda: sky.uplink.status().up)
