@@ -284,7 +284,8 @@ class Conversation:
             if traffic.endings.explains(now):
                 return True
             if traffic.suspects.blame(suspect):
-                traffic.charge(oldest.parcel, suspect, CLOSES_AT_IT, now, costs_link=True)
+                # On its other topic next time: there it may be taken, and so may those that speak against it.
+                traffic.charge(traffic.elsewhere(oldest.parcel), suspect, CLOSES_AT_IT, now, costs_link=True)
             else:
                 suspect.why = CLOSES_AT_IT
                 traffic.verdicts.failed(CLOSES_AT_IT, now, oldest.parcel.entries[0], costs_link=True)

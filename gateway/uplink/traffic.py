@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
-from gateway.model import Entry, Instant, LinkUp, rfc3339
+from gateway.model import Entry, Instant, LinkUp
 from gateway.uplink.backlog import Backlog
 from gateway.uplink.endings import Endings
 from gateway.uplink.flights import Flights
@@ -20,7 +20,8 @@ from gateway.uplink.profiles import PROFILES, RATE_SHARE
 from gateway.uplink.settings import BrokerSettings
 from gateway.uplink.status import Reason
 from gateway.uplink.suspects import Suspect, Suspects, key_of
-from gateway.uplink.verdicts import Verdicts, is_notice
+from gateway.uplink.verdicts import COSTLY_PROBE_MAX_NS, Verdicts, is_notice
+from gateway.uplink.waiting import waiting_notes
 from gateway.uplink.window import ByteWindow, TokenBucket
 from gateway.wire import Wire
 
@@ -35,8 +36,6 @@ RESEND_SILENCES_MAX = 3
 QUOTA_EXCEEDED = 0x97
 PASSING_MAX = 3  # tries of a batch that is refused for now, while others are taken
 NEVER_NS = 1 << 62
-NOTES_MAX = 4
-STUCK_AFTER = 6  # refusals of one event, a minute and more
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +84,7 @@ class Traffic:
         self._witnessed_at: dict[str, int] = {}
         self.backfill_from_ns = 0
         self._live_run = 0
+        self._wants_silence = False
 
     def open(self, signal: LinkUp, now: Instant, backfill_from_ns: int) -> None:
         """The link is up, with the broker's limits; backfill may begin at that moment."""
@@ -128,8 +128,11 @@ class Traffic:
         self.lanes.is_behind = False
         if self.verdicts.hold is not None:
             return self._probe(flights, now)
+        self._wants_silence = False
         if self.verdicts.topics and (probe := self._probe_topic(flights, now)) is not None:
             return probe
+        if self._wants_silence:
+            return None
         while True:
             suspect = self.suspects.due() if self.suspects else None
             if suspect is not None and suspect.due_ns <= now.boot_ns:
@@ -183,6 +186,11 @@ class Traffic:
         for topic, hold in self.verdicts.held_topics():
             if hold.probe_ns > now.boot_ns or flights.has_event_of(topic, self.lanes.held.topic_of):
                 continue
+            if hold.probe_max_ns == COSTLY_PROBE_MAX_NS:  # alone, so that the broker's close blames no other
+                self.careful = max(self.careful, 1)
+                if len(flights):
+                    self._wants_silence = True
+                    return None
             hold.may_probe(now.boot_ns)
             refused = self._first_waiting(one for one in self.suspects.waiting() if self.verdicts.topic(one) == topic)
             if refused is not None and hold.probes % 2 == 1:
@@ -297,35 +305,7 @@ class Traffic:
 
     def notes(self) -> tuple[Reason, ...]:
         """Return what waits while the rest goes on, for a person; empty where nothing does."""
-        found = [
-            Reason(
-                "publish.topic_refused",
-                f"the broker refuses every event on {topic}: {hold.why}; since {rfc3339(hold.since.wall_ns)} they are "
-                "kept here, all others go on, and one message asks again now and then",
-                f"let this client publish to {topic} (mosquitto's access list: topic write {topic}); then all is sent",
-            )
-            for topic, hold in self.verdicts.held_topics()
-        ]
-        if len(found) > NOTES_MAX:
-            more = f"the broker refuses every event of {len(found) - NOTES_MAX} more topics, which are kept here"
-            advice = f"let this client publish to {self._wire.prefix}/event/#; then all is sent"
-            found[NOTES_MAX:] = [Reason("publish.topic_refused", more, advice)]
-        stuck = (
-            []
-            if self.verdicts.hold is not None
-            else [
-                one
-                for one in self.suspects.singles()
-                if one.refusals >= STUCK_AFTER and not self.verdicts.holds(one.parcel.entries[0])
-            ]
-        )
-        if stuck:
-            entry = stuck[0].parcel.entries[0]
-            said = f"{len(stuck)} event{'' if len(stuck) == 1 else 's'} refused again and again, others are taken: "
-            said += f"{stuck[0].why} ({entry.stream} {entry.sequence} on {self.verdicts.topic(stuck[0])})"
-            advice = f"look at the broker's log; gateway outbox show {entry.stream} {entry.sequence} has its content"
-            found.append(Reason("publish.put_off", said, advice))
-        return tuple(found)
+        return waiting_notes(self.verdicts, self.suspects, self._wire.prefix)
 
     def trouble(self) -> str | None:
         """Return why no event gets through though the link is up; None: they do."""
