@@ -20,7 +20,7 @@ from gateway.config import loads
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.recordings.recording import BadLine, ReadingLine, Recording
 from gateway.sensors import kinds
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from gateway.sensors.simulation import Door, Goods, Habits, Said, Scanner, Shelf, Tag, Truth
 from gateway.simulated import physics
 from gateway.simulated.shop import Shop
@@ -174,7 +174,7 @@ def test_configuration_of_the_demonstration_is_valid_and_its_sensors_are_the_dem
 def interpreted(of: Shop, configuration: Any, until_s: float) -> tuple[Counter[str], Counter[str], Counter[str]]:
     """Run a shop through the configured interpreters: events by type, passages and items by kind; truth alike."""
     interpreters = {
-        settings.id: kind.interpreter(settings, Surroundings(Faults(settings.id), ZoneInfo("UTC")))
+        settings.id: kind.interpreter(settings, Context(Faults(settings.id), ZoneInfo("UTC")))
         for kind, settings in configuration.sensors
     }
     known = {settings.id: kind for kind, settings in configuration.sensors}

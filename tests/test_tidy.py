@@ -340,6 +340,33 @@ def files_are_read_with_bounds(source: Source) -> Iterator[str]:
             yield f"{source.path}:{node.lineno}: {ast.unparse(node.func)} has no bounds; gateway.machine.bounded has"
 
 
+KINDS = tuple(sorted(folder.parent.name for folder in (ROOT / "gateway/sensors").glob("*/kind.py")))
+NAMES_OF_KINDS = {*KINDS, "beacon"}
+"""Tables of the configuration and streams of the outbox."""
+SCALES = (
+    "gateway/cli/at_shelf",
+    "gateway/cli/calibrate",
+    "gateway/cli/tare",
+    "gateway/technician/at_scale",
+    "gateway/technician/calibration",
+    "gateway/technician/calibration_store",
+    "gateway/technician/scales",
+)
+"""`calibrate` and `tare` are a shelf's own verbs: they know its calibration, and ask no other sensor what it is."""
+
+
+def no_room_names_a_kind(source: Source) -> Iterator[str]:
+    """Outside `sensors/` nobody asks of which kind a sensor is: what differs is asked of its `Kind`."""
+    if source.stands_in("gateway/sensors/", "gateway/streams", *SCALES):
+        return
+    for node, name in imports(source):
+        if name.startswith(tuple(f"gateway.sensors.{kind}." for kind in KINDS)):
+            yield f"{source.path}:{node.lineno}: {name} is a kind's own"
+    for inner in ast.walk(source.tree):
+        if isinstance(inner, ast.Constant) and inner.value in NAMES_OF_KINDS:
+            yield f"{source.path}:{inner.lineno}: a kind is named: {inner.value!r}"
+
+
 Rule = Callable[[Source], Iterator[str]]
 
 RULES: tuple[Rule, ...] = (
@@ -357,6 +384,7 @@ RULES: tuple[Rule, ...] = (
     nothing_is_left_over,
     no_path_of_a_machine,
     files_are_read_with_bounds,
+    no_room_names_a_kind,
 )
 
 SOURCES = tuple(sorted((ROOT / "gateway").rglob("*.py")))
@@ -417,6 +445,8 @@ PLANTED: tuple[tuple[Rule, str, str], ...] = (
     (files_are_read_with_bounds, "gateway/machine/health.py", "def f(path):\n    return path.parent.read_bytes()"),
     (files_are_read_with_bounds, "gateway/cli/watch.py", "def f(path):\n    return open(path)"),
     (files_are_read_with_bounds, "gateway/cli/watch.py", "def f(path):\n    return path.open('rb')"),
+    (no_room_names_a_kind, "gateway/technician/watching.py", "from gateway.sensors.door.reading import BeamChanged"),
+    (no_room_names_a_kind, "gateway/technician/watching.py", "def f(kind):\n    return kind.table == 'shelf'"),
 )
 
 KEPT: tuple[tuple[Rule, str, str], ...] = (

@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 from gateway.facts import FACTS
 from gateway.model import STREAMS, Fact
 from gateway.sensors import kinds
-from gateway.sensors.scanner.telemetry import QUANTITIES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 IDENTIFIER = "^[A-Za-z0-9_-]{1,64}$"
@@ -30,10 +29,6 @@ UNITS = {
     "_percent": "percent",
     "_pascal": "pascal",
     "_mv": "millivolts",
-}
-TOLD_BY_VALUE: dict[str, dict[str, float]] = {
-    "confidence": {"minimum": 0, "maximum": 1},
-    **{name: {"minimum": least, "maximum": most} for name, (least, most) in QUANTITIES.items()},
 }
 COUNTS = ("_total", "_bytes", "_entries")
 
@@ -98,7 +93,9 @@ def _property(key: str, raw: dict[str, Any]) -> dict[str, Any]:
     for suffix, unit in UNITS.items():
         if key.endswith(suffix):
             schema["description"] = f"in {unit}"
-    schema |= TOLD_BY_VALUE.get(key, {})
+    for kind in kinds():
+        if key in kind.ranges:
+            schema["minimum"], schema["maximum"] = kind.ranges[key]
     if key.endswith(COUNTS) and schema.get("type") == "integer":
         schema["minimum"] = 0
     return schema

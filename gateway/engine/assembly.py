@@ -25,7 +25,7 @@ from gateway.model import STREAMS, Event, Instant, Loss, Stream
 from gateway.mqtt import certificates
 from gateway.outbox import PLAIN, Outbox, Sealing, Writer
 from gateway.outbox.adopted import refuse_adopted
-from gateway.sensors.kind import Faults, Kind, Surroundings
+from gateway.sensors.kind import Context, Faults, Kind
 from gateway.uplink import Uplink
 from gateway.uplink.discovery import announced
 from gateway.uplink.status import Reason
@@ -67,16 +67,16 @@ def interpretation_of(
     senses = []
     for kind, settings in configuration.sensors:
         faults = Faults(settings.id)
-        surroundings = surroundings_of(configuration, identify, remembered.get(settings.id, {}), faults)
-        senses.append(Sense(settings.id, kind.interpreter(settings, surroundings), faults))
+        context = context_of(configuration, identify, remembered.get(settings.id, {}), faults)
+        senses.append(Sense(settings.id, kind.interpreter(settings, context), faults))
     return Interpretation(senses)
 
 
-def surroundings_of(
+def context_of(
     configuration: Configuration, identify: Identify, remembered: Mapping[str, Any], faults: Faults
-) -> Surroundings:
+) -> Context:
     """Return what one sensor's interpreter may know of the site."""
-    return Surroundings(
+    return Context(
         faults=faults,
         timezone=configuration.site.zone,
         anonymous_min=configuration.privacy.anonymous_min,

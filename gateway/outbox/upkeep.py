@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from gateway.machine.disk import Disk
-from gateway.model import NS_PER_MS, NS_PER_S, Instant, Loss, Stream
+from gateway.model import NS_PER_MS, NS_PER_S, SHED_ORDER, Instant, Loss, Stream
 from gateway.outbox.commit import Committer, Trouble
 from gateway.outbox.directory import BALLAST_NAME, foreign_files
 from gateway.outbox.handout import HandOut
@@ -129,8 +129,10 @@ class Upkeep:
 
     def pending_bytes(self) -> int:
         """Return what waits in memory, in bytes of payload."""
-        door, shelf, beacon, gateway = self._all
-        return door.pending_bytes + shelf.pending_bytes + beacon.pending_bytes + gateway.pending_bytes
+        pending = 0
+        for log in self._all:
+            pending += log.pending_bytes
+        return pending
 
     def due_ns(self) -> int | None:
         """Return the `boot_ns` at which `step` has something to do by the clock alone."""
@@ -247,7 +249,7 @@ class Upkeep:
     def _load_ballast(self) -> None:
         """Keep a little room that can be given up for the record of a loss when the disk is full."""
         size = min(BALLAST_BYTES_MAX, self._settings.bytes_max // BALLAST_PART // BLOCK_BYTES * BLOCK_BYTES)
-        if self.trouble is None and self.retention.has_room("beacon", size):
+        if self.trouble is None and self.retention.has_room(SHED_ORDER[0], size):
             self.submit(LoadBallast(os.path.join(self._directory, BALLAST_NAME), size))
 
     def _evict(self, log: StreamLog, segment: Segment, reason: Literal["full", "expired"]) -> None:

@@ -117,7 +117,7 @@ def plain_identity(identity: str, at: Instant) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Context:
     """What an interpreter may know beside its own settings.
 
     `identify` maps what a tag's rule identified (contract section 7) to what may leave the store at that moment;
@@ -148,6 +148,8 @@ class Kind(Generic[S]):
     deed, `gauge` what is seen live, `check` what the hardware hangs on, `describe` what is told of people, `discovery`
     what a home automation is shown, `simulate` what it is in a simulated shop (None: it says nothing there).
 
+    `ranges` are the least and the most of a fact's value, by its key, for the schemas.
+
     `changeable` are the keys that the cloud may change, `on_demand` those that it may change where `[commands]
     config_keys` names them; it changes no others. A kind that `calibrates` has settings with a `calibration`, which
     `gateway calibrate` and `gateway tare` store.
@@ -157,7 +159,7 @@ class Kind(Generic[S]):
     stream: Stream
     settings: type[S]
     facts: tuple[type[Fact], ...]
-    interpreter: Callable[[S, Surroundings], Interpreter]
+    interpreter: Callable[[S, Context], Interpreter]
     driver: Callable[[S, Clock], Driver]
     reading_of: Callable[[str, Instant, Mapping[str, Any]], Reading]
     line_of: Callable[[Any], dict[str, Any]]
@@ -171,6 +173,7 @@ class Kind(Generic[S]):
     describe: Callable[[S], Description] = lambda settings: Description()
     discovery: Callable[[S], Iterator[Shown]] = lambda settings: iter(())
     simulate: Callable[[S], Part | None] = lambda settings: None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     changeable: str = ""
     on_demand: str = ""
     calibrates: bool = False

@@ -17,7 +17,7 @@ from typing import Any
 from gateway.commands.verbs import CommandRefused
 from gateway.config import Configuration
 from gateway.control.asking import ask
-from gateway.engine.assembly import Identify, surroundings_of
+from gateway.engine.assembly import Identify, context_of
 from gateway.engine.engine import Due, Engine
 from gateway.errors import GatewayError, NoDaemon
 from gateway.machine.disk import Disk, RealDisk
@@ -241,8 +241,8 @@ class Scales:
             interpretation = self._engine.interpretation
             faults = interpretation.senses[shelf].faults
             remembered = self._engine.outbox.memory.get(kind.stream, {}).get(shelf, {})
-            surroundings = surroundings_of(self.configuration, self._identify, remembered, faults)
-            fresh = kind.interpreter(settings, surroundings)
+            context = context_of(self.configuration, self._identify, remembered, faults)
+            fresh = kind.interpreter(settings, context)
             sensed = self._engine.sensed(now)
             yield from interpretation.replace(shelf, fresh, sensed, "weighed with a new calibration")
             log.info("a new calibration is in force sensor=%s", shelf)

@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Event, Instant, Reading
-from gateway.sensors.kind import Faults, Kind, Surroundings
+from gateway.sensors.kind import Context, Faults, Kind
 
 NINE_NS = 1_795_338_000 * NS_PER_S  # 2026-11-22T09:00:00Z
 
@@ -36,7 +36,7 @@ def interpretation_of(sensors: Iterable[tuple[Kind[Any], Any]]) -> Interpretatio
     senses = []
     for kind, settings in sensors:
         faults = Faults(settings.id)
-        senses.append(Sense(settings.id, kind.interpreter(settings, Surroundings(faults)), faults))
+        senses.append(Sense(settings.id, kind.interpreter(settings, Context(faults)), faults))
     return Interpretation(senses)
 
 

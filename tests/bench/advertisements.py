@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Instant
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from gateway.sensors.scanner.advertisement import decode
 from gateway.sensors.scanner.interpreter import BeaconInterpreter
 from gateway.sensors.scanner.reading import Advertisement
@@ -97,7 +97,7 @@ def microseconds_each(work: Callable[[], int], count: int, repeats: int) -> floa
 
 def interpreted(readings: list[Advertisement]) -> Callable[[], int]:
     def work() -> int:
-        interpreter = BeaconInterpreter(SETTINGS, Surroundings(Faults("ble")))
+        interpreter = BeaconInterpreter(SETTINGS, Context(Faults("ble")))
         return sum(1 for reading in readings for _ in interpreter.read(reading))
 
     return work
@@ -106,7 +106,7 @@ def interpreted(readings: list[Advertisement]) -> Callable[[], int]:
 def piped(readings: list[Advertisement]) -> Callable[[], int]:
     def work() -> int:
         faults = Faults("ble")
-        pipe = Interpretation([Sense("ble", BeaconInterpreter(SETTINGS, Surroundings(faults)), faults)])
+        pipe = Interpretation([Sense("ble", BeaconInterpreter(SETTINGS, Context(faults)), faults)])
         return sum(1 for reading in readings for _ in pipe.read(reading))
 
     return work

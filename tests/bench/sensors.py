@@ -23,7 +23,7 @@ from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors.door.interpreter import DoorInterpreter
 from gateway.sensors.door.reading import BeamChanged
 from gateway.sensors.door.settings import BeamName, DoorSettings
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from gateway.sensors.scanner.interpreter import BeaconInterpreter
 from gateway.sensors.shelf.goods import Product
 from gateway.sensors.shelf.interpreter import ShelfInterpreter
@@ -67,7 +67,7 @@ def edges(people: int, gap_s: float) -> tuple[list[Sense], list[Reading]]:
         t_s += 0.6 + dice.expovariate(1 / gap_s)
     faults = Faults("door")
     settings = DoorSettings("door", outer_pin=17, inner_pin=27)
-    senses = [Sense("door", DoorInterpreter(settings, Surroundings(faults)), faults)]
+    senses = [Sense("door", DoorInterpreter(settings, Context(faults)), faults)]
     return senses, [BeamChanged("door", at(t_s), beam, broken) for t_s, beam, broken in sorted(levels)]
 
 
@@ -81,7 +81,7 @@ def scales(seconds: float, busy: bool) -> tuple[list[Sense], list[Reading]]:
             f"shelf-{n}", data_pin=5, clock_pin=6, rate_hz=SCALE_HZ, products=(Product("jar", 330.0, 24, 6),),
             calibration=Calibration(84_213, 21.5),
         )  # fmt: skip
-        senses.append(Sense(settings.id, ShelfInterpreter(settings, Surroundings(faults)), faults))
+        senses.append(Sense(settings.id, ShelfInterpreter(settings, Context(faults)), faults))
     for tick in range(int(seconds * SCALE_HZ)):
         for n in range(SCALES):
             if busy and dice.random() < 1 / (5 * SCALE_HZ):
@@ -95,7 +95,7 @@ def radio(count: int) -> tuple[list[Sense], list[Reading]]:
     dice = random.Random(1)
     heard = advertisements.heard(advertisements.tags() + advertisements.strangers(dice, 300), count, dice)
     faults = Faults("ble")
-    return [Sense("ble", BeaconInterpreter(advertisements.SETTINGS, Surroundings(faults)), faults)], list(heard)
+    return [Sense("ble", BeaconInterpreter(advertisements.SETTINGS, Context(faults)), faults)], list(heard)
 
 
 def measure(quick: bool) -> dict[str, dict[str, float]]:

@@ -9,7 +9,7 @@ from gateway.model import NS_PER_MS, Event, Instant, data_of
 from gateway.sensors.door.interpreter import DoorInterpreter
 from gateway.sensors.door.reading import BeamChanged
 from gateway.sensors.door.settings import BeamName, DoorSettings
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 
 NINE = 1_795_338_000_000_000_000  # 2026-11-22T09:00:00Z
 OUTER, INNER, ONLY = "outer", "inner", "only"
@@ -25,7 +25,7 @@ class Door:
     def __init__(self, *, single: bool = False, remembered: Mapping[str, Any] | None = None, **settings: Any) -> None:
         settings |= {"beam_pin": 17} if single else {"outer_pin": 17, "inner_pin": 27}
         self.settings = DoorSettings("entrance", **settings)
-        self.interpreter = DoorInterpreter(self.settings, Surroundings(Faults("entrance"), remembered=remembered or {}))
+        self.interpreter = DoorInterpreter(self.settings, Context(Faults("entrance"), remembered=remembered or {}))
         self.levels: list[tuple[float, BeamName, bool]] = []
         self.events: list[Event] = []
 

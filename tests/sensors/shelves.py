@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.model import NS_PER_S, Event, Instant
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from gateway.sensors.shelf.goods import Product
 from gateway.sensors.shelf.interpreter import ShelfInterpreter
 from gateway.sensors.shelf.reading import ScaleSampled
@@ -42,7 +42,7 @@ class Shelf:
         self.settings = ShelfSettings(
             "aisle-3", data_pin=5, clock_pin=6, products=products, calibration=calibration, **settings
         )
-        self.interpreter = ShelfInterpreter(self.settings, Surroundings(Faults("aisle-3")))
+        self.interpreter = ShelfInterpreter(self.settings, Context(Faults("aisle-3")))
         self.weights: list[tuple[float, float]] = [(0.0, grams)]
         self.ramps: list[tuple[float, float, float]] = []
         self.faults: list[tuple[float, float, Counts]] = []

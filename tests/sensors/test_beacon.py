@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from gateway.model import NS_PER_S, ClockTrust, Event, Instant, data_of, rfc3339
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from gateway.sensors.scanner.interpreter import BeaconInterpreter, Strangers
 from gateway.sensors.scanner.kind import KIND
 from gateway.sensors.scanner.reading import Advertisement
@@ -55,8 +55,8 @@ class Shop:
 
     def __init__(self, *rules: TagRule, anonymous_min: int = 5, **settings: Any) -> None:
         self.settings = ScannerSettings("ble", tags=rules, **settings)
-        self.surroundings = Surroundings(Faults("ble"), ZoneInfo("UTC"), anonymous_min)
-        self.interpreter = KIND.interpreter(self.settings, self.surroundings)
+        self.context = Context(Faults("ble"), ZoneInfo("UTC"), anonymous_min)
+        self.interpreter = KIND.interpreter(self.settings, self.context)
         self.events: list[Event] = []
 
     def hear(self, s: float, payload: bytes, address: str = CART, rssi_dbm: int | None = -60) -> Shop:
@@ -182,8 +182,8 @@ class TestEvents:
     def test_a_visit_keeps_the_pseudonym_that_it_began_with(self) -> None:
         shop = Shop()
         rule = TagRule("loyalty", ibeacon=IBeaconRule(UUID))
-        surroundings = Surroundings(Faults("ble"), identify=lambda identity, at: f"day-{at.boot_ns // (10 * NS_PER_S)}")
-        shop.interpreter = BeaconInterpreter(ScannerSettings("ble", tags=(rule,)), surroundings)
+        context = Context(Faults("ble"), identify=lambda identity, at: f"day-{at.boot_ns // (10 * NS_PER_S)}")
+        shop.interpreter = BeaconInterpreter(ScannerSettings("ble", tags=(rule,)), context)
         shop.hear(9, ibeacon()).hear(11, ibeacon()).hear(12, ibeacon(5, 5)).finish(60)
         identities = [(kind, data["identity"]) for kind, _, data in shop.told()]
         assert identities == [("arrived", "day-0"), ("arrived", "day-1"), ("left", "day-0"), ("left", "day-1")]
@@ -191,8 +191,8 @@ class TestEvents:
     def test_identity_none_is_absent(self) -> None:
         rule = TagRule("loyalty", ibeacon=IBeaconRule(UUID))
         shop = Shop()
-        surroundings = Surroundings(Faults("ble"), identify=lambda identity, at: None)
-        shop.interpreter = BeaconInterpreter(ScannerSettings("ble", tags=(rule,)), surroundings)
+        context = Context(Faults("ble"), identify=lambda identity, at: None)
+        shop.interpreter = BeaconInterpreter(ScannerSettings("ble", tags=(rule,)), context)
         shop.hear(0, ibeacon()).finish(1)
         assert ["identity" in data for _, _, data in shop.told()] == [False, False]
 

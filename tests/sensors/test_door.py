@@ -10,7 +10,7 @@ from gateway.sensors.door.interpreter import DoorInterpreter
 from gateway.sensors.door.kind import KIND, remember
 from gateway.sensors.door.reading import BeamChanged, line_of, reading_of
 from gateway.sensors.door.settings import DoorSettings
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from tests.sensors.doors import NINE, Door, at, is_a, told
 
 MINUTE_MS = 60_000
@@ -50,7 +50,7 @@ def test_a_passage_counts_where_its_time_lies_though_decided_later(ends_before_m
 
 
 def test_a_set_clock_cuts_the_interval_on_both_clocks() -> None:
-    interpreter = DoorInterpreter(DoorSettings("d", beam_pin=4), Surroundings(Faults("d")))
+    interpreter = DoorInterpreter(DoorSettings("d", beam_pin=4), Context(Faults("d")))
     events = list(interpreter.tick(at(0)))
     for ms, broken in ((1000, True), (1200, False)):
         events += interpreter.read(BeamChanged("d", at(ms), "only", broken))
@@ -66,7 +66,7 @@ def test_a_set_clock_cuts_the_interval_on_both_clocks() -> None:
 
 
 def test_a_passage_pending_while_the_clock_is_set_counts_before_the_cut() -> None:
-    interpreter = DoorInterpreter(DoorSettings("d", beam_pin=4), Surroundings(Faults("d")))
+    interpreter = DoorInterpreter(DoorSettings("d", beam_pin=4), Context(Faults("d")))
     events = [*interpreter.tick(at(0)), *interpreter.read(BeamChanged("d", at(1000), "only", True))]
     events += interpreter.read(BeamChanged("d", at(1200), "only", False))
     events += interpreter.clock_set(at(1230), Instant(at(1230).boot_ns, NINE - 3600 * NS_PER_S))
@@ -157,7 +157,7 @@ def test_a_dense_queue_with_arms_does_not_flicker() -> None:
 
 
 def test_ten_thousand_edges_a_second_are_survived_in_bounded_memory() -> None:
-    interpreter = DoorInterpreter(DoorSettings("d", beam_pin=4), Surroundings(Faults("d")))
+    interpreter = DoorInterpreter(DoorSettings("d", beam_pin=4), Context(Faults("d")))
     events: list[Event] = []
     for n in range(20_000):
         events += interpreter.read(BeamChanged("d", at(n * 0.1), "only", n % 2 == 0))
@@ -165,7 +165,7 @@ def test_ten_thousand_edges_a_second_are_survived_in_bounded_memory() -> None:
 
 
 def test_a_reading_that_overtook_another_is_taken_at_the_later_moment() -> None:
-    interpreter = DoorInterpreter(DoorSettings("d", beam_pin=4), Surroundings(Faults("d")))
+    interpreter = DoorInterpreter(DoorSettings("d", beam_pin=4), Context(Faults("d")))
     events: list[Event] = []
     for ms, broken in ((1000, True), (900, False), (1200, True), (1100, False), (800, True)):
         events += interpreter.read(BeamChanged("d", at(ms), "only", broken))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from gateway.model import Event, data_of
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from gateway.sensors.shelf.goods import Product, explain, state_of
 from gateway.sensors.shelf.interpreter import ShelfInterpreter
 from gateway.sensors.shelf.kind import KIND
@@ -270,7 +270,7 @@ def test_whatever_the_converter_says_is_survived(
         products=(JAM, TEA),
         calibration=CALIBRATION if calibrated else None,
     )
-    interpreter = ShelfInterpreter(made, Surroundings(Faults("s")))
+    interpreter = ShelfInterpreter(made, Context(Faults("s")))
     events, now_s = list(interpreter.tick(at(0))), 0.0
     for wait_s, counts, times in runs:
         for n in range(times):

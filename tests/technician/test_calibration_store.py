@@ -11,7 +11,7 @@ from gateway.config import load
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_S, Event
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from gateway.sensors.shelf.interpreter import ShelfInterpreter
 from gateway.sensors.shelf.settings import Calibration
 from gateway.technician.calibration import CalibrationRefused, StoredCalibration
@@ -118,7 +118,7 @@ def test_a_new_interpreter_in_its_place_ends_the_old_ones_faults_and_touches_no_
     senses = []
     for sensor in ("aisle-3", "aisle-4"):
         faults = Faults(sensor)
-        senses.append(Sense(sensor, ShelfInterpreter(replace(SHELF, id=sensor), Surroundings(faults)), faults))
+        senses.append(Sense(sensor, ShelfInterpreter(replace(SHELF, id=sensor), Context(faults)), faults))
     interpretation = Interpretation(senses)
     for reading in samples([(1000, 3)]):
         list(interpretation.read(reading))
@@ -128,7 +128,7 @@ def test_a_new_interpreter_in_its_place_ends_the_old_ones_faults_and_touches_no_
     assert set(other.faults.active) == set(interpretation.senses["aisle-3"].faults.active) == {"not_calibrated"}
     settings = replace(SHELF, calibration=Calibration(84_213, 21.5))
     faults = interpretation.senses["aisle-3"].faults
-    fresh = ShelfInterpreter(settings, Surroundings(faults))
+    fresh = ShelfInterpreter(settings, Context(faults))
     told: list[Event] = list(interpretation.replace("aisle-3", fresh, at(3.1), "weighed anew"))
     assert [(event.subject, event.fact.type) for event in told] == [("aisle-3", "store.sensor.recovered")]
     assert (other.interpreter, set(other.faults.active)) == (before, {"not_calibrated"})

@@ -15,7 +15,7 @@ from gateway.sensors import kinds
 from gateway.sensors.door.gauge import DoorGauge
 from gateway.sensors.door.settings import DoorSettings
 from gateway.sensors.gauge import bar, plot
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from gateway.sensors.scanner.gauge import ADDRESSES_MAX, ScannerGauge
 from gateway.sensors.scanner.reading import Advertisement
 from gateway.sensors.scanner.resolving import ephemeral_id
@@ -43,7 +43,7 @@ def watch() -> Watch:
     senses = []
     for kind, settings in sensors:
         faults = Faults(settings.id)
-        senses.append(Sense(settings.id, kind.interpreter(settings, Surroundings(faults)), faults))
+        senses.append(Sense(settings.id, kind.interpreter(settings, Context(faults)), faults))
     return Watch(sensors, Interpretation(senses), 0)
 
 

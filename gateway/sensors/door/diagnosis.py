@@ -14,7 +14,7 @@ from gateway.sensors.door.facts import DoorPassed
 from gateway.sensors.door.interpreter import interpreter
 from gateway.sensors.door.reading import BeamChanged
 from gateway.sensors.door.settings import DoorSettings
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 
 CHATTER_NS = 20 * NS_PER_MS
 """A shorter level is no part of a person (`sensors/beams.py`)."""
@@ -139,7 +139,7 @@ def _order(readings: Sequence[BeamChanged]) -> list[Finding]:
 
 def events_of(settings: DoorSettings, readings: Sequence[BeamChanged]) -> list[Event]:
     """Return what the door's interpreter makes of the readings, what is pending at their end included."""
-    judge = interpreter(settings, Surroundings(Faults(settings.id)))
+    judge = interpreter(settings, Context(Faults(settings.id)))
     events = [event for reading in readings for event in judge.read(reading)]
     return events + list(judge.finish(readings[-1].at)) if readings else events
 

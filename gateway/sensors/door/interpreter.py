@@ -28,7 +28,7 @@ from gateway.sensors.door.facts import DoorBlocked, DoorCleared, DoorCounted, Do
 from gateway.sensors.door.passages import Direction, Doorway, Passage
 from gateway.sensors.door.reading import BeamChanged
 from gateway.sensors.door.settings import BEAMS, BeamName, DoorSettings, Wiring
-from gateway.sensors.kind import Surroundings
+from gateway.sensors.kind import Context
 
 CONTACTS: Mapping[Wiring, Contact] = {"beam": BEAM, "reed": REED, "turnstile": TURNSTILE, "mat": MAT}
 
@@ -45,11 +45,11 @@ class Count:
 class DoorInterpreter:
     """One door. Totals continue from what is remembered of it."""
 
-    def __init__(self, settings: DoorSettings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: DoorSettings, context: Context) -> None:
         self.settings = settings
-        self.timezone = surroundings.timezone
-        self.faults = surroundings.faults
-        remembered = surroundings.remembered
+        self.timezone = context.timezone
+        self.faults = context.faults
+        remembered = context.remembered
         self.totals = {way: int(remembered.get(f"{way}_total", 0)) for way in ("in", "out", "unknown")}
         ways: Mapping[str, Direction] = {}
         if settings.wiring == "turnstile" and settings.beam_pin is None:
@@ -182,6 +182,6 @@ def _named(beam: str) -> BeamName:
     return next(name for name in BEAMS if name == beam)
 
 
-def interpreter(settings: DoorSettings, surroundings: Surroundings) -> DoorInterpreter:
+def interpreter(settings: DoorSettings, context: Context) -> DoorInterpreter:
     """Build the interpreter of one door."""
-    return DoorInterpreter(settings, surroundings)
+    return DoorInterpreter(settings, context)

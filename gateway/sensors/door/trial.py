@@ -8,7 +8,7 @@ from gateway.model import NS_PER_S, Event, Instant, Reading
 from gateway.sensors.door.facts import DoorBlocked, DoorPassed
 from gateway.sensors.door.interpreter import interpreter as door_interpreter
 from gateway.sensors.door.settings import DoorSettings
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from gateway.sensors.trial import Tools, Verdict
 
 LAG_NS = NS_PER_S
@@ -28,11 +28,11 @@ class DoorTrial:
         self._act = 0
         self._last: Instant | None = None
         self._edges = 0
-        self._interpreter = door_interpreter(settings, Surroundings(Faults(settings.id)))
+        self._interpreter = door_interpreter(settings, Context(Faults(settings.id)))
 
     def begin(self, act: int) -> Verdict | None:
         self._act, self._edges, self._last = act, 0, None
-        self._interpreter = door_interpreter(self._settings, Surroundings(Faults(self._settings.id)))
+        self._interpreter = door_interpreter(self._settings, Context(Faults(self._settings.id)))
         return None
 
     def take(self, reading: Reading) -> Verdict | None:

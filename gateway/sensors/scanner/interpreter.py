@@ -19,7 +19,7 @@ from typing import Any
 
 from gateway.model import NS_PER_S, Event, Instant, Reading, rfc3339
 from gateway.sensors.counting import Interval
-from gateway.sensors.kind import Surroundings
+from gateway.sensors.kind import Context
 from gateway.sensors.scanner.ciphers import Decrypt
 from gateway.sensors.scanner.facts import (
     BeaconArrived,
@@ -82,13 +82,13 @@ class BeaconInterpreter:
     def __init__(
         self,
         settings: ScannerSettings,
-        surroundings: Surroundings,
+        context: Context,
         keys: Mapping[int, Decrypt] = MappingProxyType({}),
         troubles: Sequence[str] = (),
         identity_keys: Mapping[int, bytes] = MappingProxyType({}),
     ) -> None:
         self.settings = settings
-        self.surroundings = surroundings
+        self.context = context
         self._rules = Rulebook(settings.tags, identity_keys)
         self._attendance = Attendance(
             int(settings.left_after_s * NS_PER_S), settings.arrive_rssi_dbm, settings.path_loss_exponent
@@ -155,7 +155,7 @@ class BeaconInterpreter:
         if self._interval.began.boot_ns < before.boot_ns:
             yield self._counted(*self._interval.cut(before, after))
         else:
-            self._interval = Interval(after, self.settings.counted_every, self.surroundings.timezone)
+            self._interval = Interval(after, self.settings.counted_every, self.context.timezone)
 
     def finish(self, now: Instant) -> Iterator[Event]:
         """End every visit at when it was last heard, and close the begun interval."""
@@ -167,18 +167,18 @@ class BeaconInterpreter:
             yield self._counted(*self._interval.cut(now, now))
 
     def _begin(self, now: Instant) -> Iterator[Event]:
-        self._interval = Interval(now, self.settings.counted_every, self.surroundings.timezone)
+        self._interval = Interval(now, self.settings.counted_every, self.context.timezone)
         if self._troubles:
-            yield from self.surroundings.faults.fail(now, "driver_missing", "; ".join(self._troubles))
+            yield from self.context.faults.fail(now, "driver_missing", "; ".join(self._troubles))
 
     def _counted(self, began: Instant, ended: Instant) -> Event:
         devices = self._strangers.count()
         self._strangers = Strangers()
-        shown = devices if devices >= self.surroundings.anonymous_min else None
+        shown = devices if devices >= self.context.anonymous_min else None
         return Event(self.settings.id, ended, BeaconCounted(rfc3339(began.wall_ns), rfc3339(ended.wall_ns), shown))
 
     def _identity(self, identity: str | None, at: Instant) -> str | None:
-        return None if identity is None else self.surroundings.identify(identity, at)
+        return None if identity is None else self.context.identify(identity, at)
 
     def _told_change(self, change: Change, now: Instant) -> Event:
         key: Any = change.key

@@ -9,12 +9,13 @@ from gateway.sensors.check import Checked
 from gateway.sensors.description import Description
 from gateway.sensors.diagnosis import Evidence, Finding
 from gateway.sensors.gauge import Gauge
-from gateway.sensors.kind import Driver, Kind, Surroundings
+from gateway.sensors.kind import Context, Driver, Kind
 from gateway.sensors.scanner.facts import BeaconArrived, BeaconCounted, BeaconLeft, BeaconMoved, BeaconTelemetry
 from gateway.sensors.scanner.interpreter import BeaconInterpreter
 from gateway.sensors.scanner.keys import TagKeys
 from gateway.sensors.scanner.reading import line_of, reading_of
 from gateway.sensors.scanner.settings import ScannerSettings
+from gateway.sensors.scanner.telemetry import QUANTITIES
 from gateway.sensors.simulation import Part
 from gateway.sensors.trial import Tools, Trial
 
@@ -26,10 +27,10 @@ def keys_of(settings: ScannerSettings) -> TagKeys:
     return opened_keys(settings.tags)
 
 
-def interpreter(settings: ScannerSettings, surroundings: Surroundings) -> BeaconInterpreter:
+def interpreter(settings: ScannerSettings, context: Context) -> BeaconInterpreter:
     """Build the interpreter of one scanner; reads the keys that its rules name."""
     keys = keys_of(settings)
-    return BeaconInterpreter(settings, surroundings, keys.bind, keys.troubles, keys.identity)
+    return BeaconInterpreter(settings, context, keys.bind, keys.troubles, keys.identity)
 
 
 def driver(settings: ScannerSettings, clock: Clock) -> Driver:
@@ -103,6 +104,7 @@ KIND: Kind[ScannerSettings] = Kind(
     simulate=simulate,
     check=check,
     describe=describe,
+    ranges=QUANTITIES,
     changeable="left_after_s counted_every telemetry_every arrive_rssi_dbm path_loss_exponent",
     on_demand="driver mode",
 )

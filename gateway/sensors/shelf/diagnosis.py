@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 
 from gateway.sensors.diagnosis import Evidence, Finding, Result, span_s
-from gateway.sensors.kind import Faults, Surroundings
+from gateway.sensors.kind import Context, Faults
 from gateway.sensors.shelf.ailments import ALL_ONES, WORD_MAX, WORD_MIN
 from gateway.sensors.shelf.facts import ShelfChanged, ShelfPicked, ShelfPlaced
 from gateway.sensors.shelf.interpreter import interpreter
@@ -205,7 +205,7 @@ def _corners(settings: ShelfSettings, evidence: Evidence) -> list[Finding]:
     """
     if settings.calibration is None or not settings.products:
         return []
-    judge = interpreter(settings, Surroundings(Faults(settings.id)))
+    judge = interpreter(settings, Context(Faults(settings.id)))
     facts = [event.fact for reading in evidence.readings for event in judge.read(reading)]
     fitting = sum(1 for fact in facts if isinstance(fact, ShelfPicked | ShelfPlaced))
     lightest = min(product.unit_grams for product in settings.products)

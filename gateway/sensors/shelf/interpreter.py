@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.model import NS_PER_S, Event, Instant, Reading
-from gateway.sensors.kind import Surroundings
+from gateway.sensors.kind import Context
 from gateway.sensors.shelf.ailments import WORD_MAX, WORD_MIN, Ailments
 from gateway.sensors.shelf.facts import ShelfChanged, ShelfLevel, ShelfPicked, ShelfPlaced
 from gateway.sensors.shelf.goods import Spreads, State, Stock, explain, shares, state_of, suspects
@@ -46,12 +46,12 @@ def _rounded(grams: float) -> float:
 class ShelfInterpreter:
     """One shelf."""
 
-    def __init__(self, settings: ShelfSettings, surroundings: Surroundings) -> None:
+    def __init__(self, settings: ShelfSettings, context: Context) -> None:
         self.settings = settings
-        self.faults = surroundings.faults
+        self.faults = context.faults
         self.stock = Stock(settings.products)
         self.spreads = Spreads(settings.products)
-        self._ailments = Ailments(settings.rate_hz, surroundings.faults)
+        self._ailments = Ailments(settings.rate_hz, context.faults)
         self._blocks = Blocks(settings.rate_hz)
         self._standings = [Standing() for _ in settings.products]
         self._is_waiting = False  # a state differs from what was told
@@ -194,6 +194,6 @@ class ShelfInterpreter:
         self._is_waiting = any(standing.now != standing.told for standing in self._standings)
 
 
-def interpreter(settings: ShelfSettings, surroundings: Surroundings) -> ShelfInterpreter:
+def interpreter(settings: ShelfSettings, context: Context) -> ShelfInterpreter:
     """Build the interpreter of one shelf."""
-    return ShelfInterpreter(settings, surroundings)
+    return ShelfInterpreter(settings, context)

@@ -83,6 +83,7 @@ KIND: Kind[ShelfSettings] = Kind(
     simulate=simulate,
     check=check,
     discovery=discovery,
+    ranges={"confidence": (0, 1)},
     changeable="products level_dwell_s",
     on_demand="driver rate_hz calibration",
     calibrates=True,

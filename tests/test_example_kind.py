@@ -1,0 +1,155 @@
+"""A kind of sensor from outside: the example's package is installed, and no other line is edited."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon import wait_for
+from tests.example_kind.install import install
+
+ROOT = Path(__file__).resolve().parent.parent
+DEVICE = "28-0316a2795bff"
+SCHEMAS = """
+import json, sys
+from gateway.contract import documents
+found = documents()
+print(json.dumps({name: found[name] for name in sys.argv[1:]}))
+"""
+
+
+class Shop:
+    """A store with one fridge, whose thermometer is a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.site = folder / "site"
+        self.site.mkdir()
+        install(self.site)
+        self.thermometer = folder / "w1" / DEVICE / "temperature"
+        self.thermometer.parent.mkdir(parents=True)
+        self.thermometer.write_text("5250\n")
+        self.configuration = folder / "gateway.toml"
+        self.configure()
+
+    def configure(self, more: str = "") -> None:
+        self.configuration.write_text(
+            f'[site]\nstore = "0042"\ngateway = "front"\n[broker]\nurl = "mqtt://127.0.0.1:1"\n'
+            f'[outbox]\ndirectory = "{self.folder / "outbox"}"\n'
+            f'[[fridge]]\nid = "dairy"\ndevice = "{DEVICE}"\nbus = "{self.folder / "w1"}"\n'
+            f'read_every = "0.2 s"\nmeasured_every = "1 s"\n{more}'
+        )
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(self.site)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(self, *arguments: str, status: int = 0) -> str:
+        process = self.begin(*arguments)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == status, f"{out}\n{err}"
+        return out or err
+
+    def verb(self, *words: str, status: int = 0) -> str:
+        return self.call("-m", "gateway", *words, "--config", str(self.configuration), status=status)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def test_its_settings_are_checked_and_its_mistakes_told_like_ours(shop: Shop) -> None:
+    assert "1 sensor" in shop.verb("config", "check")
+    shop.configure("warm_abov_celsius = 9\n")
+    told = shop.verb("config", "check", status=78)
+    assert "Did you mean warm_above_celsius?" in told
+
+
+def test_it_has_schemas_and_a_channel_and_a_stream(shop: Shop) -> None:
+    names = ("schemas/v1/fridge.warm.json", "schemas/v1/envelope.json", "asyncapi.json")
+    found: dict[str, Any] = json.loads(shop.call("-c", SCHEMAS, *names))
+    assert set(found[names[0]]["properties"]) == {"celsius"}
+    assert "fridge" in found[names[1]]["properties"]["stream"]["enum"]
+    channel = found[names[2]]["channels"]["event"]
+    assert "fridge" in channel["parameters"]["area"]["enum"]
+    assert "fridgeWarm" in channel["messages"]
+
+
+def test_a_recording_of_it_is_replayed(shop: Shop) -> None:
+    shop.configure('warm_after = "5 s"\n')
+    lines = [json.dumps({"recording": 1, "started": "2026-11-22T09:00:00.000Z", "gateway": "front", "note": ""})]
+    warm = range(2, 10)
+    lines += [json.dumps({"t": t_s, "sensor": "dairy", "celsius": 11 if t_s in warm else 5}) for t_s in range(12)]
+    recording = shop.folder / "morning.jsonl"
+    recording.write_text("\n".join(lines) + "\n")
+    events = [json.loads(line) for line in shop.verb("replay", str(recording)).splitlines()]
+    told = [(event["type"], event["data"]) for event in events if event["type"] != "store.fridge.measured"]
+    assert told == [
+        ("store.fridge.warm", {"celsius": 11.0}),
+        ("store.fridge.cool", {"celsius": 5.0, "warm_ms": 8000}),
+    ]
+    assert any(event["type"] == "store.fridge.measured" for event in events)
+
+
+def test_a_technician_asks_it_what_he_asks_ours(shop: Shop) -> None:
+    found = json.loads(shop.verb("diagnose", "dairy", "--for", "0.5s", "--json"))
+    assert (found["kind"], found["findings"][0]["name"], found["result"]) == ("fridge", "temperature", "ok")
+    line = shop.verb("watch", "--for", "1s", "--plain")
+    assert "dairy: 5.2 °C" in line
+    shop.thermometer.unlink()
+    failed = json.loads(shop.verb("diagnose", "dairy", "--for", "0.5s", "--json", status=69))
+    assert "dtoverlay=w1-gpio" in failed["findings"][0]["found"]
+
+
+def test_the_doctor_and_the_privacy_report_know_it(shop: Shop) -> None:
+    shop.thermometer.unlink()
+    shop.thermometer.parent.rmdir()
+    checks = json.loads(shop.verb("doctor", "--json", status=1))
+    assert "fridge.absent" in json.dumps(checks)
+    leaving = json.loads(shop.verb("privacy", "report", "--json"))
+    assert set(leaving["events"]["store.fridge.warm"]) == {"celsius"}
+    assert not any(name.startswith("store.beacon") for name in leaving["events"])
+
+
+@pytest.fixture
+def simulated(shop: Shop) -> Iterator[Shop]:
+    daemon = shop.begin("-m", "gateway", "run", "--simulated", "--config", str(shop.configuration))
+    wait_for(lambda: daemon.poll() is not None or (shop.folder / "outbox" / "fridge").is_dir(), what="its stream")
+    yield shop
+    daemon.send_signal(signal.SIGTERM)
+    _, err = daemon.communicate(timeout=15)
+    assert daemon.returncode == 0, err
+
+
+def test_the_daemon_runs_it_simulated_and_says_how_it_is(simulated: Shop) -> None:
+    def status() -> Any:
+        process = simulated.begin("-m", "gateway", "status", "--json", "--config", str(simulated.configuration))
+        found = json.loads(process.communicate(timeout=30)[0])
+        return found if found["streams"].get("fridge", {}).get("recorded_through") else None
+
+    found = wait_for(status, what="an event")
+    assert found["sensors"]["dairy"]["kind"] == "fridge"
+    entry = json.loads(simulated.verb("outbox", "list", "fridge", "--limit", "1", "--json").splitlines()[0])
+    assert "store.fridge" in json.dumps(entry)
+
+
+def test_a_package_that_does_not_fit_is_named_and_nothing_crashes(shop: Shop) -> None:
+    (shop.site / "fridge_kind" / "settings.py").write_text("import nowhere\n")
+    told = shop.verb("config", "check", status=1)
+    assert "the package store-gateway-fridge brings a kind of sensor that cannot be loaded" in told
+    assert "Traceback" not in told
