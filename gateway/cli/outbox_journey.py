@@ -18,6 +18,7 @@ from gateway.cli.outbox_care import progress_bar
 from gateway.cli.verb import Verb, configured, load, say_json
 from gateway.errors import EXIT_GOOD, ConfigurationError, GatewayError
 from gateway.machine.bounded import json_object, open_regular
+from gateway.machine.owner import written
 from gateway.model import STREAMS
 
 LINE_BYTES_MAX = 128 * 1024
@@ -50,7 +51,8 @@ def export(
     target = file or output
     count = 0
     try:
-        with click.open_file(str(target or "-"), "wb") as lines, progress_bar() as progress:
+        to = click.open_file("-", "wb") if target is None or str(target) == "-" else written(target)
+        with to as lines, progress_bar() as progress:
             task = progress.add_task("entries", total=sum(reader.backlog(name) for name in names))
             for table, name in enumerate(names):
                 if tinydb:

@@ -11,6 +11,7 @@ import click
 from gateway.cli.verb import Verb, configured, console, load, printing, say_json
 from gateway.errors import EXIT_GOOD, GatewayError
 from gateway.machine.header import CYCLE, HEADER, Part, Terminal, drawing
+from gateway.machine.owner import written
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
@@ -64,7 +65,8 @@ def svg_of(configuration: Configuration) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        with written(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise GatewayError(f"{path} cannot be written: {error.strerror}", "name another with --svg") from None
     click.echo(f"drawn in {path}", err=True)

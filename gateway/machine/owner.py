@@ -13,6 +13,8 @@ import os
 import pwd
 import shlex
 import stat
+from collections.abc import Iterator
+from io import BufferedWriter
 from pathlib import Path
 
 FILE_MODE = 0o640  # the technician's group reads beside the daemon
@@ -32,6 +34,29 @@ def settle(fd: int, mode: int, folder: str | os.PathLike[str], at: int | None = 
         made = os.fstat(fd)
         if (made.st_uid, made.st_gid) != (owner.st_uid, owner.st_gid):
             os.fchown(fd, owner.st_uid, owner.st_gid)
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BufferedWriter]:
+    """Write a file that a person named: whole in its place at the end, and as it was where that is not reached.
+
+    Raises OSError, also where a link, a pipe or a device has the name: somebody else may have put it there for root.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise OSError(errno.EINVAL, "it is a link, a pipe or a device, not a file", str(path))
+    draft = path.with_name(f"{path.name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        draft.unlink()
+    with draft.open("xb") as file:
+        try:
+            settle(file.fileno(), FILE_MODE, path.parent)
+            yield file
+            file.flush()
+            draft.rename(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
 
 
 def put(path: Path, content: bytes) -> None:

@@ -16,7 +16,7 @@ from gateway.commands.signed import Believed, write_believed
 from gateway.config import loads
 from gateway.config.overlay import Ordered, Trial, write_ordered
 from gateway.machine.disk import RealDisk
-from gateway.machine.owner import put
+from gateway.machine.owner import put, written
 from gateway.model import Instant
 from gateway.outbox import InlineWriter, Outbox, OutboxSettings
 from gateway.outbox.adopted import MARK
@@ -94,6 +94,32 @@ def test_a_small_file_is_not_written_through_a_planted_link(tmp_path: Path, plan
     put(tmp_path / "report.json", b"new")
     assert (secret.read_text(), (tmp_path / "report.json").read_bytes()) == ("untouched", b"new")
     assert not (tmp_path / "report.json").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe"])
+def test_a_file_that_a_person_named_is_no_link_and_no_pipe(tmp_path: Path, kind: str) -> None:
+    secret, named = tmp_path / "elsewhere", tmp_path / "backlog.jsonl"
+    if kind == "pipe":
+        os.mkfifo(named)
+    else:
+        named.symlink_to(secret)
+    if kind == "link":
+        secret.write_text("untouched")
+    with pytest.raises(OSError, match="a link, a pipe or a device"), written(named) as file:
+        file.write(b"events")
+    assert (secret.read_text() if secret.exists() else "untouched") == "untouched"
+    assert not secret.exists() or kind == "link"
+
+
+def test_a_file_that_a_person_named_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    named = tmp_path / "backlog.jsonl"
+    named.write_bytes(b"before")
+    with pytest.raises(TypeError), written(named) as file:
+        file.writelines([b"half", None])  # type: ignore[list-item]
+    assert (named.read_bytes(), os.listdir(tmp_path)) == (b"before", ["backlog.jsonl"])
+    with written(named) as file:
+        file.write(b"after")
+    assert named.read_bytes() == b"after"
 
 
 def test_the_calibration_before_it_is_kept_before_it_is_replaced(tmp_path: Path, calls: Calls) -> None:
