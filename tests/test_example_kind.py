@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,8 +75,7 @@ def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path)
 
 
-def test_its_settings_are_checked_and_its_mistakes_told_like_ours(shop: Shop) -> None:
-    assert "1 sensor" in shop.verb("config", "check")
+def test_a_mistake_in_its_settings_is_told_like_one_in_ours(shop: Shop) -> None:
     shop.configure("warm_abov_celsius = 9\n")
     told = shop.verb("config", "check", status=78)
     assert "Did you mean warm_above_celsius?" in told
@@ -106,13 +107,10 @@ def test_a_recording_of_it_is_replayed(shop: Shop) -> None:
     assert any(event["type"] == "store.fridge.measured" for event in events)
 
 
-def test_a_technician_asks_it_what_he_asks_ours(shop: Shop) -> None:
-    found = json.loads(shop.verb("diagnose", "dairy", "--for", "0.5s", "--json"))
-    assert (found["kind"], found["findings"][0]["name"], found["result"]) == ("fridge", "temperature", "ok")
-    line = shop.verb("watch", "--for", "1s", "--plain")
-    assert "dairy: 5.2 °C" in line
+def test_a_thermometer_that_is_missing_is_told_with_what_to_do(shop: Shop) -> None:
     shop.thermometer.unlink()
     failed = json.loads(shop.verb("diagnose", "dairy", "--for", "0.5s", "--json", status=69))
+    assert failed["kind"] == "fridge"
     assert "dtoverlay=w1-gpio" in failed["findings"][0]["found"]
 
 
@@ -153,3 +151,41 @@ def test_a_package_that_does_not_fit_is_named_and_nothing_crashes(shop: Shop) ->
     told = shop.verb("config", "check", status=1)
     assert "the package store-gateway-fridge brings a kind of sensor that cannot be loaded" in told
     assert "Traceback" not in told
+
+
+PAGE = ROOT / "gateway" / "sensors" / "README.md"
+VERBS = """
+import json, sys
+from gateway.cli import main
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["gateway", *words]
+    try:
+        main()
+    except SystemExit as end:
+        print(f"== {end.code} {words[0]}", flush=True)
+"""
+
+
+def test_the_page_that_adds_a_kind_can_be_followed(tmp_path: Path) -> None:
+    install(tmp_path)
+    blocks = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    (tmp_path / "fridge.toml").write_text(next(text for form, text in blocks if form == "toml" and "[site]" in text))
+    (tmp_path / "warm.jsonl").write_text(next(text for form, text in blocks if form == "json"))
+    lines = [line for form, text in blocks if form == "sh" for line in text.splitlines()]
+    verbs = [line.split()[1:] for line in lines if line.startswith("gateway ")]
+    rest = [line for line in lines if not line.startswith(("gateway ", "pip install"))]
+    subprocess.run("\n".join(rest), shell=True, cwd=tmp_path, check=True)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-c", VERBS, json.dumps(verbs)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50)
+    said = [line for line in done.stdout.splitlines() if line.startswith("== ")]
+    assert said == [f"== {1 if words[0] == 'doctor' else 0} {words[0]}" for words in verbs], done.stderr
+    for words in ('"store.fridge.warm"', "5.2 °C (5.2 to 5.2)", "dairy: 5.2 °C", "store.fridge.cool"):
+        assert words in done.stdout
+    assert "1883" in done.stdout  # all that the doctor finds wrong is the broker that nobody has started
+
+
+def test_its_entry_points_are_those_that_the_page_shows() -> None:
+    shown = next(text for text in re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.S) if "entry-points" in text)
+    project = tomllib.loads((ROOT / "tests" / "example_kind" / "pyproject.toml").read_text())["project"]
+    assert tomllib.loads(shown)["project"]["entry-points"] == project["entry-points"]
