@@ -92,6 +92,10 @@ class Committer:
         """Take note that the disk took it."""
         self._troubles.pop(of, None)
 
+    def try_now(self) -> None:
+        """Forget what the disk refused, so that it is tried without waiting; it may refuse again."""
+        self._troubles.clear()
+
     def want_file(self, log: StreamLog) -> None:
         """Let the stream have a file before it has entries."""
         self._wants_file.add(log.name)

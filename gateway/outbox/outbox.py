@@ -283,6 +283,7 @@ class Outbox:
 
         A disk that does not answer is waited for 3 s, or not at all where that is known; `waiting` is then lost.
         """
+        self._committer.try_now()  # what refused may have been put right meanwhile, and there is no later
         self.commit(now)
         self._upkeep.wait(now, lambda: self.idle() or self._upkeep.trouble is not None)
         answers = not self._upkeep.jobs_open

@@ -194,3 +194,17 @@ def test_a_stop_within_the_first_seconds_of_a_hang_is_short_too(card: Hanging, m
     card.pass_time(1)
     card.outbox.close(card.now)
     assert sum(waits) < 4
+
+
+def test_at_a_stop_a_disk_that_refused_is_tried_without_waiting(card: Hanging) -> None:
+    card.pass_time(1)
+    card.disk.write_error_chance = 1.0
+    card.append("door")
+    for _ in range(60):
+        card.pass_time(1)
+    assert card.outbox.trouble is not None
+    card.disk.write_error_chance = 0.0
+    card.append("door")
+    card.outbox.close(card.now)
+    assert card.outbox.waiting("door") == []
+    assert card.outbox.positions("door").recorded_through == 2
