@@ -298,14 +298,6 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "outbox",
-        "in the simulated world a card that does not answer is taken for a bad one",
-        "gateway/outbox/sectors.py",
-        "errno.EIO, errno.EBADMSG",
-        "errno.EIO, errno.ETIMEDOUT, errno.EBADMSG",
-        FAULTS,
-    ),
-    Bug(
-        "outbox",
         "in the simulated world a sector that can be read again is given up",
         "gateway/outbox/patience.py",
         "WAITS_S = (1, 2, 5, 15, 60)",

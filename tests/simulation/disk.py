@@ -19,13 +19,17 @@ from random import Random
 from typing import Any
 
 from gateway.machine.disk import Space
-from tests.simulation.inode import File, directory_of, put, resize
+from tests.simulation.inode import File, put, resize
 
 SECTOR_BYTES = 512
 
 
 class PowerCut(BaseException):
     """The machine dies here; no `except Exception` may survive it."""
+
+
+def _directory_of(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
 
 
 class ModelDisk:
@@ -43,7 +47,6 @@ class ModelDisk:
         self.away: str | None = None  # a folder that is not to be found now
         self.is_denied = False  # some file may not be opened now
         self.hangs_until_ns = 0  # a writer of its own gets no answer before
-        self.hangs: Callable[[], bool] = lambda: False  # nor does who reads
         self.noticed: Callable[[File], None] = lambda file: None  # a read of a file has met what cannot be read
         self.calls = 0  # mutating calls so far
         self.cut_at: int | None = None  # the mutating call at which the machine dies
@@ -68,10 +71,10 @@ class ModelDisk:
                     self._apply_name(directory, act)
         self._names_waiting.clear()
         self._held_directories = {
-            path for path in self._held_directories if path == "/" or directory_of(path) in self._held_directories
+            path for path in self._held_directories if path == "/" or _directory_of(path) in self._held_directories
         }
         self._held_files = {
-            path: file for path, file in self._held_files.items() if directory_of(path) in self._held_directories
+            path: file for path, file in self._held_files.items() if _directory_of(path) in self._held_directories
         }
         for inode in {id(file): file for file in self._held_files.values()}.values():
             self._keep_some(inode)
@@ -150,7 +153,6 @@ class ModelDisk:
         """Let every file be opened again, read where it is not bad for ever, and written at once."""
         self.allow()
         self.hangs_until_ns = 0
-        self.hangs = lambda: False
         for file in (*self._files.values(), *self._held_files.values()):
             file.bad.clear()
 
@@ -231,7 +233,7 @@ class ModelDisk:
     # The calls of gateway.machine.disk.Disk.
 
     def _name(self, act: tuple[str, str, Any]) -> None:
-        self._names_waiting.setdefault(directory_of(act[1]), []).append(act)
+        self._names_waiting.setdefault(_directory_of(act[1]), []).append(act)
 
     def _find(self, path: str) -> File:
         if path not in self._files or self._is_away(path):
@@ -257,14 +259,13 @@ class ModelDisk:
         with self._mutating("create"):
             if path in self._files:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-            if directory_of(path) not in self._directories:
+            if _directory_of(path) not in self._directories:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             file = self._files[path] = File()
             self._name(("create", path, file))
         return self._open(path, file)
 
     def open_reading(self, path: str) -> int:
-        self._answer()
         return self._open(path, self._find(path))
 
     def close(self, fd: int) -> None:
@@ -295,12 +296,7 @@ class ModelDisk:
                 partly(self.random.random())
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _answer(self) -> None:
-        if self.hangs():  # who asks has waited for as long as it may
-            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-
     def read_at(self, fd: int, count: int, offset: int) -> bytes:
-        self._answer()
         file = self._fds[fd][1]
         if any(start < offset + count and offset < end for start, end in (*file.bad, *file.bad_for_ever)) or (
             self.read_error_chance and self.random.random() < self.read_error_chance
@@ -346,13 +342,12 @@ class ModelDisk:
             file.waiting.append((size_bytes, None))
 
     def size(self, path: str) -> int:
-        self._answer()
         return len(self._find(path).seen)
 
     def names(self, directory: str) -> list[str]:
         if directory not in self._directories or self._is_away(directory):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
-        found = [path for path in (*self._files, *self._directories) if directory_of(path) == directory]
+        found = [path for path in (*self._files, *self._directories) if _directory_of(path) == directory]
         names = [os.path.basename(path) for path in found if path != "/"]
         self.random.shuffle(names)
         return names
@@ -360,7 +355,7 @@ class ModelDisk:
     def make_directory(self, path: str) -> None:
         if path in self._directories:
             return
-        self.make_directory(directory_of(path))
+        self.make_directory(_directory_of(path))
         with self._mutating("make_directory"):
             self._directories.add(path)
             self._name(("directory", path, None))

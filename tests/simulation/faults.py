@@ -138,8 +138,4 @@ class Faults:
         hangs_s = self._random.choice(HANGS_S)
         self._trace.say(f"the card does not answer for {hangs_s} s")
         self._checker.may_drop.add("overflow")
-        disk = self._machine.disk
-        disk.hangs_until_ns = self._agenda.now_ns + hangs_s * NS_PER_S
-        if self._machine.pace.slow_card:  # the writer has a thread of its own: the loop alone is not answered
-            disk.hangs = lambda: self._agenda.now_ns < disk.hangs_until_ns
-            self._ill.append(disk)
+        self._machine.disk.hangs_until_ns = self._agenda.now_ns + hangs_s * NS_PER_S

@@ -28,7 +28,3 @@ def resize(image: bytearray, size: int) -> None:
         del image[size:]
     else:
         image.extend(bytes(size - len(image)))
-
-
-def directory_of(path: str) -> str:
-    return path.rpartition("/")[0] or "/"

@@ -311,7 +311,7 @@ class Machine:
                 raise Violation(f"{stream}: an event waits {waits_ns / 1e6:.0f} ms to be recorded")
 
     def _cannot_open(self) -> bool:
-        return self.disk.is_denied or self.disk.away is not None or self.disk.hangs()
+        return self.disk.is_denied or self.disk.away is not None
 
     def _tells_of_a_hang(self) -> None:
         """Whoever asks is told that the card does not answer, once it has not for longer than a worn one may take."""
