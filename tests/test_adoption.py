@@ -21,8 +21,11 @@ from gateway.engine.assembly import World, assemble
 from gateway.errors import OutboxUnusable
 from gateway.machine.disk import RealDisk
 from gateway.model import STREAMS, Instant, Loss
-from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from gateway.outbox.adopted import MARK, refuse_adopted
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.reader import OutboxReader
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter
 from gateway.technician.adoption import adopt
 from gateway.technician.card import AdoptionRefused
 from gateway.technician.card_image import ImageUnusable, system_in

@@ -16,7 +16,7 @@ from gateway.engine.assembly import World, assemble
 from gateway.machine.asker import AskedDisk, Asker
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk, Space
-from gateway.outbox import InlineWriter
+from gateway.outbox.writing import InlineWriter
 from gateway.privacy import DayKeys, Period
 from tests.daemon import wait_for
 from tests.outbox.conftest import event

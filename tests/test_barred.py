@@ -22,7 +22,10 @@ from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
 from gateway.machine.owner import mending, refused, whose
 from gateway.model import Instant
-from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.reader import OutboxReader
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter
 from gateway.technician.checks import daemon, examined
 from gateway.technician.checks.machine import examinations
 from tests.outbox.conftest import event

@@ -25,7 +25,7 @@ from gateway.demo.broker import EmbeddedBroker, mosquitto_program, open_broker
 from gateway.demo.line import Line
 from gateway.errors import Unavailable
 from gateway.machine.clock import SystemClock
-from gateway.uplink import BrokerSettings
+from gateway.uplink.settings import BrokerSettings
 
 TOPIC = "stores/v1/0042/front"
 

@@ -32,8 +32,8 @@ from gateway.engine.engine import (
 from gateway.facts import ConfigChanged
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_MS, NS_PER_S, CommandReceived, DriverFailed, Event, Instant, Order
-from gateway.outbox import InlineWriter
 from gateway.outbox.upkeep import PENDING_BYTES_MAX, PENDING_PATIENT_BYTES
+from gateway.outbox.writing import InlineWriter
 from gateway.sensors.shelf.facts import ShelfChanged
 
 BOOT_NS, WALL_NS = 50 * NS_PER_S, 1_795_000_000 * NS_PER_S

@@ -17,7 +17,7 @@ from gateway.engine.engine import Engine
 from gateway.machine.disk import RealDisk
 from gateway.machine.health import Machine, Shutdown, is_read_only, last_reboot, look
 from gateway.model import Instant, Order
-from gateway.outbox import InlineWriter
+from gateway.outbox.writing import InlineWriter
 from gateway.technician.checks import Check, board, examined
 
 FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GROUND = {"errors", "facts", "model", "privacy", "redaction", "shown", "streams", "units", "wire"}
 """The files beside the rooms."""
 MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
+    "errors": {"machine"},
     "shown": set(),
     "streams": set(),
     "model": {"streams"},
@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "uplink": {"model", "outbox", "shown", "units", "wire"},
     "mqtt": {"machine", "model", "uplink"},
     "config": {"errors", "machine", "outbox", "privacy", "redaction", "sensors", "units", "uplink"},
-    "commands": {"config", "errors", "machine", "model", "wire"},
+    "commands": {"errors", "machine", "model", "wire"},
     "control": {"config", "errors", "machine", "model"},
     "engine": {"config", "facts", "machine", "model", "mqtt", "outbox", "sensors", "uplink", "wire"},
     "consumer": {"errors", "machine", "model", "mqtt", "uplink"},

@@ -132,7 +132,7 @@ def query(expression: str, config: tuple[Path, ...], as_json: bool, stream: str 
     Exit status 1 where there is none, 2 where the expression cannot be read.
     """
     configuration = load(config)
-    from gateway.outbox import parse_query
+    from gateway.outbox.query import parse_query
 
     condition = parse_query(expression)
     reader = reader_of(configuration)

@@ -12,7 +12,8 @@ from gateway.model import NS_PER_MS, STREAMS, Entry
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
-    from gateway.outbox import OutboxReader, Sealing
+    from gateway.outbox.reader import OutboxReader
+    from gateway.outbox.sealing import Sealing
     from gateway.outbox.table import EntryDatabase
 
 
@@ -32,7 +33,7 @@ def outbox_at_rest(
 
     `sealing` are the keys where they are read already, for one who may not read them any more.
     """
-    from gateway.outbox import OutboxReader
+    from gateway.outbox.reader import OutboxReader
 
     directory = configuration.outbox.directory
     reader = reader_of(configuration) if sealing is None else OutboxReader(directory, sealing=sealing)

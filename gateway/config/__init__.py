@@ -45,8 +45,8 @@ from gateway.privacy import PrivacySettings
 from gateway.sensors import kinds
 from gateway.sensors.kind import Kind
 from gateway.units import Bytes, Identifier, Quantity
-from gateway.uplink import BrokerSettings
 from gateway.uplink.profiles import PROFILES
+from gateway.uplink.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
 

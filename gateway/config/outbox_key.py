@@ -7,12 +7,16 @@ touched: nothing is recorded in the open because its key was not found.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.config.known_secrets import readable
 from gateway.errors import OutboxSealed
 from gateway.machine.bounded import read_bounded
-from gateway.outbox import OutboxReader, OutboxSettings, Sealing
-from gateway.outbox.sealing import key_of
+from gateway.outbox.sealing import Sealing, key_of
+from gateway.outbox.settings import OutboxSettings
+
+if TYPE_CHECKING:
+    from gateway.outbox.reader import OutboxReader
 
 KEY_FILE_BYTES_MAX = 1024
 MADE_BY = "openssl rand -hex 32"
@@ -33,6 +37,8 @@ def sealing_of(settings: OutboxSettings) -> Sealing:
 
 def reader_of(settings: OutboxSettings) -> OutboxReader:
     """Open the outbox of this configuration for reading. Raises OutboxUnusable, and OutboxSealed without its key."""
+    from gateway.outbox.reader import OutboxReader
+
     return OutboxReader(settings.directory, sealing=sealing_of(settings))
 
 

@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 
 from gateway.errors import GatewayError, Unavailable
 from gateway.mqtt.dial import DialRefused, password, tls_context
-from gateway.uplink import BrokerSettings, Endpoint
+from gateway.uplink.settings import BrokerSettings, Endpoint
 
 BATCH_EVENTS_MAX = 100
 BATCH_BYTES_MAX = 32 * 1024  # contract section 5

@@ -21,7 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.errors import ConfigurationError, Unavailable
 from gateway.mqtt.dial import DialRefused, password, tls_context
-from gateway.uplink import BrokerSettings, Endpoint
+from gateway.uplink.settings import BrokerSettings, Endpoint
 
 Protocol = Literal["5", "3.1.1"]
 

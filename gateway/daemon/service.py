@@ -39,9 +39,10 @@ from gateway.machine.network import NetworkWatch
 from gateway.machine.process import Notify, Readiness, Signals, Watchdog
 from gateway.machine.threads import joined, started
 from gateway.model import NS_PER_S, STREAMS, DriverFailed, Event, Instant
-from gateway.mqtt import PahoLink
 from gateway.mqtt.certificates import days_left
-from gateway.outbox import PLAIN, Sealing, ThreadWriter
+from gateway.mqtt.link import PahoLink
+from gateway.outbox.sealing import PLAIN, Sealing
+from gateway.outbox.writing import ThreadWriter
 from gateway.privacy import DayKeys, Pseudonyms
 from gateway.recordings.player import Player
 from gateway.recordings.recording import Recording

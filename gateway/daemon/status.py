@@ -14,7 +14,7 @@ from gateway.engine.interpretation import Sense
 from gateway.facts import GatewayHealth
 from gateway.machine.health import SHUTDOWN, Machine, last_reboot
 from gateway.model import NS_PER_MS, STREAMS, Event, Instant, rfc3339
-from gateway.uplink import UplinkStatus
+from gateway.uplink.status import UplinkStatus
 
 
 def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dict[str, Any]:

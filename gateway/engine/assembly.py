@@ -23,11 +23,13 @@ from gateway.machine.disk import Disk
 from gateway.machine.health import SHUTDOWN
 from gateway.model import STREAMS, Event, Instant, Loss, Stream
 from gateway.mqtt import certificates
-from gateway.outbox import PLAIN, Outbox, Sealing, Writer
 from gateway.outbox.adopted import refuse_adopted
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.sealing import PLAIN, Sealing
+from gateway.outbox.writing import Writer
 from gateway.sensors.kind import Context, Faults, Kind
-from gateway.uplink import Uplink
 from gateway.uplink.discovery import announced
+from gateway.uplink.policy import Uplink
 from gateway.uplink.status import Reason
 from gateway.uplink.subscriptions import commands
 from gateway.wire import Wire

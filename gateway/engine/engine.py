@@ -35,8 +35,8 @@ from gateway.model import (
     Subscribed,
     data_of,
 )
-from gateway.outbox import Outbox
-from gateway.uplink import Uplink
+from gateway.outbox.outbox import Outbox
+from gateway.uplink.policy import Uplink
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,3 @@
 `link` obeys the uplink's orders by one `connection` after the other; `client` makes paho's Client from what `dial`
 reads, over a `line` that may lead through a `proxy`; `heard` is what the broker said, `reasons` says failures in words.
 """
-
-from gateway.mqtt.link import LinkTimes, PahoLink
-
-__all__ = ["LinkTimes", "PahoLink"]

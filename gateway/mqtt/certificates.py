@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gateway.machine.bounded import read_bounded
 from gateway.model import Instant
 from gateway.mqtt.reasons import Cause, of_encrypted_key, of_file
-from gateway.uplink import BrokerSettings
+from gateway.uplink.settings import BrokerSettings
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -21,7 +21,7 @@ from gateway.mqtt.line import Handshake, LineContext
 from gateway.mqtt.properties import SharedProperties
 from gateway.mqtt.proxy import tunnel
 from gateway.mqtt.reasons import OVERSIZED, UNASKED, Unwanted
-from gateway.uplink import BrokerSettings, Endpoint
+from gateway.uplink.settings import BrokerSettings, Endpoint
 
 INBOUND_BYTES_MAX = 256 * 1024
 """More than a command of 64 KiB, which is still answered, with a topic and a correlation of 64 KiB each."""

@@ -31,7 +31,7 @@ from gateway.mqtt.heard import Heard
 from gateway.mqtt.line import Line
 from gateway.mqtt.properties import SharedProperties
 from gateway.mqtt.proxy import ProxyRefused
-from gateway.uplink import BrokerSettings, Endpoint
+from gateway.uplink.settings import BrokerSettings, Endpoint
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from typing import Any
 from gateway.machine.bounded import read_text
 from gateway.mqtt.certificates import concerns
 from gateway.mqtt.reasons import Cause, of_encrypted_key, of_file
-from gateway.uplink import BrokerSettings, Endpoint
 from gateway.uplink.profiles import PROFILES
+from gateway.uplink.settings import BrokerSettings, Endpoint
 
 SECRET_BYTES_MAX = 64 * 1024  # MQTT has no longer password
 

@@ -13,7 +13,7 @@ from gateway.machine.threads import ADVICE, REFUSED, started
 from gateway.model import Connect, Disconnect, LinkDown, Order, Signal
 from gateway.mqtt.connection import Connection
 from gateway.mqtt.dial import AS_SHIPPED, LinkTimes
-from gateway.uplink import BrokerSettings
+from gateway.uplink.settings import BrokerSettings
 
 __all__ = ["LinkTimes", "PahoLink"]
 

@@ -32,8 +32,9 @@ from gateway.machine.disk import RealDisk
 from gateway.machine.owner import DIRECTORY_MODE, FILE_MODE, refused
 from gateway.machine.safe_files import Folder, opened, shown
 from gateway.model import STREAMS
-from gateway.outbox import OutboxReader, Sealing
 from gateway.outbox.adopted import MARK
+from gateway.outbox.reader import OutboxReader
+from gateway.outbox.sealing import Sealing
 from gateway.technician.card import CALIBRATIONS, AdoptionRefused, Card, Found, card_at, copy_file, files_of, why
 
 LOCK = "lock"

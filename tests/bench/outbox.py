@@ -107,7 +107,9 @@ OPENING = """
 import json, os, sys, time
 from pathlib import Path
 from gateway.machine.disk import RealDisk
-from gateway.outbox import Outbox, OutboxSettings, ThreadWriter
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import ThreadWriter
 from tests.bench.queues import NOW, OURS_BYTES_MAX, Ours
 from tests.outbox.histories import describe_loss
 def rss(): return int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE')

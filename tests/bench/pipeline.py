@@ -37,8 +37,8 @@ from gateway.engine.assembly import World, assemble
 from gateway.engine.engine import Engine
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_MS, NS_PER_S, STREAMS, Instant, Order
-from gateway.mqtt import PahoLink
-from gateway.outbox import InlineWriter
+from gateway.mqtt.link import PahoLink
+from gateway.outbox.writing import InlineWriter
 from gateway.sensors.door.reading import BeamChanged
 
 CONFIGURATION = """

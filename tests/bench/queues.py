@@ -21,7 +21,10 @@ from tinydb.storages import JSONStorage
 
 from gateway.machine.disk import RealDisk
 from gateway.model import Instant
-from gateway.outbox import PLAIN, InlineWriter, Outbox, OutboxSettings, Sealing
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.sealing import PLAIN, Sealing
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter
 from tests.outbox.histories import describe_loss
 
 NOW = Instant(0, 1_763_800_000_000_000_000)

@@ -19,8 +19,10 @@ from typing import Any
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_S, Event
-from gateway.outbox import InlineWriter, Outbox, OutboxSettings, ThreadWriter
-from gateway.uplink import BrokerSettings
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter, ThreadWriter
+from gateway.uplink.settings import BrokerSettings
 from gateway.wire import record
 from tests.outbox.histories import describe_loss
 from tests.uplink.brokers import mosquitto

@@ -24,8 +24,8 @@ from gateway.engine.engine import Engine
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_S
-from gateway.mqtt import PahoLink
-from gateway.outbox import ThreadWriter
+from gateway.mqtt.link import PahoLink
+from gateway.outbox.writing import ThreadWriter
 from gateway.sensors.door.reading import BeamChanged
 from tests.bench.pipeline import identify, mosquitto
 from tests.blocks.card import SD, SD_STALLS, Card, card

@@ -32,8 +32,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from gateway.model import Acknowledgements, Connect, LinkUp, Message, Signal
-from gateway.mqtt import PahoLink
-from gateway.uplink import BrokerSettings
+from gateway.mqtt.link import PahoLink
+from gateway.uplink.settings import BrokerSettings
 from gateway.wire import EVENT_CONTENT_TYPE
 from tests.uplink.brokers import Mosquitto, mosquitto
 from tests.uplink.memory_outbox import MemoryOutbox

@@ -10,7 +10,9 @@ from typing import Any
 
 from gateway.machine.disk import Disk, RealDisk
 from gateway.model import NS_PER_S, STREAMS, Entry, Instant, Stream
-from gateway.outbox import InlineWriter, Outbox, OutboxSettings, ThreadWriter, Writer
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter, ThreadWriter, Writer
 from tests.blocks.subjects import DoesNotOpen, Known, Mark, Violation, payload
 from tests.outbox.histories import WALL_NS, describe_loss
 

@@ -11,8 +11,10 @@ import pytest
 
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
-from gateway.outbox import InlineWriter, Outbox, OutboxSettings
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.upkeep import PENDING_BYTES_MAX
+from gateway.outbox.writing import InlineWriter
 from tests.blocks.mounts import Missing
 from tests.blocks.ours import losses_in
 from tests.outbox.block_device import SmallDisk, small_ext4

@@ -14,7 +14,8 @@ from gateway.config import load
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
 from gateway.model import Event, Instant
-from gateway.outbox import InlineWriter, Outbox
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.writing import InlineWriter
 from gateway.sensors.door.facts import DoorPassed
 from tests.cli.test_outbox_verbs import call
 from tests.outbox.histories import describe_loss

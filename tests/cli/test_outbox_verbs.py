@@ -14,7 +14,8 @@ from gateway.cli import gateway
 from gateway.config import load
 from gateway.machine.disk import RealDisk
 from gateway.model import Event, Instant
-from gateway.outbox import InlineWriter, Outbox
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.writing import InlineWriter
 from gateway.sensors.door.facts import DoorBlocked, DoorPassed
 
 NOW = Instant(60_000_000_000, 1_795_338_000_000_000_000)

@@ -17,8 +17,9 @@ from gateway.errors import EXIT_CONFIGURATION, EXIT_GOOD, OutboxSealed
 from gateway.facts import EventsDropped
 from gateway.machine.disk import RealDisk
 from gateway.model import Event, Instant, Loss
-from gateway.outbox import InlineWriter, Outbox
 from gateway.outbox.adopted import MARK
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.writing import InlineWriter
 from gateway.sensors.door.facts import DoorPassed
 from gateway.technician.adoption import adopt
 from gateway.technician.checks.warnings import warnings_of

@@ -25,7 +25,7 @@ from gateway.daemon.service import close_all
 from gateway.machine.clock import SystemClock
 from gateway.machine.network import NetworkWatch
 from gateway.model import Connect, Message
-from gateway.mqtt import PahoLink
+from gateway.mqtt.link import PahoLink
 from gateway.sensors.drivers import Supervised
 from gateway.technician.checks import Examination, examined
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.model import Instant, Stream
-from gateway.outbox import InlineWriter, Outbox, OutboxSettings
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter
 from tests.outbox.histories import DIRECTORY, WALL_NS, describe_loss
 from tests.simulation.disk import ModelDisk
 

@@ -17,8 +17,11 @@ from typing import Any
 
 from gateway.machine.disk import Disk
 from gateway.model import STREAMS, Entry, Instant, Loss, Stream
-from gateway.outbox import PLAIN, InlineWriter, Outbox, OutboxSettings, Sealing
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.sealing import PLAIN, Sealing
+from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME, read_slots
+from gateway.outbox.writing import InlineWriter
 from tests.simulation.disk import ModelDisk, PowerCut
 
 DIRECTORY = "/outbox"

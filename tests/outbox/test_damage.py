@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.outbox import OutboxReader
+from gateway.outbox.reader import OutboxReader
 from tests.outbox.conftest import Bench, event
 from tests.outbox.histories import DIRECTORY
 

@@ -10,10 +10,12 @@ from random import Random
 import pytest
 
 from gateway.model import Instant
-from gateway.outbox import InlineWriter, Outbox, OutboxSettings, ThreadWriter
+from gateway.outbox.outbox import Outbox
 from gateway.outbox.record import EPOCH_MAX, FOOTER, parse_name, segment_name
 from gateway.outbox.recovery import LEAP_MAX, leap_epoch
+from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import State, decode_state, encode_state
+from gateway.outbox.writing import InlineWriter, ThreadWriter
 from tests.outbox.conftest import Bench, event
 from tests.outbox.histories import DIRECTORY, WALL_NS, describe_loss
 from tests.simulation.disk import ModelDisk, PowerCut

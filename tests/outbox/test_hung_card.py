@@ -8,11 +8,12 @@ from random import Random
 import pytest
 
 from gateway.model import NS_PER_S, Instant, Stream
-from gateway.outbox import InlineWriter, Outbox, OutboxSettings
 from gateway.outbox.jobs import Job
 from gateway.outbox.losses import told_loss
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.upkeep import JOBS_WAITING_MAX, PENDING_BYTES_MAX
-from gateway.outbox.writing import CLOSE_WAIT_S
+from gateway.outbox.writing import CLOSE_WAIT_S, InlineWriter
 from tests.outbox.conftest import event
 from tests.outbox.histories import DIRECTORY, WALL_NS, describe_loss
 from tests.simulation.disk import ModelDisk

@@ -9,7 +9,9 @@ import pytest
 
 from gateway.errors import OutboxUnusable
 from gateway.model import Instant
-from gateway.outbox import InlineWriter, Outbox, OutboxSettings
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter
 from tests.outbox.conftest import Bench, event
 from tests.outbox.histories import DIRECTORY, describe_loss
 

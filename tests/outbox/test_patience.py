@@ -13,9 +13,12 @@ import pytest
 from gateway.errors import EXIT_CANNOT_CREATE, OutboxUnusable
 from gateway.machine.disk import RealDisk
 from gateway.model import Instant
-from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.reader import OutboxReader
 from gateway.outbox.repair import repair
 from gateway.outbox.sectors import SECTOR_BYTES
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter
 from tests.outbox.conftest import Bench, event
 from tests.outbox.histories import DIRECTORY, WALL_NS, describe_loss
 

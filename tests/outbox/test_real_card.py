@@ -20,7 +20,10 @@ import pytest
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk, refusal
 from gateway.model import Instant
-from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.reader import OutboxReader
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter
 from tests.outbox.block_device import SmallDisk, card_or_skip
 from tests.outbox.conftest import event
 from tests.outbox.histories import describe_loss

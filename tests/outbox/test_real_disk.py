@@ -19,7 +19,10 @@ from gateway.errors import OutboxUnusable
 from gateway.machine.disk import NotAFile, RealDisk, refusal
 from gateway.machine.owner import put
 from gateway.model import Instant
-from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.reader import OutboxReader
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter
 from gateway.privacy import DayKeys, Period
 from tests.outbox.conftest import event
 from tests.outbox.histories import WALL_NS, describe_loss

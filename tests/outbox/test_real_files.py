@@ -17,7 +17,10 @@ import pytest
 from gateway.errors import OutboxUnusable
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
-from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings, ThreadWriter
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.reader import OutboxReader
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter, ThreadWriter
 from tests.outbox.conftest import event
 from tests.outbox.histories import describe_loss
 
@@ -25,7 +28,9 @@ WRITER = """
 import sys
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
-from gateway.outbox import Outbox, OutboxSettings, ThreadWriter
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import ThreadWriter
 from tests.outbox.conftest import event
 from tests.outbox.histories import describe_loss
 disk, clock = RealDisk(), SystemClock()

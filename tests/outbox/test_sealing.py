@@ -13,12 +13,15 @@ import pytest
 
 from gateway.errors import EXIT_CONFIGURATION, OutboxSealed
 from gateway.model import STREAMS, Entry, Instant, Loss
-from gateway.outbox import PLAIN, InlineWriter, Outbox, OutboxReader, OutboxSettings, Sealing
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.reader import OutboxReader
 from gateway.outbox.record import salt
 from gateway.outbox.recovery import LEAP_MAX
 from gateway.outbox.repair import repair
-from gateway.outbox.sealing import key_of, place_of
+from gateway.outbox.sealing import PLAIN, Sealing, key_of, place_of
+from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import STATE_NAME
+from gateway.outbox.writing import InlineWriter
 from tests.outbox.conftest import event
 from tests.outbox.histories import DIRECTORY, WALL_NS, describe_loss
 from tests.simulation.disk import ModelDisk, PowerCut

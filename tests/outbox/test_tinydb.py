@@ -10,8 +10,12 @@ from tinydb.table import Document
 
 from gateway.machine.disk import RealDisk
 from gateway.model import Instant
-from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings, QueryError, parse_query
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.query import QueryError, parse_query
+from gateway.outbox.reader import OutboxReader
+from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.table import ImmutableEntry
+from gateway.outbox.writing import InlineWriter
 from tests.outbox.conftest import Bench, event
 from tests.outbox.histories import DIRECTORY, describe_loss
 

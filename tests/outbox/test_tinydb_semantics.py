@@ -18,7 +18,8 @@ from tinydb.queries import Query
 from tinydb.storages import MemoryStorage
 from tinydb.table import Document, Table
 
-from gateway.outbox import OutboxReader, parse_query
+from gateway.outbox.query import parse_query
+from gateway.outbox.reader import OutboxReader
 from tests.outbox.conftest import Bench
 from tests.outbox.histories import DIRECTORY
 

@@ -18,7 +18,6 @@ import pytest
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
 from gateway.model import STREAMS, Instant
-from gateway.outbox import InlineWriter, Outbox, OutboxReader, OutboxSettings
 from gateway.outbox.jobs import (
     Append,
     Begin,
@@ -32,9 +31,13 @@ from gateway.outbox.jobs import (
     SetAside,
     Trim,
 )
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.reader import OutboxReader
 from gateway.outbox.record import FOOTER
 from gateway.outbox.repair import repair
+from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.state import SLOT_BYTES, STATE_NAME
+from gateway.outbox.writing import InlineWriter
 from tests.outbox.conftest import event
 from tests.outbox.histories import describe_loss
 from tests.shipped.calls import Call, Calls, Tree, first

@@ -18,8 +18,10 @@ from gateway.config.overlay import Ordered, Trial, write_ordered
 from gateway.machine.disk import RealDisk
 from gateway.machine.owner import put, written
 from gateway.model import Instant
-from gateway.outbox import InlineWriter, Outbox, OutboxSettings
 from gateway.outbox.adopted import MARK
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.settings import OutboxSettings
+from gateway.outbox.writing import InlineWriter
 from gateway.privacy import DayKeys, Period
 from gateway.technician.adoption import adopt
 from gateway.technician.calibration import StoredCalibration

@@ -31,12 +31,14 @@ from gateway.daemon.answers import Answers
 from gateway.engine import engine
 from gateway.machine.clock import SystemClock
 from gateway.model import NS_PER_S, CommandReceived, Instant, LinkDown
-from gateway.mqtt import LinkTimes, PahoLink, client, dial
+from gateway.mqtt import client, dial
+from gateway.mqtt.link import LinkTimes, PahoLink
 from gateway.outbox import commit, retention, saving, state
 from gateway.sensors import kinds
-from gateway.uplink import BrokerSettings, Pace, backoff, lanes, policy, presence, suspects
+from gateway.uplink import backoff, lanes, policy, presence, suspects
 from gateway.uplink.backoff import Backoff
-from gateway.uplink.settings import Endpoint
+from gateway.uplink.policy import Pace
+from gateway.uplink.settings import BrokerSettings, Endpoint
 from tests.uplink.memory_outbox import MemoryOutbox
 from tests.uplink.scripted_broker import (
     CONNECT,

@@ -27,9 +27,9 @@ from gateway.model import (
     Signal,
     Subscribe,
 )
-from gateway.mqtt import PahoLink, dial, proxy, reasons
-from gateway.uplink import BrokerSettings
-from gateway.uplink.settings import Endpoint, Proxy
+from gateway.mqtt import dial, proxy, reasons
+from gateway.mqtt.link import PahoLink
+from gateway.uplink.settings import BrokerSettings, Endpoint, Proxy
 from tests.uplink.brokers import Authority
 from tests.uplink.scripted_broker import connack
 

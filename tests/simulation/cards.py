@@ -10,7 +10,8 @@ from __future__ import annotations
 from random import Random
 
 from gateway.errors import OutboxUnusable
-from gateway.outbox import InlineWriter, Outbox
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.writing import InlineWriter
 from tests.simulation.checker import Checker
 from tests.simulation.clock import Trace
 from tests.simulation.disk import ModelDisk

@@ -20,7 +20,7 @@ import orjson
 
 from gateway.consumer.ledger import Ledger
 from gateway.model import STREAMS, Stream
-from gateway.outbox import Created
+from gateway.outbox.recovery import Created
 from tests.simulation.clock import SimulatedClock
 from tests.simulation.lives import SAME, Account, Lives, Number, Parsed, Violation
 

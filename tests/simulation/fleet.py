@@ -32,7 +32,8 @@ from gateway.model import (
     Message,
     Stream,
 )
-from gateway.uplink import BrokerSettings, Uplink
+from gateway.uplink.policy import Uplink
+from gateway.uplink.settings import BrokerSettings
 from gateway.wire import Wire, record
 from tests.uplink.memory_outbox import MemoryPositions, Passed
 

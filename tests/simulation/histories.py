@@ -16,7 +16,8 @@ from random import Random
 
 from gateway.config import Configuration
 from gateway.model import NS_PER_MS, NS_PER_S, STREAMS
-from gateway.outbox import OutboxSettings, Sealing
+from gateway.outbox.sealing import Sealing
+from gateway.outbox.settings import OutboxSettings
 from tests.simulation.broker import Broker, Nature
 from tests.simulation.cards import Cards
 from tests.simulation.checker import Checker

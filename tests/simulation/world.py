@@ -25,8 +25,10 @@ from gateway.engine.engine import Due, Engine
 from gateway.errors import OutboxUnusable
 from gateway.machine.health import Machine as Looked
 from gateway.model import NS_PER_MS, NS_PER_S, STREAMS, CommandReceived, Event, Instant, Stream
-from gateway.outbox import PLAIN, InlineWriter, Outbox, Writer
+from gateway.outbox.outbox import Outbox
 from gateway.outbox.recovery import LEAP_MAX
+from gateway.outbox.sealing import PLAIN
+from gateway.outbox.writing import InlineWriter, Writer
 from tests.simulation.broker import Broker, BrokerLink
 from tests.simulation.checker import Checker
 from tests.simulation.clock import Agenda, SimulatedClock, Trace

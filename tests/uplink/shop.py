@@ -9,8 +9,9 @@ from random import Random
 
 from gateway.machine.clock import SystemClock
 from gateway.model import NS_PER_S, Acknowledgements, CommandReceived, LinkDown, LinkUp, Signal, Subscribed
-from gateway.mqtt import LinkTimes, PahoLink
-from gateway.uplink import BrokerSettings, Pace, Uplink
+from gateway.mqtt.link import LinkTimes, PahoLink
+from gateway.uplink.policy import Pace, Uplink
+from gateway.uplink.settings import BrokerSettings
 from gateway.uplink.subscriptions import commands
 from gateway.wire import Wire
 from tests.uplink.memory_outbox import MemoryOutbox

@@ -21,7 +21,7 @@ from gateway.cli import gateway
 from gateway.machine.bounded import read_bounded
 from gateway.model import Instant
 from gateway.mqtt import certificates
-from gateway.uplink import BrokerSettings
+from gateway.uplink.settings import BrokerSettings
 from tests.daemon import Shop as Daemon
 from tests.daemon import passages, stop
 from tests.uplink.brokers import DAY, Authority, mosquitto

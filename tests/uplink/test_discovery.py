@@ -16,8 +16,8 @@ from gateway.sensors.scanner.kind import KIND as BEACON
 from gateway.sensors.scanner.settings import ScannerSettings
 from gateway.sensors.shelf.kind import KIND as SHELF
 from gateway.sensors.shelf.settings import ShelfSettings
-from gateway.uplink import BrokerSettings
 from gateway.uplink.discovery import Announcement, announced
+from gateway.uplink.settings import BrokerSettings
 from tests.uplink.brokers import mosquitto
 from tests.uplink.scripted_broker import CONNECT, PUBLISH, Answer, Packet, connack, maximum_packet_size, polite, puback
 from tests.uplink.scripted_broker import scripted as scripted_broker

@@ -13,8 +13,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from gateway.consumer.ledger import Ledger
 from gateway.model import STREAMS
-from gateway.mqtt import LinkTimes
-from gateway.uplink import BrokerSettings, Pace
+from gateway.mqtt.link import LinkTimes
+from gateway.uplink.policy import Pace
+from gateway.uplink.settings import BrokerSettings
 from tests.uplink.brokers import mosquitto
 from tests.uplink.memory_outbox import MemoryOutbox
 from tests.uplink.shop import Shop

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.config import loads
 from gateway.errors import ConfigurationError
 from gateway.model import NS_PER_MS, NS_PER_S, LinkDown
-from gateway.uplink import BrokerSettings, Endpoint
 from gateway.uplink.backoff import Backoff
 from gateway.uplink.fallback import RETRY_MS, ProtocolChoice
+from gateway.uplink.settings import BrokerSettings, Endpoint
 from gateway.uplink.window import BYTES_FLOOR, BYTES_START, ByteWindow, TokenBucket
 
 URL = "mqtts://mqtt.example.com:8883"

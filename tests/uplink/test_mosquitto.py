@@ -16,8 +16,8 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from gateway.mqtt import LinkTimes
-from gateway.uplink import BrokerSettings
+from gateway.mqtt.link import LinkTimes
+from gateway.uplink.settings import BrokerSettings
 from tests.uplink.brokers import Authority, free_port, mosquitto
 from tests.uplink.shop import Shop
 

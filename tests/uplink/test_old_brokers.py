@@ -12,8 +12,8 @@ from gateway.config import loads
 from gateway.model import LinkDown
 from gateway.mqtt.dial import DialRefused, tls_context
 from gateway.technician.checks import broker, examined
-from gateway.uplink import BrokerSettings, Endpoint
 from gateway.uplink.fallback import ProtocolChoice
+from gateway.uplink.settings import BrokerSettings, Endpoint
 from tests.uplink.brokers import Authority
 from tests.uplink.scripted_broker import CONNECT, Answer, polite, scripted
 from tests.uplink.shop import Shop

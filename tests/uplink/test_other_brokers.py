@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.mqtt import LinkTimes, dial
-from gateway.uplink import BrokerSettings
+from gateway.mqtt import dial
+from gateway.mqtt.link import LinkTimes
+from gateway.uplink.settings import BrokerSettings
 from tests.uplink.brokers import free_port
 from tests.uplink.rabbitmq import rabbitmq
 from tests.uplink.shop import QUICK, Shop

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.model import NS_PER_S, STREAMS, Entry, LinkDown, Message, Stream
-from gateway.uplink import BrokerSettings
 from gateway.uplink.parcel import runs
 from gateway.uplink.profiles import PROFILES
+from gateway.uplink.settings import BrokerSettings
 from tests.uplink.weather import Sky, Weather, events_of
 
 LIVE_FIRST = BrokerSettings(url="mqtt://broker.test")

@@ -17,8 +17,7 @@ from gateway.config import loads
 from gateway.mqtt import dial
 from gateway.technician.checks import Check
 from gateway.technician.checks.broker import examinations
-from gateway.uplink import BrokerSettings
-from gateway.uplink.settings import Proxy
+from gateway.uplink.settings import BrokerSettings, Proxy
 from tests.uplink.brokers import Authority, mosquitto
 from tests.uplink.scripted_broker import scripted
 from tests.uplink.shop import QUICK, Shop

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.model import NS_PER_S, Entry, Instant
-from gateway.uplink import BrokerSettings
 from gateway.uplink.parcel import Parcel
+from gateway.uplink.settings import BrokerSettings
 from gateway.uplink.suspects import Suspect
 from gateway.uplink.verdicts import HELD_AFTER, Verdicts
 from tests.uplink.brokers import Mosquitto, mosquitto

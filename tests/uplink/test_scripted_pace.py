@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from gateway.mqtt import LinkTimes
-from gateway.uplink import BrokerSettings, Pace
+from gateway.mqtt.link import LinkTimes
+from gateway.uplink.policy import Pace
+from gateway.uplink.settings import BrokerSettings
 from tests.uplink.scripted_broker import (
     CONNECT,
     PINGREQ,

@@ -13,7 +13,7 @@ from gateway.config import loads
 from gateway.model import NS_PER_S, Subscribe
 from gateway.mqtt import reasons
 from gateway.technician.checks import Check, broker, examined
-from gateway.uplink import BrokerSettings
+from gateway.uplink.settings import BrokerSettings
 from gateway.uplink.subscriptions import AGAIN_NS
 from tests.uplink.brokers import free_port, mosquitto
 from tests.uplink.scripted_broker import CONNECT, PUBLISH, SUBSCRIBE, Answer, Packet, connack, polite, scripted

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from gateway.uplink import BrokerSettings
+from gateway.uplink.settings import BrokerSettings
 from tests.uplink.brokers import mosquitto
 from tests.uplink.shop import Shop
 

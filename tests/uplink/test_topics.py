@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.model import Instant, Order
-from gateway.uplink import BrokerSettings
+from gateway.uplink.settings import BrokerSettings
 from tests.uplink.brokers import mosquitto
 from tests.uplink.shop import Shop
 from tests.uplink.test_refusals import mend, run

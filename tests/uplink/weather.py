@@ -30,7 +30,8 @@ from gateway.model import (
     Subscribe,
     Subscribed,
 )
-from gateway.uplink import BrokerSettings, Uplink
+from gateway.uplink.policy import Uplink
+from gateway.uplink.settings import BrokerSettings
 from gateway.uplink.subscriptions import commands
 from gateway.wire import Wire
 from tests.uplink.memory_outbox import MemoryOutbox

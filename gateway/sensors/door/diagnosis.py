@@ -11,7 +11,7 @@ from gateway.facts import SensorFailed
 from gateway.model import NS_PER_MS, NS_PER_S, Event
 from gateway.sensors.diagnosis import Evidence, Finding
 from gateway.sensors.door.facts import DoorPassed
-from gateway.sensors.door.interpreter import interpreter
+from gateway.sensors.door.interpreter import DoorInterpreter
 from gateway.sensors.door.reading import BeamChanged
 from gateway.sensors.door.settings import DoorSettings
 from gateway.sensors.kind import Context, Faults
@@ -139,7 +139,7 @@ def _order(readings: Sequence[BeamChanged]) -> list[Finding]:
 
 def events_of(settings: DoorSettings, readings: Sequence[BeamChanged]) -> list[Event]:
     """Return what the door's interpreter makes of the readings, what is pending at their end included."""
-    judge = interpreter(settings, Context(Faults(settings.id)))
+    judge = DoorInterpreter(settings, Context(Faults(settings.id)))
     events = [event for reading in readings for event in judge.read(reading)]
     return events + list(judge.finish(readings[-1].at)) if readings else events
 

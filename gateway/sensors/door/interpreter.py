@@ -180,8 +180,3 @@ class DoorInterpreter:
 
 def _named(beam: str) -> BeamName:
     return next(name for name in BEAMS if name == beam)
-
-
-def interpreter(settings: DoorSettings, context: Context) -> DoorInterpreter:
-    """Build the interpreter of one door."""
-    return DoorInterpreter(settings, context)

@@ -8,14 +8,20 @@ from typing import Any
 from gateway.machine.clock import Clock
 from gateway.sensors.diagnosis import Evidence, Finding
 from gateway.sensors.door.facts import DoorBlocked, DoorCleared, DoorCounted, DoorPassed
-from gateway.sensors.door.interpreter import interpreter
 from gateway.sensors.door.reading import line_of, reading_of
 from gateway.sensors.door.settings import DoorSettings, pins_of
 from gateway.sensors.gauge import Gauge
-from gateway.sensors.kind import Driver, Kind
+from gateway.sensors.kind import Context, Driver, Interpreter, Kind
 from gateway.sensors.simulation import Door, Part
 from gateway.sensors.trial import Tools, Trial
 from gateway.shown import Shown
+
+
+def interpreter(settings: DoorSettings, context: Context) -> Interpreter:
+    """Build the interpreter of one door."""
+    from gateway.sensors.door.interpreter import DoorInterpreter
+
+    return DoorInterpreter(settings, context)
 
 
 def driver(settings: DoorSettings, clock: Clock) -> Driver:

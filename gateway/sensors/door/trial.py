@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gateway.model import NS_PER_S, Event, Instant, Reading
 from gateway.sensors.door.facts import DoorBlocked, DoorPassed
-from gateway.sensors.door.interpreter import interpreter as door_interpreter
+from gateway.sensors.door.interpreter import DoorInterpreter
 from gateway.sensors.door.settings import DoorSettings
 from gateway.sensors.kind import Context, Faults
 from gateway.sensors.trial import Tools, Verdict
@@ -28,11 +28,11 @@ class DoorTrial:
         self._act = 0
         self._last: Instant | None = None
         self._edges = 0
-        self._interpreter = door_interpreter(settings, Context(Faults(settings.id)))
+        self._interpreter = DoorInterpreter(settings, Context(Faults(settings.id)))
 
     def begin(self, act: int) -> Verdict | None:
         self._act, self._edges, self._last = act, 0, None
-        self._interpreter = door_interpreter(self._settings, Context(Faults(self._settings.id)))
+        self._interpreter = DoorInterpreter(self._settings, Context(Faults(self._settings.id)))
         return None
 
     def take(self, reading: Reading) -> Verdict | None:

@@ -9,9 +9,8 @@ from gateway.sensors.check import Checked
 from gateway.sensors.description import Description
 from gateway.sensors.diagnosis import Evidence, Finding
 from gateway.sensors.gauge import Gauge
-from gateway.sensors.kind import Context, Driver, Kind
+from gateway.sensors.kind import Context, Driver, Interpreter, Kind
 from gateway.sensors.scanner.facts import BeaconArrived, BeaconCounted, BeaconLeft, BeaconMoved, BeaconTelemetry
-from gateway.sensors.scanner.interpreter import BeaconInterpreter
 from gateway.sensors.scanner.keys import TagKeys
 from gateway.sensors.scanner.reading import line_of, reading_of
 from gateway.sensors.scanner.settings import ScannerSettings
@@ -27,8 +26,10 @@ def keys_of(settings: ScannerSettings) -> TagKeys:
     return opened_keys(settings.tags)
 
 
-def interpreter(settings: ScannerSettings, context: Context) -> BeaconInterpreter:
+def interpreter(settings: ScannerSettings, context: Context) -> Interpreter:
     """Build the interpreter of one scanner; reads the keys that its rules name."""
+    from gateway.sensors.scanner.interpreter import BeaconInterpreter
+
     keys = keys_of(settings)
     return BeaconInterpreter(settings, context, keys.bind, keys.troubles, keys.identity)
 

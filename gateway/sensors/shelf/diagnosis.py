@@ -11,7 +11,7 @@ from gateway.sensors.diagnosis import Evidence, Finding, Result, span_s
 from gateway.sensors.kind import Context, Faults
 from gateway.sensors.shelf.ailments import ALL_ONES, WORD_MAX, WORD_MIN
 from gateway.sensors.shelf.facts import ShelfChanged, ShelfPicked, ShelfPlaced
-from gateway.sensors.shelf.interpreter import interpreter
+from gateway.sensors.shelf.interpreter import ShelfInterpreter
 from gateway.sensors.shelf.settings import ShelfSettings
 from gateway.sensors.shelf.weighing import NOISE_MAX_COUNTS, roughness
 
@@ -205,7 +205,7 @@ def _corners(settings: ShelfSettings, evidence: Evidence) -> list[Finding]:
     """
     if settings.calibration is None or not settings.products:
         return []
-    judge = interpreter(settings, Context(Faults(settings.id)))
+    judge = ShelfInterpreter(settings, Context(Faults(settings.id)))
     facts = [event.fact for reading in evidence.readings for event in judge.read(reading)]
     fitting = sum(1 for fact in facts if isinstance(fact, ShelfPicked | ShelfPlaced))
     lightest = min(product.unit_grams for product in settings.products)

@@ -192,8 +192,3 @@ class ShelfInterpreter:
                 standing.told = standing.now
                 yield Event(self.settings.id, standing.since, standing.fact)
         self._is_waiting = any(standing.now != standing.told for standing in self._standings)
-
-
-def interpreter(settings: ShelfSettings, context: Context) -> ShelfInterpreter:
-    """Build the interpreter of one shelf."""
-    return ShelfInterpreter(settings, context)

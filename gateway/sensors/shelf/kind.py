@@ -8,14 +8,20 @@ from gateway.machine.clock import Clock
 from gateway.sensors.check import Checked
 from gateway.sensors.diagnosis import Evidence, Finding
 from gateway.sensors.gauge import Gauge
-from gateway.sensors.kind import Driver, Kind
+from gateway.sensors.kind import Context, Driver, Interpreter, Kind
 from gateway.sensors.shelf.facts import ShelfChanged, ShelfLevel, ShelfPicked, ShelfPlaced
-from gateway.sensors.shelf.interpreter import interpreter
 from gateway.sensors.shelf.reading import line_of, reading_of
 from gateway.sensors.shelf.settings import ShelfSettings, pins_of
 from gateway.sensors.simulation import Part
 from gateway.sensors.trial import Tools, Trial
 from gateway.shown import Shown
+
+
+def interpreter(settings: ShelfSettings, context: Context) -> Interpreter:
+    """Build the interpreter of one shelf."""
+    from gateway.sensors.shelf.interpreter import ShelfInterpreter
+
+    return ShelfInterpreter(settings, context)
 
 
 def driver(settings: ShelfSettings, clock: Clock) -> Driver:

@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway.errors import GatewayError
 from gateway.machine.disk import refusal
 from gateway.machine.health import NOW, ROOT, SHUTDOWN, Machine, Shutdown, last_reboot, look
-from gateway.outbox import PLAIN, Sealing
+from gateway.outbox.sealing import PLAIN, Sealing
 from gateway.technician.checks import Check, Examination
 
 CELSIUS_HOT = 80.0  # the Pi slows itself down from here (Raspberry Pi documentation, frequency management)
@@ -48,7 +48,7 @@ def checks(machine: Machine, shutdown: Shutdown | None) -> Iterator[Check]:
 
 def shutdown_of(directory: Path, sealing: Callable[[], Sealing] = lambda: PLAIN) -> Shutdown | None:
     """Return how the daemon ended before the machine last started, as the outbox remembers; None where unknown."""
-    from gateway.outbox import OutboxReader
+    from gateway.outbox.reader import OutboxReader
 
     try:
         known = OutboxReader(str(directory), sealing=sealing()).memory.get(SHUTDOWN)

@@ -27,13 +27,14 @@ from gateway.model import (
     Subscribe,
     Subscribed,
 )
-from gateway.mqtt import PahoLink, reasons
+from gateway.mqtt import reasons
 from gateway.mqtt.dial import DialRefused, tls_context
+from gateway.mqtt.link import PahoLink
 from gateway.mqtt.reasons import Cause
 from gateway.technician.checks import Check, Examination
-from gateway.uplink import Endpoint
 from gateway.uplink.fallback import NO_ANSWER_TO_5
 from gateway.uplink.refusals import refusal_sentence
+from gateway.uplink.settings import Endpoint
 from gateway.uplink.status import limits_of
 from gateway.uplink.subscriptions import Subscription, commands, refused
 from gateway.wire import Wire

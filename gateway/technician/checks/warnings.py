@@ -13,7 +13,7 @@ from gateway.errors import ConfigurationError, OutboxSealed
 from gateway.model import Instant
 from gateway.mqtt.certificates import concerns
 from gateway.mqtt.reasons import Cause
-from gateway.uplink import Endpoint
+from gateway.uplink.settings import Endpoint
 
 
 def warnings_of(configuration: Configuration, now: Instant) -> list[Cause]:
