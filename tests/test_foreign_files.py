@@ -27,7 +27,7 @@ from gateway.privacy import DayKeys, Period
 from gateway.recordings.recording import Recording
 from gateway.sensors.scanner.drivers.tag_keys import opened_keys
 from gateway.sensors.scanner.tags import TagRule
-from gateway.technician.calibration import from_json
+from gateway.sensors.shelf.calibration import from_json
 from gateway.technician.checks import machine
 
 HEAD = b'{"recording": 1, "started": "2026-11-22T09:00:00.000Z"}\n'

@@ -348,7 +348,6 @@ SCALES = (
     "gateway/cli/calibrate",
     "gateway/cli/tare",
     "gateway/technician/at_scale",
-    "gateway/technician/calibration",
     "gateway/technician/calibration_store",
     "gateway/technician/scales",
 )

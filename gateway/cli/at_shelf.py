@@ -28,7 +28,7 @@ def seconds(text: str, option: str = "--for") -> float:
 
 def shelf_named(configuration: Configuration, shelf: str) -> ShelfSettings:
     """Return the shelf's settings; a usage error where the configuration has none of this id."""
-    from gateway.technician.calibration import CalibrationRefused
+    from gateway.sensors.shelf.calibration import CalibrationRefused
     from gateway.technician.scales import shelf_of
 
     try:

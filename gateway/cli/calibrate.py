@@ -13,8 +13,8 @@ from gateway.errors import EXIT_FAILED, EXIT_GOOD
 
 if TYPE_CHECKING:
     from gateway.machine.clock import Clock
+    from gateway.sensors.shelf.calibration import Fit, Point
     from gateway.sensors.shelf.settings import ShelfSettings
-    from gateway.technician.calibration import Fit, Point
     from gateway.technician.scales import Desk, RemoteDesk
     from gateway.technician.sources import Source
 
@@ -65,7 +65,7 @@ def calibrate(
         raise click.BadParameter(f"up to {MASSES_MAX} different masses, in grams", param_hint="--mass")
     from gateway.machine.clock import SystemClock
     from gateway.model import rfc3339
-    from gateway.technician.calibration import fit, stored_of
+    from gateway.sensors.shelf.calibration import fit, stored_of
     from gateway.technician.scales import desk_of
     from gateway.technician.sources import open_source
 
@@ -75,7 +75,7 @@ def calibrate(
     clock = SystemClock()
     before = desk.held(shelf)
     if before.configured is not None:
-        from gateway.technician.calibration import CalibrationRefused
+        from gateway.sensors.shelf.calibration import CalibrationRefused
 
         raise CalibrationRefused(
             f"the configuration gives a calibration for {shelf}, which is the one that holds",
@@ -105,8 +105,8 @@ def calibrate(
 def _points(
     source: Source, settings: ShelfSettings, clock: Clock, within_s: float, masses: tuple[float, ...], yes: bool
 ) -> list[Point]:
+    from gateway.sensors.shelf.calibration import Point
     from gateway.technician.at_scale import weigh
-    from gateway.technician.calibration import Point
 
     ready(f"empty {settings.id} and leave it alone", yes)
     weight = weigh(source, settings, clock, within_s, waiting=say)

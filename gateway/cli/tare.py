@@ -38,8 +38,8 @@ def tare(
     within_s = seconds(for_text)
     from gateway.machine.clock import SystemClock
     from gateway.model import rfc3339
+    from gateway.sensors.shelf.calibration import tared
     from gateway.technician.at_scale import weigh
-    from gateway.technician.calibration import tared
     from gateway.technician.scales import desk_of
     from gateway.technician.sources import open_source
 

@@ -19,7 +19,7 @@ from gateway.config import Configuration
 from gateway.errors import GatewayError
 from gateway.machine.acting import acting_as_owner_of
 from gateway.machine.disk import Disk
-from gateway.technician.calibration import CalibrationRefused, StoredCalibration, from_json, in_force
+from gateway.sensors.shelf.calibration import CalibrationRefused, StoredCalibration, from_json, in_force
 
 FOLDER = "calibration"
 BYTES_MAX = 64 * 1024

@@ -23,10 +23,10 @@ from gateway.errors import GatewayError, NoDaemon
 from gateway.machine.disk import Disk, RealDisk
 from gateway.machine.threads import started
 from gateway.model import NS_PER_S, Event, Instant, Reading, rfc3339
+from gateway.sensors.shelf.calibration import CalibrationRefused, StoredCalibration, from_object, in_force, tared
 from gateway.sensors.shelf.reading import ScaleSampled
 from gateway.sensors.shelf.settings import Calibration, ShelfSettings
 from gateway.sensors.shelf.settling import Weighing, Weight
-from gateway.technician.calibration import CalibrationRefused, StoredCalibration, from_object, in_force, tared
 from gateway.technician.calibration_store import CalibrationDamaged, CalibrationStore, calibrated
 
 log = logging.getLogger(__name__)

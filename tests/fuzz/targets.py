@@ -37,7 +37,7 @@ from gateway.outbox.status import times_ms
 from gateway.recordings.recording import Recording
 from gateway.sensors.scanner.advertisement import EddystoneTlm, Ruuvi, decode, power_dbm
 from gateway.sensors.scanner.telemetry import QUANTITIES, BtHome, BtHomeOpener
-from gateway.technician.calibration import from_json
+from gateway.sensors.shelf.calibration import from_json
 
 HELD = tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 FOLDER = Path(HELD.name)  # gone with the process

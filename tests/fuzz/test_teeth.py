@@ -35,7 +35,7 @@ PLANTED: dict[str, tuple[str, Callable[..., Any]]] = {
     "outbox": ("gateway.outbox.state.json_object", unbounded),
     "query": ("gateway.outbox.query.math.isfinite", careless),
     "control": ("gateway.control.serving.json_object", unbounded),
-    "calibration": ("gateway.technician.calibration.json_object", unbounded),
+    "calibration": ("gateway.sensors.shelf.calibration.json_object", unbounded),
     "adoption": ("gateway.cli.outbox_journey.json_object", unbounded),
 }
 

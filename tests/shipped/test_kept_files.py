@@ -23,8 +23,8 @@ from gateway.outbox.outbox import Outbox
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.writing import InlineWriter
 from gateway.privacy import DayKeys, Period
+from gateway.sensors.shelf.calibration import StoredCalibration
 from gateway.technician.adoption import adopt
-from gateway.technician.calibration import StoredCalibration
 from gateway.technician.calibration_store import CalibrationStore
 from tests.outbox.conftest import event
 from tests.outbox.histories import describe_loss

@@ -23,7 +23,7 @@ from gateway.control.asking import ask
 from gateway.errors import Unavailable
 from gateway.machine.disk import RealDisk
 from gateway.privacy import DayKeys, Period
-from gateway.technician.calibration import StoredCalibration
+from gateway.sensors.shelf.calibration import StoredCalibration
 from gateway.technician.calibration_store import CalibrationStore
 from tests.daemon import Shop, passages, stop, wait_for
 from tests.technician.shelves import SHELF_TOML

@@ -8,9 +8,7 @@ import random
 
 import pytest
 
-from gateway.sensors.shelf.settings import Calibration
-from gateway.sensors.shelf.settling import Weight
-from gateway.technician.calibration import (
+from gateway.sensors.shelf.calibration import (
     CalibrationRefused,
     Point,
     StoredCalibration,
@@ -20,6 +18,8 @@ from gateway.technician.calibration import (
     stored_of,
     tared,
 )
+from gateway.sensors.shelf.settings import Calibration
+from gateway.sensors.shelf.settling import Weight
 
 WHEN = "2026-11-22T09:00:00.000Z"
 

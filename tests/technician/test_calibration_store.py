@@ -12,9 +12,9 @@ from gateway.engine.interpretation import Interpretation, Sense
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_S, Event
 from gateway.sensors.kind import Context, Faults
+from gateway.sensors.shelf.calibration import CalibrationRefused, StoredCalibration
 from gateway.sensors.shelf.interpreter import ShelfInterpreter
 from gateway.sensors.shelf.settings import Calibration
-from gateway.technician.calibration import CalibrationRefused, StoredCalibration
 from gateway.technician.calibration_store import CalibrationDamaged, CalibrationNotWritten, CalibrationStore, calibrated
 from tests.technician.shelves import SHELF, SHELF_TOML, at, configuration, samples
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import gateway
 from gateway.machine.disk import RealDisk
-from gateway.technician.calibration import StoredCalibration
+from gateway.sensors.shelf.calibration import StoredCalibration
 from gateway.technician.calibration_store import CalibrationStore
 from tests.technician.shelves import SHELF_TOML, configuration, recording, scale_lines
 
