@@ -7,7 +7,6 @@ from collections.abc import Callable
 from gateway.errors import GatewayError, Unavailable
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S
-from gateway.sensors.shelf.reading import ScaleSampled
 from gateway.sensors.shelf.settings import ShelfSettings
 from gateway.sensors.shelf.settling import WINDOWS, Weighing, Weight
 from gateway.technician.sources import Source
@@ -37,10 +36,8 @@ def weigh(
     told_ns = began_ns
     while (now_ns := clock.now().boot_ns) - began_ns < within_s * NS_PER_S:
         for reading in source.poll():
-            if isinstance(reading, ScaleSampled) and reading.sensor == settings.id:
-                weight = weighing.add(reading.at, reading.counts)
-                if weight is not None:
-                    return weight
+            if reading.sensor == settings.id and (weight := weighing.take(reading)) is not None:
+                return weight
         if now_ns - told_ns >= TOLD_EVERY_S * NS_PER_S:
             told_ns = now_ns
             waiting(weighing.why())

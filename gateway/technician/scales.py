@@ -24,7 +24,6 @@ from gateway.machine.disk import Disk, RealDisk
 from gateway.machine.threads import started
 from gateway.model import NS_PER_S, Event, Instant, Reading, rfc3339
 from gateway.sensors.shelf.calibration import CalibrationRefused, StoredCalibration, from_object, in_force, tared
-from gateway.sensors.shelf.reading import ScaleSampled
 from gateway.sensors.shelf.settings import Calibration, ShelfSettings
 from gateway.sensors.shelf.settling import Weighing, Weight
 from gateway.technician.calibration_store import CalibrationDamaged, CalibrationStore, calibrated
@@ -275,10 +274,8 @@ class Scales:
 
     def take(self, reading: Reading) -> None:
         """Weigh for a tare that waits. Engine's thread."""
-        if not self._tares or not isinstance(reading, ScaleSampled):
-            return
         tare = self._tares.get(reading.sensor)
-        if tare is None or (weight := tare.weighing.add(reading.at, reading.counts)) is None:
+        if tare is None or (weight := tare.weighing.take(reading)) is None:
             return
         del self._tares[tare.shelf]
         if not started(threading.Thread(target=self._finish, args=(tare, weight), name="tare", daemon=True)):

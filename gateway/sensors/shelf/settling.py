@@ -10,9 +10,10 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from gateway.model import Instant
+from gateway.model import Instant, Reading
 from gateway.sensors.kind import Faults
 from gateway.sensors.shelf.ailments import ALL_ONES, DETAILS, WORD_MAX, WORD_MIN, Ailments
+from gateway.sensors.shelf.reading import ScaleSampled
 from gateway.sensors.shelf.weighing import NOISE_MIN_COUNTS, POINTS_PER_S, WINDOW, Blocks, Window, roughness
 
 WINDOWS = 3
@@ -50,6 +51,10 @@ class Weighing:
         self._away_from = away_from
         self._fresh = 0
         self.samples = 0
+
+    def take(self, reading: Reading) -> Weight | None:
+        """Take a reading of this shelf; what is no sample is passed over. Returns as `add`."""
+        return self.add(reading.at, reading.counts) if isinstance(reading, ScaleSampled) else None
 
     def add(self, at: Instant, counts: int) -> Weight | None:
         """Take a sample; return the weight where this second completes one."""
