@@ -11,10 +11,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gateway.cli.example import EXAMPLE
+from gateway.cli.example import example
 from gateway.config import Configuration, load, loads, mistakes_of, require_broker, schema
 from gateway.errors import ConfigurationError
 
+EXAMPLE = example()
 SITE = '[site]\nstore = "0042"\n'
 DOOR = '[[door]]\nid = "entrance"\nouter_pin = 17\ninner_pin = 27\n'
 

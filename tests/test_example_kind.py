@@ -180,7 +180,7 @@ def test_the_page_that_adds_a_kind_can_be_followed(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50)
     said = [line for line in done.stdout.splitlines() if line.startswith("== ")]
     assert said == [f"== {1 if words[0] == 'doctor' else 0} {words[0]}" for words in verbs], done.stderr
-    for words in ('"store.fridge.warm"', "5.2 °C (5.2 to 5.2)", "dairy: 5.2 °C", "store.fridge.cool"):
+    for words in ('"store.fridge.warm"', "5.2 °C (5.2 to 5.2)", "dairy: 5.2 °C", "store.fridge.cool", "[[fridge]]"):
         assert words in done.stdout
     assert "1883" in done.stdout  # all that the doctor finds wrong is the broker that nobody has started
 

@@ -78,14 +78,14 @@ def show(config: tuple[Path, ...], as_json: bool) -> int:
 @printing
 def example(config: tuple[Path, ...], as_json: bool) -> int:
     """Print a commented configuration to start from; no file is read. With --json: the same, without comments."""
-    from gateway.cli.example import EXAMPLE
+    from gateway.cli.example import example as whole
 
     if as_json:
         import tomllib
 
-        say_json(tomllib.loads(EXAMPLE))
+        say_json(tomllib.loads(whole()))
     else:
-        click.echo(EXAMPLE, nl=False)
+        click.echo(whole(), nl=False)
     return EXIT_GOOD
 
 

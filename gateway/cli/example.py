@@ -1,6 +1,9 @@
 """The commented configuration that `gateway config example` writes: it passes `gateway config check` as it stands."""
 
-EXAMPLE = """\
+from gateway.model import STREAMS
+from gateway.sensors import kinds
+
+HEAD = """\
 # The configuration of one gateway. Check it with: gateway config check --config FILE
 # What stands behind a # is a default, or what else is possible. Pins are BCM numbers (GPIO17 is 17), as on the drawing
 # of `gateway wiring`. Durations and sizes are texts with a unit: "10 s", "15 min", "30 d", "512 MiB".
@@ -40,46 +43,8 @@ directory = "/var/lib/gateway/outbox"
 # keep_acknowledged = "2 h"                           # for the cloud's `resend`
 # key_file = "/run/credentials/gateway.service/secrets_outbox.key"   # /etc/gateway/secrets/outbox.key: sealed
 # old_key_file = "/etc/gateway/old.key"               # opens what is sealed, seals nothing: a key on its way out
-
-[[door]]                             # two beams, one behind the other, tell the direction
-id = "entrance"
-outer_pin = 17
-inner_pin = 27
-# blocked_after_s = 10
-# counted_every = "15 min"
-
-[[door]]                             # a single beam counts, without direction
-id = "back"
-beam_pin = 22
-# wiring = "beam"                    # or "reed" (door opened), "turnstile" (a pulse a turn), "mat" (steps)
-# pull = "up"                        # or "down", "floating"
-# broken_when = "low"                # or "high": the pin's level while the beam is broken or the contact closed
-
-[[shelf]]
-id = "aisle-3"
-driver = "hx711"
-data_pin = 5
-clock_pin = 6
-rate_hz = 10                         # the chip's RATE pin: 10 or 80
-products = [{ sku = "4006381333931", unit_grams = 330.0, capacity = 24, low_below = 6 }]
-calibration = { offset_counts = 84213, counts_per_gram = 21.5 }
-
-[[scanner]]
-id = "ble"
-adapter = "hci0"
-# driver = "bluepy"                  # or "bleak": through BlueZ, without capabilities; always an active scan
-# mode = "passive"                   # or "active"
-# left_after_s = 30
-tags = [
-  { tag = "loyalty", ibeacon = { uuid = "f7826da6-4fa2-4e98-8024-bc5b71e0893e" } },
-  { tag = "cart-12", address = "c4:64:e3:00:00:01" },
-  { tag = "fridge", eddystone = { namespace = "edd1ebeac04e5defa017" } },
-  { tag = "cold-room", address = "c4:64:e3:00:00:02", telemetry = true },
-  # Devices that change their address or identifier, by their keys: 32 hex digits in a file; store-gateway[bthome]
-  # { tag = "badge", irk_file = "/etc/gateway/badge.irk" },
-  # { tag = "crate", eddystone_eid = { key_file = "/etc/gateway/crate.eid", started = "2026-01-31T09:00:00Z" } },
-]
-
+"""
+TAIL = """\
 [privacy]
 # identity = "pseudonym"             # or "plain", "none"
 # anonymous_min = 5                  # strangers are counted, and fewer than this are not told
@@ -94,3 +59,9 @@ tags = [
 [health]
 # every = "5 min"
 """
+
+
+def example() -> str:
+    """Return the whole text; each kind of sensor brings an example of its own."""
+    in_order = sorted(kinds(), key=lambda kind: STREAMS.index(kind.stream))
+    return "\n".join([HEAD, *(kind.example for kind in in_order if kind.example), TAIL])

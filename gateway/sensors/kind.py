@@ -150,6 +150,8 @@ class Kind(Generic[S]):
 
     `ranges` are the least and the most of a fact's value, by its key, for the schemas.
 
+    `example` is its part of what `gateway config example` writes.
+
     `changeable` are the keys that the cloud may change, `on_demand` those that it may change where `[commands]
     config_keys` names them; it changes no others. A kind that `calibrates` has settings with a `calibration`, which
     `gateway calibrate` and `gateway tare` store.
@@ -174,6 +176,7 @@ class Kind(Generic[S]):
     discovery: Callable[[S], Iterator[Shown]] = lambda settings: iter(())
     simulate: Callable[[S], Part | None] = lambda settings: None
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    example: str = ""
     changeable: str = ""
     on_demand: str = ""
     calibrates: bool = False

@@ -71,6 +71,22 @@ def simulate(settings: DoorSettings) -> Part:
     return Door(settings.id, settings.beams)
 
 
+EXAMPLE = """\
+[[door]]                             # two beams, one behind the other, tell the direction
+id = "entrance"
+outer_pin = 17
+inner_pin = 27
+# blocked_after_s = 10
+# counted_every = "15 min"
+
+[[door]]                             # a single beam counts, without direction
+id = "back"
+beam_pin = 22
+# wiring = "beam"                    # or "reed" (door opened), "turnstile" (a pulse a turn), "mat" (steps)
+# pull = "up"                        # or "down", "floating"
+# broken_when = "low"                # or "high": the pin's level while the beam is broken or the contact closed
+"""
+
 KIND: Kind[DoorSettings] = Kind(
     table="door",
     stream="door",
@@ -88,6 +104,7 @@ KIND: Kind[DoorSettings] = Kind(
     gauge=gauge,
     simulate=simulate,
     discovery=discovery,
+    example=EXAMPLE,
     changeable="blocked_after_s counted_every",
     on_demand="pull broken_when wiring",
 )

@@ -89,6 +89,24 @@ def simulate(settings: ScannerSettings) -> Part:
     return simulated(settings)
 
 
+EXAMPLE = """\
+[[scanner]]
+id = "ble"
+adapter = "hci0"
+# driver = "bluepy"                  # or "bleak": through BlueZ, without capabilities; always an active scan
+# mode = "passive"                   # or "active"
+# left_after_s = 30
+tags = [
+  { tag = "loyalty", ibeacon = { uuid = "f7826da6-4fa2-4e98-8024-bc5b71e0893e" } },
+  { tag = "cart-12", address = "c4:64:e3:00:00:01" },
+  { tag = "fridge", eddystone = { namespace = "edd1ebeac04e5defa017" } },
+  { tag = "cold-room", address = "c4:64:e3:00:00:02", telemetry = true },
+  # Devices that change their address or identifier, by their keys: 32 hex digits in a file; store-gateway[bthome]
+  # { tag = "badge", irk_file = "/etc/gateway/badge.irk" },
+  # { tag = "crate", eddystone_eid = { key_file = "/etc/gateway/crate.eid", started = "2026-01-31T09:00:00Z" } },
+]
+"""
+
 KIND: Kind[ScannerSettings] = Kind(
     table="scanner",
     stream="beacon",
@@ -106,6 +124,7 @@ KIND: Kind[ScannerSettings] = Kind(
     check=check,
     describe=describe,
     ranges=QUANTITIES,
+    example=EXAMPLE,
     changeable="left_after_s counted_every telemetry_every arrive_rssi_dbm path_loss_exponent",
     on_demand="driver mode",
 )

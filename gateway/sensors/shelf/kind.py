@@ -73,6 +73,17 @@ def simulate(settings: ShelfSettings) -> Part:
     return simulated(settings)
 
 
+EXAMPLE = """\
+[[shelf]]
+id = "aisle-3"
+driver = "hx711"
+data_pin = 5
+clock_pin = 6
+rate_hz = 10                         # the chip's RATE pin: 10 or 80
+products = [{ sku = "4006381333931", unit_grams = 330.0, capacity = 24, low_below = 6 }]
+calibration = { offset_counts = 84213, counts_per_gram = 21.5 }
+"""
+
 KIND: Kind[ShelfSettings] = Kind(
     table="shelf",
     stream="shelf",
@@ -90,6 +101,7 @@ KIND: Kind[ShelfSettings] = Kind(
     check=check,
     discovery=discovery,
     ranges={"confidence": (0, 1)},
+    example=EXAMPLE,
     changeable="products level_dwell_s",
     on_demand="driver rate_hz calibration",
     calibrates=True,

@@ -53,6 +53,14 @@ def shown(settings: FridgeSettings) -> Iterator[Shown]:
     yield Shown("sensor", f"{settings.id}-celsius", {"name": f"{settings.id} warmest", **described, **more})
 
 
+EXAMPLE = """\
+[[fridge]]
+id = "dairy"
+device = "28-0316a2795bff"            # its folder below /sys/bus/w1/devices
+# warm_above_celsius = 8
+# warm_after = "10 min"
+"""
+
 KIND: Kind[FridgeSettings] = Kind(
     table="fridge",
     stream="fridge",
@@ -68,5 +76,6 @@ KIND: Kind[FridgeSettings] = Kind(
     check=check,
     discovery=shown,
     simulate=simulate,
+    example=EXAMPLE,
     changeable="warm_above_celsius warm_after read_every measured_every",
 )
