@@ -71,7 +71,8 @@ class Shelf:
     def counts(self, t: float) -> int | None:
         grams = next(grams for since, grams in reversed(self.weights) if t >= since)
         grams += sum(g * min(1.0, max(0.0, (t - a) / (b - a))) for a, b, g in self.ramps)
-        counts = 84_213 + 21.5 * grams + self.chance.gauss(0, self.noise_counts)
+        per_gram = 21.5 if self.settings.calibration is None else abs(self.settings.calibration.counts_per_gram)
+        counts = 84_213 + per_gram * grams + self.chance.gauss(0, self.noise_counts)
         if self.chance.random() < self.spikes:
             counts = 2 ** self.chance.randint(8, 23) - 1
         true = max(-0x800000, min(0x7FFFFF, round(counts)))

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from gateway.model import Event, data_of
+from gateway.sensors.shelf.settings import Calibration
 from tests.sensors.doors import told
 from tests.sensors.shelves import Counts, Shelf, at
 
@@ -118,6 +119,16 @@ def test_noise_as_boards_have_it_is_no_fault_and_a_rummaging_hand_neither() -> N
     events = shelf.plays(60)
     assert not told(events, "failed")
     assert grams_told(events) == ["store.shelf.level"]
+
+
+@pytest.mark.parametrize(("grams", "is_noisy"), [(2.0, False), (9.0, False), (16.0, True)])
+def test_noise_is_judged_against_what_the_scale_weighs(grams: float, is_noisy: bool) -> None:
+    """A compressor that shakes jars of 330 g by 2 g hides none, whatever that is in counts."""
+    fine = Calibration(84_213, 420.0)
+    shelf = Shelf(10 * 330, calibration=fine, noise_counts=grams * 420.0, seed=7).changes(40, -330)
+    events = shelf.plays(80)
+    assert bool(told(events, "failed")) is is_noisy
+    assert is_noisy or [data["count"] for data in told(events, "picked")] == [1]
 
 
 def spoiled(share: float, seed: int = 5) -> Counts:

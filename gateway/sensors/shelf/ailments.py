@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from gateway.model import NS_PER_S, Event, Instant
 from gateway.sensors.kind import Faults
+from gateway.sensors.shelf.sizes import NOISE_MAX_COUNTS
 from gateway.sensors.shelf.weighing import (
     KEPT_MIN,
     MAD_TO_SIGMA,
-    NOISE_MAX_COUNTS,
     OUTLIER_SIGMAS,
     WINDOW,
     Point,
@@ -125,9 +125,10 @@ class Spikes:
 class Ailments:
     """Watches one scale's samples. `is_sound` tells whether they can be weights at present."""
 
-    def __init__(self, rate_hz: int, faults: Faults) -> None:
+    def __init__(self, rate_hz: int, faults: Faults, noise_max_counts: float = NOISE_MAX_COUNTS) -> None:
         self.faults = faults
         self.rate_hz = rate_hz
+        self.noise_max_counts = noise_max_counts
         self.last: Instant | None = None  # of the last sample
         self._run: Run | None = None
         self._frozen: str | None = None  # saturated, unplugged or stuck
@@ -170,7 +171,7 @@ class Ailments:
         if len(self._points) < WINDOW:
             return
         points, self._points = self._points, []
-        self._judged.append(_judge(points))
+        self._judged.append(_judge(points, self.noise_max_counts))
         if self._noisy:
             recent = list(self._judged)[-CALM_WINDOWS:]
             if not any(judged.is_rough for judged in recent):
@@ -234,7 +235,7 @@ class Ailments:
     def _spoiled(self, at: Instant) -> Iterator[Event]:
         spikes = self._spikes
         # Spikes roughen the seconds that they fall into: the calmest of the last ones shows the noise between them.
-        noise = min((judged.rough for judged in self._judged), default=NOISE_MAX_COUNTS)
+        noise = min((judged.rough for judged in self._judged), default=self.noise_max_counts)
         spikes.far_counts = max(SPIKE_COUNTS, SPIKE_SIGMAS * noise)
         if not self._is_spiky and spikes.are_many:
             self._is_spiky = True
@@ -278,7 +279,7 @@ class Ailments:
         self._rate_from, self._rate_count = at, 0
 
 
-def _judge(points: list[Point]) -> Judged:
+def _judge(points: list[Point], noise_max_counts: float) -> Judged:
     counts = [point.counts for point in points]
     ordered = sorted(counts)
     median = ordered[len(ordered) // 2]
@@ -290,4 +291,4 @@ def _judge(points: list[Point]) -> Judged:
     steps = [after - before for before, after in itertools.pairwise(counts)]
     power = sum(step * step for step in steps)
     together = sum(before * after for before, after in itertools.pairwise(steps))
-    return Judged(points[0].at, rough > NOISE_MAX_COUNTS, median, rough, together, power)
+    return Judged(points[0].at, rough > noise_max_counts, median, rough, together, power)

@@ -13,7 +13,8 @@ from gateway.sensors.shelf.ailments import ALL_ONES, WORD_MAX, WORD_MIN
 from gateway.sensors.shelf.facts import ShelfChanged, ShelfPicked, ShelfPlaced
 from gateway.sensors.shelf.interpreter import ShelfInterpreter
 from gateway.sensors.shelf.settings import ShelfSettings
-from gateway.sensors.shelf.weighing import NOISE_MAX_COUNTS, roughness
+from gateway.sensors.shelf.sizes import sizes_of
+from gateway.sensors.shelf.weighing import roughness
 
 RATE_GOOD, RATE_USABLE = 0.85, 0.5
 """The chip's own clock is within some per cent; what is missing beyond that was spoiled or did not come."""
@@ -122,7 +123,7 @@ def _noise(settings: ShelfSettings, noise: float) -> Finding:
     if settings.calibration is not None:
         grams = f", {noise / abs(settings.calibration.counts_per_gram):.2f} g"
     found += f"{grams} (one sigma of a sample)"
-    if noise > NOISE_MAX_COUNTS:
+    if noise > sizes_of(settings).noise_max:
         why = "far above what a sound scale has (10 to 80 counts): no weight is believed"
         return Finding("noise", "failed", found, why, f"{CELL}; {SHIELD}")
     if noise > NOISE_HIGH_COUNTS:

@@ -16,10 +16,9 @@ from gateway.sensors.shelf.facts import ShelfChanged, ShelfLevel, ShelfPicked, S
 from gateway.sensors.shelf.goods import Spreads, State, Stock, explain, shares, state_of, suspects
 from gateway.sensors.shelf.reading import ScaleSampled
 from gateway.sensors.shelf.settings import ShelfSettings
-from gateway.sensors.shelf.weighing import Balance, Blocks, Change, Sizes
+from gateway.sensors.shelf.sizes import sizes_of
+from gateway.sensors.shelf.weighing import Balance, Blocks, Change
 
-LEAST_GRAMS = 2.0
-"""A lesser difference is draught, dust and creep; for items below 5 g it is 0.4 of one."""
 PICKED_NS = 1_200 * NS_PER_S // 1000
 MANY = 3
 MANY_NS = 2_500 * NS_PER_S // 1000
@@ -51,16 +50,13 @@ class ShelfInterpreter:
         self.faults = context.faults
         self.stock = Stock(settings.products)
         self.spreads = Spreads(settings.products)
-        self._ailments = Ailments(settings.rate_hz, context.faults)
         self._blocks = Blocks(settings.rate_hz)
         self._standings = [Standing() for _ in settings.products]
         self._is_waiting = False  # a state differs from what was told
         self._dwell_ns = int(settings.level_dwell_s * NS_PER_S)
         self._latest_ns = 0
-        per_gram = abs(settings.calibration.counts_per_gram) if settings.calibration is not None else 1.0
-        units = [product.unit_grams for product in settings.products]
-        least = min(LEAST_GRAMS, 0.4 * min(units)) if units else 2 * LEAST_GRAMS
-        sizes = Sizes(least * per_gram, min(units) * per_gram if units else None)
+        sizes = sizes_of(settings)
+        self._ailments = Ailments(settings.rate_hz, context.faults, sizes.noise_max)
         self._balance = Balance(sizes, self._patience_ns)
 
     def read(self, reading: Reading) -> Iterator[Event]:

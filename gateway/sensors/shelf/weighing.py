@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.model import NS_PER_MS, NS_PER_S, Instant
+from gateway.sensors.shelf.sizes import NOISE_MAX_COUNTS, Sizes
 
 POINTS_PER_S = 10
 WINDOW = 10
@@ -25,11 +26,6 @@ SPAN_MAX_NS = 12 * NS_PER_S
 MAD_TO_SIGMA = 1.4826
 OUTLIER_SIGMAS = 5.0
 NOISE_MIN_COUNTS = 2.0
-NOISE_MAX_COUNTS = 400.0
-"""The datasheet has 50 nV rms, 21 counts at gain 128; boards in the field show 10 to 80. Five times that is a fault."""
-DRIFT_COUNTS_PER_MIN = 50.0
-"""120 nV a minute: twice what creep can be (0.05 % of full scale in half an hour is some 100 counts, most of it early),
-far above a day's warmth. What sinks faster, say a jar's worth in ten minutes, is goods."""
 STEADY_POINTS = 50
 """After 5 s of rest the level moves only as fast as drift can."""
 
@@ -86,7 +82,8 @@ def roughness(counts: list[float]) -> float:
 class Window:
     """The last second of points, and what it says."""
 
-    def __init__(self) -> None:
+    def __init__(self, noise_max_counts: float = NOISE_MAX_COUNTS) -> None:
+        self.noise_max = noise_max_counts
         self.points: deque[Point] = deque(maxlen=WINDOW)
         self.noise: float | None = None  # learned; None until the first settled window
 
@@ -118,7 +115,7 @@ class Window:
             return None  # a frozen converter
         mean = sum(values) / len(values)
         spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-        noise = self.noise if self.noise is not None else max(NOISE_MIN_COUNTS, min(NOISE_MAX_COUNTS, spread))
+        noise = self.noise if self.noise is not None else max(NOISE_MIN_COUNTS, min(self.noise_max, spread))
         if spread > 2.2 * noise + slack_counts:
             return None
         half = len(values) // 2
@@ -133,7 +130,7 @@ class Window:
 
         Nine steps from point to point can come out at a third of the truth: the first estimate is not below the spread.
         """
-        seen = max(NOISE_MIN_COUNTS, min(NOISE_MAX_COUNTS, roughness([point.counts for point in self.points])))
+        seen = max(NOISE_MIN_COUNTS, min(self.noise_max, roughness([point.counts for point in self.points])))
         self.noise = max(seen, settled.noise) if self.noise is None else self.noise + 0.02 * (seen - self.noise)
 
 
@@ -169,28 +166,6 @@ class Change:
     noise: float
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What matters on this scale, in counts: differences below `least` are nothing, `unit` is the lightest item."""
-
-    least: float
-    unit: float | None
-
-    def threshold(self, noise: float) -> float:
-        """Return the difference from which the weight has left its level."""
-        if self.unit is None:
-            return max(self.least, 2.5 * noise)
-        return min(max(self.least, 0.1 * self.unit, 2.5 * noise), 0.45 * self.unit)
-
-    @property
-    def slack(self) -> float:
-        return 0.25 * self.least if self.unit is None else 0.02 * self.unit
-
-    @property
-    def drift_per_min(self) -> float:
-        return DRIFT_COUNTS_PER_MIN if self.unit is None else min(DRIFT_COUNTS_PER_MIN, 0.1 * self.unit)
-
-
 class Balance:
     """Points in, changes between settled levels out.
 
@@ -204,7 +179,7 @@ class Balance:
     def __init__(self, sizes: Sizes, patience: Callable[[float, float], int]) -> None:
         self.sizes = sizes
         self.patience = patience
-        self.window = Window()
+        self.window = Window(sizes.noise_max)
         self.rest: Rest | None = None
         self.is_moving = True
         self._candidate: Settled | None = None
@@ -226,7 +201,7 @@ class Balance:
         """Take a tenth of a second; return the change that it settles."""
         self.window.add(point)
         rest = self.rest
-        noise = self.window.noise or NOISE_MAX_COUNTS
+        noise = self.window.noise or self.sizes.noise_max
         threshold = self.sizes.threshold(noise)
         if rest is not None:
             self._note_leaving(point, rest)
@@ -282,7 +257,7 @@ class Balance:
         return noise * math.sqrt(1 / rest.weight + 1 / settled.kept)
 
     def _note_leaving(self, point: Point, rest: Rest) -> None:
-        noise = self.window.noise or NOISE_MAX_COUNTS
+        noise = self.window.noise or self.sizes.noise_max
         threshold = self.sizes.threshold(noise)
         if abs(point.counts - rest.counts) <= max(threshold / 2, min(4 * noise, threshold)):
             self._near += 1
