@@ -221,19 +221,20 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """The order to open connection number `link` with this will (retained, QoS 1)."""
+    """The order to open connection number `link` with this will (QoS 1), if any."""
 
     link: int
     protocol: Literal["5", "3.1.1"]
-    will: Message
+    will: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """The order to ask for these topic filters."""
+    """The order to ask for these topic filters; `retained`: also for what the broker keeps of them."""
 
     link: int
     filters: tuple[str, ...]
+    retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

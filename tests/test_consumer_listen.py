@@ -81,9 +81,10 @@ def gateway(broker: EmbeddedBroker) -> Iterator[Gateway]:
     running.close()
 
 
-def configuration(tmp_path: Path, port: int) -> Path:
+def configuration(tmp_path: Path, broker: EmbeddedBroker) -> Path:
     path = tmp_path / "gateway.toml"
-    path.write_text(f'[site]\nstore = "0042"\ngateway = "front"\n[broker]\nurl = "mqtt://127.0.0.1:{port}"\n')
+    way = f'url = "mqtt://127.0.0.1:{broker.port}"\nprotocol = "{broker.protocol}"'
+    path.write_text(f'[site]\nstore = "0042"\ngateway = "front"\n[broker]\n{way}\n')
     return path
 
 
@@ -123,7 +124,7 @@ def test_subscription_falls_back_survives_a_cut_and_forgets_nothing_that_waits(
 def test_listen_prints_each_event_once_in_order_and_proves_completeness(
     broker: EmbeddedBroker, gateway: Gateway, tmp_path: Path
 ) -> None:
-    config = configuration(tmp_path, broker.port)
+    config = configuration(tmp_path, broker)
     listening = listen("--config", str(config), "--json", "--until-complete", "--from-start")
     assert listening.stdout is not None
     gateway.say(
@@ -161,7 +162,7 @@ def test_listen_reports_gaps_with_status_1(broker: EmbeddedBroker, gateway: Gate
     position = {"recorded_through": 5, "acknowledged_through": 0, "backlog": 5}
     state = {"state": "online", "outbox": "0a1b2c3d", "epoch": "1", "streams": {"door": position}}
     gateway.say("state", state, retain=True)
-    listening = listen("--config", str(configuration(tmp_path, broker.port)), "--for", "1.5s", "--from-start")
+    listening = listen("--config", str(configuration(tmp_path, broker)), "--for", "1.5s", "--from-start")
     output, _ = listening.communicate(timeout=20)
     assert listening.returncode == 1
     assert "missing 1 to 5" in output
@@ -171,7 +172,7 @@ def test_listen_reports_gaps_with_status_1(broker: EmbeddedBroker, gateway: Gate
 def test_listen_without_a_broker_is_69_without_an_address_78_and_stops_on_sigterm_with_a_report(
     tmp_path: Path, broker: EmbeddedBroker
 ) -> None:
-    started = [listen("--config", str(configuration(tmp_path, broker.port)))]
+    started = [listen("--config", str(configuration(tmp_path, broker)))]
     nowhere = tmp_path / "nowhere.toml"
     nowhere.write_text('[site]\nstore = "0042"\n[broker]\nurl = "mqtt://127.0.0.1:1"\n')
     none = tmp_path / "none.toml"
@@ -258,7 +259,8 @@ def test_stopped_listening_gives_out_what_it_holds(broker: EmbeddedBroker) -> No
     heard, stopping = Heard(), threading.Event()
     heard.live(2, 5)
     stopping.set()
-    with Subscription(BrokerSettings(url=f"mqtt://127.0.0.1:{broker.port}"), ["a"]) as subscription:
+    settings = BrokerSettings(url=f"mqtt://127.0.0.1:{broker.port}", protocol=broker.protocol)
+    with Subscription(settings, ["a"]) as subscription:
         report = heard.listening.run(subscription, Until(), SystemClock(), stopping)
     assert heard.said == [2, 5]
     assert report.missing == 3

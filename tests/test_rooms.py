@@ -6,6 +6,7 @@ Every import counts, also those inside functions and under TYPE_CHECKING: a circ
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sensors": {"errors", "facts", "machine", "model", "redaction", "shown", "units"},
     "outbox": {"errors", "machine", "model", "streams", "units"},
     "uplink": {"model", "outbox", "shown", "units", "wire"},
-    "mqtt": {"machine", "model", "uplink"},
+    "mqtt": {"errors", "machine", "model", "uplink"},
     "config": {"errors", "machine", "outbox", "privacy", "redaction", "sensors", "units", "uplink"},
     "commands": {"errors", "machine", "model", "wire"},
     "control": {"config", "errors", "machine", "model"},
@@ -99,6 +100,10 @@ def of_rooms(graph: Graph) -> dict[str, set[str]]:
     return {room: targets - {room, ""} for room, targets in rooms.items() if room}
 
 
+PURE_CONSUMER = ("ledger", "messages", "order", "spans", "words")
+"""What a consumer copies: it stands on each other and the standard library."""
+
+
 @pytest.fixture(scope="module")
 def house() -> dict[str, set[str]]:
     known = modules()
@@ -111,6 +116,15 @@ def test_no_module_imports_one_that_imports_it(house: Graph) -> None:
 
 def test_a_room_imports_what_its_line_names_and_nothing_else(house: Graph) -> None:
     assert of_rooms(house) == MAY_IMPORT
+
+
+@pytest.mark.parametrize("name", PURE_CONSUMER)
+def test_what_a_consumer_copies_needs_nothing_else(name: str) -> None:
+    text = (ROOT / f"gateway/consumer/{name}.py").read_text()
+    names = {node.module or "" for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for alias in node.names}
+    beyond = {one for one in names if one.split(".")[0] not in sys.stdlib_module_names}
+    assert beyond <= {f"gateway.consumer.{other}" for other in PURE_CONSUMER}
 
 
 def test_no_two_rooms_lean_on_each_other() -> None:

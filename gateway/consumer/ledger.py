@@ -21,13 +21,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from gateway.consumer.messages import Delivery, Invalid, Lane, Position, State, named_losses, parse
+from gateway.consumer.messages import Delivery, Invalid, Lane, Position, State, Stream, named_losses, parse
 from gateway.consumer.spans import Spans
-from gateway.model import Stream
 
 GATEWAYS_MAX = 20_000
 OUTBOXES_MAX = 16
 """Of one gateway: a card changed more often than this within one listening is somebody playing."""
+STREAMS_MAX = 32
+"""Of one outbox: eight times what the contract has."""
 EPOCHS_MAX = 64
 CONTENTS_MAX = 1 << 16
 CONTENT = ("type", "subject", "bootid", "uptimems", "data")
@@ -170,6 +171,7 @@ class Ledger:
         self._why_invalid: dict[str, None] = {}
         self._books: dict[tuple[str, str, Stream], _Book] = {}
         self._outboxes: dict[str, dict[str, bool]] = {}
+        self._streams: Counter[tuple[str, str]] = Counter()
         self._contents: dict[tuple[str, str], int] = {}
 
     def take(self, topic: str, payload: bytes, retained: bool = False) -> list[Delivery]:
@@ -199,6 +201,9 @@ class Ledger:
             outboxes[outbox] = self.from_one or bool(outboxes)  # one more outbox: it began while we listened
         key = (source, outbox, stream)
         if key not in self._books:
+            if self._streams[source, outbox] >= STREAMS_MAX:
+                return None
+            self._streams[source, outbox] += 1
             self._books[key] = _Book(begins=1 if outboxes[outbox] else None)
         return self._books[key]
 
@@ -208,7 +213,7 @@ class Ledger:
         for stream, position in state.positions.items():
             book = self._book(state.source, state.outbox, stream)
             if book is None:
-                self._refuse("more gateways or outboxes than are accounted for")
+                self._refuse("more gateways, outboxes or streams than are accounted for")
                 return
             # After a power cut a gateway says less until it is sure of its card: what it once had durable it still has.
             book.recorded_through = max(book.recorded_through, position.recorded_through)
@@ -234,7 +239,7 @@ class Ledger:
     def _take_delivery(self, delivery: Delivery) -> bool:
         book = self._book(delivery.source, delivery.outbox, delivery.stream)
         if book is None:
-            self._refuse("more gateways or outboxes than are accounted for")
+            self._refuse("more gateways, outboxes or streams than are accounted for")
             return False
         is_new = self._account(book, delivery)
         if is_new:

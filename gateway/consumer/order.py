@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.consumer.messages import Delivery
-from gateway.model import Stream
+from gateway.consumer.messages import Delivery, Stream
 
 _Key = tuple[str, str, Stream]
 

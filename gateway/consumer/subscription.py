@@ -1,54 +1,33 @@
-"""A consumer's connection to the broker: MQTT 5, else 3.1.1; what arrives waits in a bounded queue. Owns a paho thread.
+"""A consumer's connection to the broker, made as the daemon makes its own; what arrives waits in a bounded queue.
 
-Law: a callback only queues. When nobody takes from the queue, the network thread waits, and TCP holds the broker back:
-nothing is dropped here. After a lost link it connects again by itself, and subscribes at every connect.
+Law: when nobody takes from the queue, nothing more is read, and TCP holds the broker back: nothing is dropped here.
+After a lost link `next` connects again, with the version that the broker took, and subscribes at every connect.
 """
 
 from __future__ import annotations
 
-import logging
-import queue
 import secrets
-import ssl
-import threading
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-
+from gateway.consumer.messages import PAYLOAD_BYTES_MAX
 from gateway.errors import ConfigurationError, Unavailable
-from gateway.mqtt.dial import DialRefused, password, tls_context
-from gateway.uplink.settings import BrokerSettings, Endpoint
+from gateway.machine.clock import SystemClock
+from gateway.model import NS_PER_S, LinkDown, LinkUp, Subscribe, Subscribed
+from gateway.mqtt.dial import AS_SHIPPED
+from gateway.mqtt.visit import Arrived, Visit, as_error
+from gateway.uplink.fallback import Protocol
+from gateway.uplink.settings import BrokerSettings
+from gateway.uplink.subscriptions import refused
 
-Protocol = Literal["5", "3.1.1"]
-
-ARRIVED_MAX = 10_000
-CONNECT_WITHIN_S = 10.0
-RECONNECT_MAX_S = 10
-KEEPALIVE_S = 30
-QUEUE_TRIED_EVERY_S = 0.2
-VERSION_REFUSED = (0x84, 1)
-"""MQTT 5's "unsupported protocol version", and 3.1.1's code of the same meaning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """One message from the broker."""
-
-    topic: str
-    payload: bytes
-    retained: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a connection was not accepted; `code` is the CONNACK's, None where there was none."""
-
-    code: int | None
-    words: str
+PACKET_BYTES_MAX = PAYLOAD_BYTES_MAX + 128 * 1024
+"""With a topic and the properties, each of which may have 64 KiB."""
+SUBSCRIBED_WITHIN_S = 10.0
+RECONNECT_MIN_S, RECONNECT_MAX_S = 1, 10
+TIMES = replace(AS_SHIPPED, ping_s=30)
+"""A pause in reading (a pager, a slow terminal) may be longer than the daemon's silence."""
 
 
 def topics_of(prefix: str, store: str = "+", gateway: str = "+") -> tuple[str, ...]:
@@ -62,14 +41,14 @@ class Subscription:
     def __init__(self, settings: BrokerSettings, topics: Sequence[str]) -> None:
         if settings.url is None:
             raise ConfigurationError("broker.url is missing; there is nothing to listen to")
-        self.endpoint = Endpoint.parse(settings.url)
         self.protocol: Protocol | None = None
-        self.is_connected = False
-        self._settings = settings
-        self._topics = topics
-        self._arrived: queue.Queue[Arrived] = queue.Queue(ARRIVED_MAX)
-        self._closing = threading.Event()
-        self._client: mqtt.Client | None = None
+        self._url = settings.url
+        self._topics = tuple(topics)
+        self._visit = Visit(settings, f"listen-{secrets.token_hex(6)}", TIMES, PACKET_BYTES_MAX)
+        self._clock = SystemClock()
+        self._early: deque[Arrived] = deque()
+        self._again_ns: int | None = None
+        self._pause_s = RECONNECT_MIN_S
 
     def __enter__(self) -> Subscription:
         self.open()
@@ -82,124 +61,54 @@ class Subscription:
 
     def open(self) -> None:
         """Connect and subscribe. Raises Unavailable with the broker's or the network's reason."""
-        wanted = self._settings.protocol
-        attempts: tuple[Protocol, ...] = ("5", "3.1.1") if wanted == "auto" else (wanted,)
-        refusal: Refusal | None = None
-        for protocol in attempts:
-            refusal = self._attempt(protocol)
-            if refusal is None:
-                self.protocol = protocol
-                return
-            if refusal.code is not None and refusal.code not in VERSION_REFUSED:
-                break
-        assert refusal is not None
-        raise Unavailable(
-            f"the broker {self._settings.url} does not take this consumer: {refusal.words}",
-            "check broker.url, username, password_file and the certificates; `gateway doctor` tells which it is",
-        )
+        try:
+            said = self._visit.connect()
+            if isinstance(said, LinkDown):
+                raise as_error(self._url, said)
+            self.protocol = said.protocol
+            self._subscribe()
+            self._await_subscribed()
+        except BaseException:
+            self.close()
+            raise
 
     def next(self, timeout_s: float) -> Arrived | None:
-        """Return the next message, or None where none comes within `timeout_s`."""
-        try:
-            return self._arrived.get(timeout=timeout_s) if timeout_s > 0 else self._arrived.get_nowait()
-        except queue.Empty:
-            return None
+        """Return the next message, or None where none comes within `timeout_s`; connect again where it is time."""
+        if self._again_ns is not None and self._clock.now().boot_ns >= self._again_ns:
+            assert self.protocol is not None
+            self._again_ns = None
+            self._visit.begin(self.protocol)
+        if self._early:
+            return self._early.popleft()
+        said = self._visit.next(timeout_s)
+        if isinstance(said, Arrived):
+            return said
+        if isinstance(said, LinkUp):
+            self._pause_s = RECONNECT_MIN_S
+            self._subscribe()
+        elif isinstance(said, LinkDown):
+            self._again_ns = self._clock.now().boot_ns + self._pause_s * NS_PER_S
+            self._pause_s = min(RECONNECT_MAX_S, 2 * self._pause_s)
+        return None
 
     def close(self) -> None:
         """Disconnect and end the thread."""
-        self._closing.set()
-        self._end(self._client)
-        self._client = None
+        self._visit.close()
 
-    # -- one connection ------------------------------------------------------------------------------------------------
+    def _subscribe(self) -> None:
+        self._visit.obey(Subscribe(self._visit.number, self._topics, retained=True))
 
-    def _attempt(self, protocol: Protocol) -> Refusal | None:
-        """Connect with this version; return why not, or None when the broker has taken the subscriptions."""
-        outcome: queue.SimpleQueue[Refusal | None] = queue.SimpleQueue()
-        client = self._made(protocol)
-
-        def on_connect(_: Any, __: Any, ___: Any, code: Any, ____: Any) -> None:
-            if code.is_failure:
-                outcome.put(Refusal(code.value, str(code)))
-                return
-            self.is_connected = True
-            client.subscribe([(topic, 1) for topic in self._topics])
-
-        def on_subscribe(_: Any, __: Any, ___: Any, codes: Any, ____: Any) -> None:
-            refused = [str(code) for code in codes if code.is_failure]
-            outcome.put(Refusal(0x87, f"subscription refused: {refused[0]}") if refused else None)
-
-        def on_disconnect(_: Any, __: Any, ___: Any, code: Any, ____: Any) -> None:
-            self.is_connected = False
-            outcome.put(Refusal(None, f"the connection was closed ({code})"))
-
-        def on_message(_: Any, __: Any, message: mqtt.MQTTMessage) -> None:
-            arrived = Arrived(message.topic, bytes(message.payload), message.retain)
-            while not self._closing.is_set():
-                try:
-                    self._arrived.put(arrived, timeout=QUEUE_TRIED_EVERY_S)
-                except queue.Full:
-                    continue
-                return
-
-        client.on_connect, client.on_subscribe = on_connect, on_subscribe
-        client.on_disconnect, client.on_message = on_disconnect, on_message
-        try:
-            client.connect(self.endpoint.host, self.endpoint.port, KEEPALIVE_S, **self._clean(protocol))
-        except ssl.SSLCertVerificationError as error:
-            return Refusal(0x87, f"the broker's certificate is not trusted: {error.verify_message}")
-        except (OSError, ValueError) as error:
-            raise Unavailable(
-                f"no broker answers at {self._settings.url}: {error}", "check broker.url, and that the broker runs"
-            ) from None
-        client.loop_start()
-        try:
-            refusal = outcome.get(timeout=CONNECT_WITHIN_S)
-        except queue.Empty:
-            refusal = Refusal(None, f"it did not answer within {CONNECT_WITHIN_S:g} s")
-        if refusal is not None:
-            self._end(client)
-            return refusal
-        self._client = client
-        return None
-
-    def _made(self, protocol: Protocol) -> mqtt.Client:
-        settings = self._settings
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"listen-{secrets.token_hex(6)}",
-            protocol=mqtt.MQTTv5 if protocol == "5" else mqtt.MQTTv311,
-            transport="websockets" if self.endpoint.is_websocket else "tcp",
-            clean_session=True if protocol == "3.1.1" else None,
-            reconnect_on_failure=True,
-        )
-        client.enable_logger(_silent())
-        client.reconnect_delay_set(1, RECONNECT_MAX_S)
-        if self.endpoint.is_websocket:
-            client.ws_set_options(path=self.endpoint.path)
-        try:
-            if settings.username is not None:
-                client.username_pw_set(settings.username, password(settings))
-            if self.endpoint.is_tls:
-                client.tls_set_context(tls_context(settings, self.endpoint))
-        except DialRefused as refused:
-            raise ConfigurationError(refused.cause.detail, refused.cause.advice) from None
-        return client
-
-    @staticmethod
-    def _clean(protocol: Protocol) -> dict[str, Any]:
-        return {"clean_start": True} if protocol == "5" else {}
-
-    @staticmethod
-    def _end(client: mqtt.Client | None) -> None:
-        if client is not None:
-            client.disconnect()
-            client.loop_stop()
-
-
-def _silent() -> logging.Logger:
-    """A logger for paho, which calls a line that is cut an error: over a view, or between the lines of a listing."""
-    silent = logging.getLogger(f"{__name__}.paho")
-    silent.addHandler(logging.NullHandler())
-    silent.propagate = False
-    return silent
+    def _await_subscribed(self) -> None:
+        """Wait for the answer to what was asked for; a broker may send messages before it."""
+        said = self._visit.next(SUBSCRIBED_WITHIN_S)
+        while isinstance(said, Arrived):
+            self._early.append(said)
+            said = self._visit.next(SUBSCRIBED_WITHIN_S)
+        if isinstance(said, LinkDown):
+            raise as_error(self._url, said)
+        if isinstance(said, Subscribed) and (why := refused(said)):
+            advice = "let this user read them (the broker's access list)"
+            raise Unavailable(f"the broker {self._url} refuses the subscription: {why}", advice)
+        if said is None:
+            why = f"it did not answer the subscription within {SUBSCRIBED_WITHIN_S:g} s"
+            raise Unavailable(f"the broker {self._url} does not take this consumer: {why}", "look at its log")

@@ -36,8 +36,10 @@ class BoundedClient(Client):
     OSError here for the end of the connection. QoS 2, which is never granted, it would keep until a PUBREL.
     """
 
+    inbound_bytes_max = INBOUND_BYTES_MAX
+
     def _sock_recv(self, bufsize: int) -> bytes:
-        if bufsize > INBOUND_BYTES_MAX:
+        if bufsize > self.inbound_bytes_max:
             raise Unwanted(OVERSIZED)
         command = self._in_packet["command"]
         if command >> 4 == PUBLISH and command & QOS_BITS == QOS_2:
@@ -63,13 +65,18 @@ class KeptErrors(logging.Logger):
 class Made:
     """A client, its lines, and what paho logged."""
 
-    client: Client
+    client: BoundedClient
     lines: LineContext
     errors: KeptErrors
 
 
 def make_client(
-    settings: BrokerSettings, client_id: str, order: Connect, times: LinkTimes, properties: SharedProperties
+    settings: BrokerSettings,
+    client_id: str,
+    order: Connect,
+    times: LinkTimes,
+    properties: SharedProperties,
+    inbound_bytes_max: int = INBOUND_BYTES_MAX,
 ) -> Made:
     """Return a fresh client; nothing is connected yet. Raises DialRefused where a file cannot be used."""
     assert settings.url is not None
@@ -84,6 +91,7 @@ def make_client(
         transport="websockets" if endpoint.is_websocket else "tcp",
         reconnect_on_failure=False,
     )
+    client.inbound_bytes_max = inbound_bytes_max
     client.max_inflight_messages_set(0)  # the window is the uplink's; 0 also makes an acknowledgement O(1)
     client.max_queued_messages_set(0)
     client.suppress_exceptions = True
@@ -91,8 +99,8 @@ def make_client(
     errors = KeptErrors()
     client.enable_logger(errors)
     client.on_socket_register_write = _on_register_write
-    will = order.will
-    client.will_set(will.topic, will.payload, qos=1, retain=will.retain, properties=properties.of_will(will))
+    if (will := order.will) is not None:
+        client.will_set(will.topic, will.payload, qos=1, retain=will.retain, properties=properties.of_will(will))
     if settings.username is not None:
         client.username_pw_set(settings.username, dial.password(settings))
     if endpoint.is_websocket:
@@ -107,7 +115,7 @@ def connect(made: Made, settings: BrokerSettings, times: LinkTimes, properties: 
     assert settings.url is not None
     near = settings.via or Endpoint.parse(settings.url)
     keepalive_s = max(1, min(int(settings.keepalive_s), times.ping_s))
-    of_connect = properties.of_connect(INBOUND_BYTES_MAX)
+    of_connect = properties.of_connect(made.client.inbound_bytes_max)
     clean: dict[str, Any] = {} if of_connect is None else {"clean_start": True, "properties": of_connect}
     made.client.connect(near.host, near.port, keepalive_s, **clean)
     if made.lines.line is not None:

@@ -25,9 +25,9 @@ from gateway.machine.clock import SystemClock
 from gateway.model import Acknowledgements, Connect, Disconnect, LinkDown, Message, Signal, Subscribe
 from gateway.mqtt import reasons
 from gateway.mqtt.certificates import refused
-from gateway.mqtt.client import Made, connect, make_client
+from gateway.mqtt.client import INBOUND_BYTES_MAX, Made, connect, make_client
 from gateway.mqtt.dial import DialRefused, LinkTimes
-from gateway.mqtt.heard import Heard
+from gateway.mqtt.heard import Heard, Reader
 from gateway.mqtt.line import Line
 from gateway.mqtt.properties import SharedProperties
 from gateway.mqtt.proxy import ProxyRefused
@@ -50,6 +50,7 @@ class Connection:
         order: Connect,
         emit: Callable[[Signal], None],
         times: LinkTimes,
+        reader: Reader | None = None,
     ) -> None:
         self.link = order.link
         self._settings = settings
@@ -63,7 +64,8 @@ class Connection:
         self._asleep = False
         self._over = False
         self._ended = False
-        self._heard = Heard(order, emit, times.ping_s)
+        self._inbound_bytes_max = INBOUND_BYTES_MAX if reader is None else reader.bytes_max
+        self._heard = Heard(order, emit, times.ping_s, reader)
         self._properties = SharedProperties(order.protocol == "5")
         self._hung_up = False
         self._leaving_until: float | None = None
@@ -91,7 +93,14 @@ class Connection:
         made: Made | None = None
         heard = self._heard
         try:
-            made = make_client(self._settings, self._client_id, self._order, self._times, self._properties)
+            made = make_client(
+                self._settings,
+                self._client_id,
+                self._order,
+                self._times,
+                self._properties,
+                self._inbound_bytes_max,
+            )
             heard.listen(made.client)
             if not self._ended:
                 connect(made, self._settings, self._times, self._properties)

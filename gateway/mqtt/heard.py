@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage, topic_matches_sub
@@ -32,11 +33,25 @@ COMMANDS_PER_S_MAX = 50
 COMMAND_BYTES_MAX = 64 * 1024  # what is handed on; the contract's own limit (16 KiB) is judged where it is answered
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Takes every message that arrives, in place of commands: topic, payload, whether it was kept by the broker.
+
+    `take` may wait: meanwhile nothing is read, and TCP holds the broker back. Larger packets end the connection.
+    """
+
+    take: Callable[[str, bytes, bool], None]
+    bytes_max: int
+
+
 class Heard:
     """See the module. `down` is why the connection is over; `probe_s` the silence after which to ask the broker."""
 
-    def __init__(self, order: Connect, emit: Callable[[Signal], None], ping_s: int) -> None:
+    def __init__(
+        self, order: Connect, emit: Callable[[Signal], None], ping_s: int, reader: Reader | None = None
+    ) -> None:
         self._order = order
+        self._reader = reader
         self._emit = emit
         self._ping_s = ping_s
         self._acknowledged: list[tuple[int, int]] = []
@@ -74,7 +89,10 @@ class Heard:
         """Ask for what the uplink wants to be told."""
         self._wanted += tuple(topic for topic in order.filters if topic not in self._wanted)
         if self._order.protocol == "5":  # 2: nothing retained is sent; as published: what is retained says so
-            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=2)
+            if order.retained:
+                options = SubscribeOptions(qos=1)
+            else:
+                options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=2)
             _, mid = client.subscribe([(topic, options) for topic in order.filters])
         else:
             _, mid = client.subscribe([(topic, 1) for topic in order.filters])
@@ -146,6 +164,9 @@ class Heard:
         try:
             topic = message.topic
         except UnicodeDecodeError:
+            return
+        if self._reader is not None:
+            self._reader.take(topic, bytes(message.payload), bool(message.retain))
             return
         if not any(topic_matches_sub(wanted, topic) for wanted in self._wanted):
             return

@@ -13,6 +13,7 @@ from gateway.machine.threads import ADVICE, REFUSED, started
 from gateway.model import Connect, Disconnect, LinkDown, Order, Signal
 from gateway.mqtt.connection import Connection
 from gateway.mqtt.dial import AS_SHIPPED, LinkTimes
+from gateway.mqtt.heard import Reader
 from gateway.uplink.settings import BrokerSettings
 
 __all__ = ["LinkTimes", "PahoLink"]
@@ -29,6 +30,7 @@ class PahoLink:
         client_id: str,
         emit: Callable[[Signal], None],
         times: LinkTimes = AS_SHIPPED,
+        reader: Reader | None = None,
     ) -> None:
         if settings.url is None:
             raise ValueError("there is no broker.url to connect to")
@@ -36,6 +38,7 @@ class PahoLink:
         self._client_id = client_id
         self._emit = emit
         self._times = times
+        self._reader = reader
         self._current: Connection | None = None
         self._past: list[Connection] = []
 
@@ -55,7 +58,7 @@ class PahoLink:
             detail = "earlier attempts still hang in the name server or the handshake"
             self._emit(LinkDown(order.link, "connect.stuck", detail, "check the network and its name server"))
             return
-        self._current = Connection(self._settings, self._client_id, order, self._emit, self._times)
+        self._current = Connection(self._settings, self._client_id, order, self._emit, self._times, self._reader)
         if not started(self._current.thread):
             self._current = None
             self._emit(LinkDown(order.link, "connect.refused_here", REFUSED, ADVICE))

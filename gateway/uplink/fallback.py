@@ -14,19 +14,33 @@ from typing import Any, Literal
 from gateway.model import LinkDown
 
 Protocol = Literal["5", "3.1.1"]
+Asked = Literal["auto", "5", "3.1.1"]
 NO_ANSWER_TO_5 = ("connack.closed", "connack.timeout", "link.garbage")
 """How a broker that does not know version 5 answers its CONNECT: not at all, or in the form of an earlier version."""
 REFUSALS = (0x84, 0x01)
+MALFORMED = 0x81
 CLOSES = 2
+
+
+def versions(asked: Asked) -> tuple[Protocol, ...]:
+    """Return what to try for a single connection, in order."""
+    return ("5", "3.1.1") if asked == "auto" else (asked,)
+
+
+def may_be_version(signal: LinkDown) -> bool:
+    """Tell whether a connection may have failed because the broker does not speak its version."""
+    if signal.had_connack or signal.connack is not None:
+        return signal.connack in (*REFUSALS, MALFORMED)
+    return signal.code in NO_ANSWER_TO_5
+
+
 RETRY_MS = 24 * 3600 * 1000
 
 
 class ProtocolChoice:
     """The protocol of the next connect. `memory` is a JSON object kept over restarts; `save` asks for it to be kept."""
 
-    def __init__(
-        self, asked: Literal["auto", "5", "3.1.1"], url: str, memory: dict[str, Any], save: Callable[[], None]
-    ) -> None:
+    def __init__(self, asked: Asked, url: str, memory: dict[str, Any], save: Callable[[], None]) -> None:
         self._fixed: Protocol | None = None if asked == "auto" else asked
         self._save = save
         self._closes = 0

@@ -319,6 +319,7 @@ def test_state_is_retained_told_at_each_connect_and_at_most_every_minute_when_it
     assert document["streams"]["door"] == {"recorded_through": 10, "acknowledged_through": 9, "backlog": 1}
     sky.run(300)
     assert len([m for _, m in sky.sent if m.topic.endswith("/state")]) == 5, "unchanged is not told again"
+    assert sky.wills[0].will is not None
     will = json.loads(sky.wills[0].will.payload)
     assert list(will) == ["state", "outbox", "epoch", "time"]
     assert will["state"] == "lost"

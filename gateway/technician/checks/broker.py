@@ -9,30 +9,25 @@ and state do not see it. What the broker's first refusing layer hides is skipped
 from __future__ import annotations
 
 import json
-import queue
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from gateway.config import Configuration
 from gateway.machine.clock import SystemClock
 from gateway.model import (
     NS_PER_S,
     Acknowledgements,
-    Connect,
-    Disconnect,
     LinkDown,
-    LinkUp,
     Message,
     Subscribe,
     Subscribed,
 )
 from gateway.mqtt import reasons
 from gateway.mqtt.dial import DialRefused, tls_context
-from gateway.mqtt.link import PahoLink
 from gateway.mqtt.reasons import Cause
+from gateway.mqtt.visit import Visit
 from gateway.technician.checks import Check, Examination
-from gateway.uplink.fallback import NO_ANSWER_TO_5
 from gateway.uplink.refusals import refusal_sentence
 from gateway.uplink.settings import Endpoint
 from gateway.uplink.status import limits_of
@@ -74,7 +69,7 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
         advice = "write mqtts:// (port 8883) where the broker offers it"
         bare = Check("broker", "tls", "warning", "the connection is not encrypted", why, advice, "tls.none")
         yield Examination("broker", "tls", lambda: bare)
-    yield Examination("broker", "connect", way.connect, 2 * LINK_WITHIN_S + 5)
+    yield Examination("broker", "connect", way.connect, 3 * LINK_WITHIN_S + 5)
 
 
 class Way:
@@ -153,102 +148,68 @@ class Way:
         if not self.reached:
             yield from (_skipped(name) for name in ("connect", "publish", "subscribe"))
             return
-        wanted = self.settings.protocol
-        versions: list[Literal["5", "3.1.1"]] = ["5", "3.1.1"] if wanted == "auto" else [wanted]
-        for version in versions:
-            checks = self._conversation(version)
-            if checks[0].result == "ok" or version == versions[-1] or not _refuses_version(checks[0]):
-                yield from checks
-                return
-
-    def _conversation(self, version: Literal["5", "3.1.1"]) -> list[Check]:
-        signals: queue.Queue[Any] = queue.Queue()
-        link = PahoLink(self.settings, self.client_id, signals.put)
         topic = f"{self.prefix}/command/self-test/result"
-        will = Message(0, topic, _words("this check ended without a farewell"))
-        link.obey(Connect(1, version, will))
+        visit = Visit(self.settings, self.client_id)
         try:
-            return self._listened(link, signals, version, Message(1, topic, _words("this gateway may publish")))
+            said = visit.connect(Message(0, topic, _words("this check ended without a farewell")), LINK_WITHIN_S)
+            if isinstance(said, LinkDown):
+                yield _failed("connect", Cause(said.code, said.detail, said.advice))
+                yield from (_skipped(name) for name in ("publish", "subscribe"))
+                return
+            limits = "".join(f"; it {words}" for words in limits_of(said))
+            found = f"the broker lets {self.client_id} in, MQTT {said.protocol}{limits}"
+            yield Check("broker", "connect", "ok", found, code="connack.accepted")
+            filters = (self.commands.filter,) if said.wildcards_available else self.commands.each
+            until_ns = self._clock.now().boot_ns + int(LINK_WITHIN_S * NS_PER_S)
+            visit.obey(Message(1, topic, _words("this gateway may publish")))
+            publish = _published(topic, self._answer(visit, until_ns))
+            yield publish
+            if publish.code.startswith("publish."):  # else the connection has ended
+                visit.obey(Subscribe(visit.number, filters))
+                yield _subscribed(filters, publish, self._answer(visit, until_ns))
+            else:
+                yield _skipped("subscribe")
         finally:
-            link.obey(Disconnect(1, gently=True))
-            link.close()
+            visit.close()
 
-    def _listened(self, link: PahoLink, signals: queue.Queue[Any], version: str, message: Message) -> list[Check]:
-        connect = publish = subscribe = None
-        filters: tuple[str, ...] = ()
-        deadline_ns = self._clock.now().boot_ns + int(LINK_WITHIN_S * NS_PER_S)
-        while publish is None or subscribe is None:
-            left_s = (deadline_ns - self._clock.now().boot_ns) / NS_PER_S
-            try:
-                signal = signals.get(timeout=max(0.0, left_s))
-            except queue.Empty:
-                break
-            if isinstance(signal, LinkUp):
-                limits = "".join(f"; it {words}" for words in limits_of(signal))
-                found = f"the broker lets {self.client_id} in, MQTT {signal.protocol}{limits}"
-                connect = Check("broker", "connect", "ok", found, code="connack.accepted")
-                filters = (self.commands.filter,) if signal.wildcards_available else self.commands.each
-                link.obey(message)
-            elif isinstance(signal, Acknowledgements):
-                publish = _published(message.topic, signal.words[-1][1])
-                link.obey(Subscribe(1, filters))
-            elif isinstance(signal, Subscribed):
-                subscribe = _subscribed(signal)
-            elif isinstance(signal, LinkDown):
-                cause = Cause(signal.code, signal.detail, signal.advice)
-                if connect is None:
-                    return [_failed("connect", cause), _skipped("publish"), _skipped("subscribe")]
-                if publish is None:
-                    publish = _failed("publish", _closed(cause))
-                else:
-                    subscribe = subscribe or _closed_at_subscribe(filters, cause)
-                break
-        if connect is None:
-            return [_failed("connect", reasons.CONNACK_TIMEOUT), _skipped("publish"), _skipped("subscribe")]
-        silent = Cause("publish.timeout", f"no acknowledgement within {LINK_WITHIN_S:g} s", "look at the broker's log")
-        return [connect, publish or _failed("publish", silent), subscribe or _unanswered(publish)]
+    def _answer(self, visit: Visit, until_ns: int) -> object:
+        """Return what the broker says next; None where it says nothing until then."""
+        return visit.next(max(0, until_ns - self._clock.now().boot_ns) / NS_PER_S)
 
 
 def _words(result: str) -> bytes:
     return json.dumps({"ok": True, "result": result}).encode()
 
 
-def _refuses_version(check: Check) -> bool:
-    return check.code in ("connack.unsupported_protocol", "connack.malformed", *NO_ANSWER_TO_5)
-
-
-def _closed(cause: Cause) -> Cause:
+def _published(topic: str, said: object) -> Check:
     advice = "give this gateway's user the right to publish below its prefix (the broker's access list)"
-    return Cause(cause.code, f"the connection ended at the first message: {cause.detail}", advice)
-
-
-def _published(topic: str, code: int) -> Check:
+    if isinstance(said, LinkDown):
+        found = f"the connection ended at the first message: {said.detail}"
+        return _failed("publish", Cause(said.code, found, advice))
+    if not isinstance(said, Acknowledgements):
+        silent = f"no acknowledgement within {LINK_WITHIN_S:g} s"
+        return _failed("publish", Cause("publish.timeout", silent, "look at the broker's log"))
+    code = said.words[-1][1]
     if code < FAILURE:
         heard = " (nobody is subscribed to it)" if code == NO_SUBSCRIBERS else ""
         return Check("broker", "publish", "ok", f"{topic} is acknowledged{heard}", code="publish.granted")
-    advice = "give this gateway's user the right to publish below its prefix (the broker's access list)"
     found = f"{topic}: {refusal_sentence(code)}"
-    return Check("broker", "publish", "failed", found, WHY["publish"], advice, "publish.refused")
+    return _failed("publish", Cause("publish.refused", found, advice))
 
 
-def _subscribed(signal: Subscribed) -> Check:
-    why = refused(signal)
-    if not why:
-        return Check("broker", "subscribe", "ok", f"{', '.join(signal.filters)} is granted", code="subscribe.granted")
-    return _without_commands(why, "refused")
-
-
-def _closed_at_subscribe(filters: tuple[str, ...], cause: Cause) -> Check:
-    found = f"the connection ended when {', '.join(filters)} was asked for ({cause.detail}); events go on without it"
-    return _without_commands(found, "closed")
-
-
-def _unanswered(publish: Check | None) -> Check:
-    if publish is None or publish.result != "ok":
-        return _skipped("subscribe")
-    return _without_commands(
-        "the broker does not answer when asked for commands; events go on without them", "unanswered"
-    )
+def _subscribed(filters: tuple[str, ...], publish: Check, said: object) -> Check:
+    if isinstance(said, LinkDown):
+        asked = ", ".join(filters)
+        found = f"the connection ended when {asked} was asked for ({said.detail}); events go on without it"
+        return _without_commands(found, "closed")
+    if not isinstance(said, Subscribed):
+        if publish.result != "ok":
+            return _skipped("subscribe")
+        found = "the broker does not answer when asked for commands; events go on without them"
+        return _without_commands(found, "unanswered")
+    if why := refused(said):
+        return _without_commands(why, "refused")
+    return Check("broker", "subscribe", "ok", f"{', '.join(said.filters)} is granted", code="subscribe.granted")
 
 
 def _without_commands(found: str, code: str) -> Check:
