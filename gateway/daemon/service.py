@@ -377,11 +377,12 @@ class Service:
         engine.link.close()
         engine.outbox.close(clock.now())
         self.world.asker.close()
+        named = "the next start names them" if engine.outbox.remembers else "nothing of it could be written"
         for stream in STREAMS:
             if waiting := engine.outbox.waiting(stream):
-                log.error("%d events of stream %s could not be recorded, and are lost", len(waiting), stream)
+                log.error("%d events of stream %s could not be recorded, and are lost; %s", len(waiting), stream, named)
         if unnamed := engine.outbox.unnamed():
-            log.error("%d events were given up before, and no record of it could be written", unnamed)
+            log.error("%d events were given up before, without a record of it; %s", unnamed, named)
         log.info("stopped reason=%s", self._stop_reason)
 
 

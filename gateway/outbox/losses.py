@@ -3,7 +3,8 @@
 Law: the record of a loss goes to stream `gateway` next, and only when that is durable does a lost number count as
 settled. What cannot be handed out any more is not read from the first moment on (`named`); what must leave for want of
 room or age is read until then, for a power cut may take the record back. Losses that touch are named in one record; a
-flood is named at its end. A record that is damaged before anybody acknowledged it is written again.
+flood is named at its end. A record that is damaged before anybody acknowledged it is written again. Where no record can
+be written the state carries what never came to the disk (`unwritten`); all else is found again at the next opening.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Literal
 
 from gateway.machine.bounded import json_object
 from gateway.model import STREAMS, Instant, Loss, Stream
+from gateway.outbox.intervals import NUMBER_MAX, Intervals, Run
 from gateway.outbox.record import check_payload
 from gateway.outbox.stream import StreamLog
 
@@ -95,6 +97,26 @@ class Losses:
             check_payload(payload)
             log.naming_through = log.push(log.sealed(self._outbox, payload), now.boot_ns)
             self.losing.append((log.naming_through, loss))
+
+    def unwritten(self, is_end: bool) -> dict[Stream, tuple[Run, ...]]:
+        """Return the numbers that were given and of which nothing on the disk tells: what overflowed the memory.
+
+        At the end of the process (`is_end`) all that waits is among them, but for records of losses that nothing
+        follows: what those tell is here itself, and their numbers are free.
+        """
+        found = {name: Intervals() for name in self._logs}
+        for loss in (*self.owed, *(loss for _, loss in self.losing)):
+            if loss.reason == "overflow":
+                found[loss.stream].add(loss.first, loss.last)
+        records = {("gateway", sequence) for sequence, _ in self.losing}
+        for name, log in self._logs.items() if is_end else ():
+            waiting = [sequence for sequence, _ in log.pending]
+            events = [sequence for sequence in waiting if (name, sequence) not in records]
+            through = max([found[name].highest, *events])
+            for sequence in waiting:
+                if sequence <= through:
+                    found[name].add(sequence, sequence)
+        return {name: tuple(numbers.within(1, NUMBER_MAX)) for name, numbers in found.items()}
 
     def settle(self) -> list[StreamLog]:
         """Settle what is named durably; return the streams of which something was."""

@@ -65,6 +65,7 @@ class Outbox:
         self.not_kept: str | None = None  # why the directory does not outlast a power cut, where somebody has looked
         self.created: Created | None = found.created
         self.clean = bool(found.state is not None and found.state.clean)
+        self.remembers = False  # once closed: whether the next opening knows what was lost
         self._upkeep = Upkeep(directory, settings, disk, writer, now, describe_loss, found)
         self._handout, self._strangers = self._upkeep.handout, found.strangers
         self.id = self._upkeep.id
@@ -281,15 +282,18 @@ class Outbox:
     def close(self, now: Instant) -> None:
         """Record what waits, save the state as cleanly stopped, close the files, free the directory for the next.
 
-        A disk that does not answer is waited for 3 s, or not at all where that is known; `waiting` is then lost.
+        A disk that does not answer is waited for 3 s, or not at all where that is known. What it does not take
+        (`waiting`) is lost: the state tells the next opening, which names it, wherever the state can be saved.
         """
         self._committer.try_now()  # what refused may have been put right meanwhile, and there is no later
         self.commit(now)
-        self._upkeep.wait(now, lambda: self.idle() or self._upkeep.trouble is not None)
+        self._upkeep.wait(now, self._is_at_rest)
         answers = not self._upkeep.jobs_open
-        if self._upkeep.found is None and self._upkeep.trouble is None and answers:
-            self._upkeep.save(synced=True, clean=self.idle() and (self.clean or not self._upkeep.opening))
+        if self._upkeep.found is None and answers:
+            clean = self.idle() and (self.clean or not self._upkeep.opening)
+            self._upkeep.save(synced=True, clean=clean, is_end=True)
             self._upkeep.wait(now, lambda: not self._upkeep.jobs_open)
+            self.remembers = not (self._upkeep.jobs_open or self._committer.has_trouble("state"))
         for log in self._logs.values():
             if log.active is not None and not log.busy:
                 self._upkeep.submit(Seal(log.active.fd, log.active.offset))
@@ -298,6 +302,12 @@ class Outbox:
         if self._lock is not None:
             self._disk.close(self._lock)
             self._lock = None
+
+    def _is_at_rest(self) -> bool:
+        """Tell whether the disk has taken everything, or has refused and has nothing in its hands, or hangs."""
+        if self._upkeep.trouble is None:
+            return self.idle()
+        return self._upkeep.silence.is_hung or not self._upkeep.jobs_open
 
     @property
     def trouble(self) -> str | None:

@@ -6,7 +6,8 @@ the time does not grow with the backlog.
 
 Numbers go on at the highest of: the state's `next`, one behind what is settled, the newest file's base, one behind its
 last record. What lies below that, is not settled and not in a file is lost and named. The losses that stream `gateway`
-recorded after the state was saved are taken into it, so that nothing is named twice. A sector that cannot be read is
+recorded after the state was saved are taken into it, so that nothing is named twice; those that found no room for a
+record stand in the state itself, and their numbers are not given again. A sector that cannot be read is
 passed over, and what may stand there is left to the reader's patience; any other error is raised: it says nothing of
 what is recorded.
 """
@@ -66,6 +67,7 @@ class Found:
     epoch: int = 1
     logs: dict[Stream, StreamLog] = field(default_factory=dict)
     lost: list[tuple[Stream, Run]] = field(default_factory=list)
+    owed: list[tuple[Stream, Run]] = field(default_factory=list)  # never written, and their loss has no record yet
     void: list[str] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
     torn: list[Torn] = field(default_factory=list)
@@ -163,6 +165,7 @@ def find_outbox(
         _replay_losses(disk, state, found)
     for name, log in found.logs.items():
         if scan:
+            _take_owed(log, state.streams.get(name, StreamState()).owed, present[name][1], found)
             _name_missing(log, *present[name], found)
         log.durable = log.next - 1
     return found
@@ -418,11 +421,21 @@ def _replay(sequence: int, loss: Loss, found: Found) -> None:
     log.next = max(log.next, loss.last + 1)
 
 
+def _take_owed(log: StreamLog, owed: tuple[Run, ...], present: Intervals, found: Found) -> None:
+    """Take in what the state says was given and never written, but for what is recorded or named all the same."""
+    for first, last in owed:
+        log.next = max(log.next, last + 1)
+        for run in list(log.settled.open_within(first, last)):
+            for part in present.open_within(*run):
+                log.named.add(*part)
+                found.owed.append((log.name, part))
+
+
 def _name_missing(log: StreamLog, newest: int, present: Intervals, found: Found) -> None:
     """Find what should be there and is not: before the first file, in the newest, and behind it up to `next`."""
     base = min(log.segments[0].base if log.segments else newest, newest)
     for first, last in [(log.settled.through + 1, base - 1), *present.open_within(newest, log.next - 1)]:
-        lost = list(log.settled.open_within(first, last))
+        lost = list(log.open_within(first, last))
         found.lost.extend((log.name, run) for run in lost)
         if lost and first >= newest and log.segments and log.segments[-1].base == newest:
             log.segments[-1].damaged = True

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from gateway.model import NS_PER_S, Loss, Stream
+from gateway.outbox.intervals import Run
 from gateway.outbox.sealing import PLAIN, Sealing, memory_place
 from gateway.outbox.state import State, StreamState, encode_state, memory_text
 from gateway.outbox.stream import Segment, StreamLog
@@ -88,8 +90,12 @@ class Saver:
         told: tuple[tuple[int, Loss], ...],
         clean: bool = False,
         certain: Mapping[Stream, int] | None = None,
+        owed: Mapping[Stream, tuple[Run, ...]] = MappingProxyType({}),
     ) -> tuple[int, bytes]:
-        """Return the slot and the text of the next save; `certain` is where less than `durable` may be said."""
+        """Return the slot and the text of the next save.
+
+        `certain` is where less than `durable` may be said, `owed` which numbers nothing on the disk tells of.
+        """
         self.generation += 1
         streams: dict[Stream, StreamState] = {}
         for name, log in self.logs.items():
@@ -97,7 +103,8 @@ class Saver:
             acked, gone = tuple(log.settled.runs), tuple(log.gone.runs)
             damaged = tuple(segment.base for segment in log.segments if segment.damaged)
             durable = log.durable if certain is None else certain.get(name, log.durable)
-            streams[name] = StreamState(durable + 1, log.settled.through, acked, gone, mark, damaged)
+            through = log.settled.through
+            streams[name] = StreamState(durable + 1, through, acked, gone, mark, damaged, owed.get(name, ()))
         memory = json.loads(self.sealing.seal(self.remembered.text.encode(), memory_place(outbox)))
         keys = tuple(sorted(self.keys | self.sealing.used))
         text = encode_state(State(self.generation, outbox, epoch, clean, streams, memory, counters, told, keys))

@@ -4,7 +4,8 @@
 
 Law: a save never goes to the slot that the last synced save went to, and only a synced save changes which one that is:
 so a torn save costs at most what was saved since. `next` is the last durable sequence + 1, never an un-synced one, or a
-power cut would leave a silent hole. An interval over a file that was removed (`gone`) is never left out.
+power cut would leave a silent hole. An interval over a file that was removed (`gone`) is never left out. The room of
+both slots is reserved: what finds no room for a record of its own (`owed`) is still kept here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from zlib import crc32
 from gateway.machine.bounded import json_object
 from gateway.machine.disk import Disk
 from gateway.model import STREAMS, Loss, Stream
-from gateway.outbox.intervals import Intervals, Run
+from gateway.outbox.intervals import NUMBER_MAX, Intervals, Run
 from gateway.outbox.record import EPOCH_MAX
 from gateway.outbox.sectors import is_of_the_card, read_before
 
@@ -27,6 +28,7 @@ STATE_NAME = "state.ack"
 SLOT_BYTES = 16 * 1024
 INTERVALS_MAX = 64  # a stream; more cost duplicates after a restart, not losses
 GONE_MAX = 16  # a stream; more are not removed out of order
+OWED_MAX = 16  # a stream; of more the lower ones are found missing at the opening, and named all the same
 DAMAGED_MAX = 16  # a stream; a file forgotten here is removed when it is acknowledged, like a whole one
 MEMORY_BYTES_MAX = 4096  # of JSON; with 4 x 64 intervals of real size it still fits a slot
 
@@ -37,7 +39,8 @@ _ID = re.compile(r"[0-9a-f]{8}")
 class StreamState:
     """One stream: next sequence, acknowledged (or lost and named) numbers, removed files, and what `memory` knows.
 
-    `damaged` are the bases of files to set aside instead of removing them.
+    `damaged` are the bases of files to set aside instead of removing them; `owed` numbers that were given and never
+    written, and of whose loss there is no record yet.
     """
 
     next: int = 1
@@ -46,6 +49,7 @@ class StreamState:
     gone: tuple[Run, ...] = ()
     mark: int = 0
     damaged: tuple[int, ...] = ()
+    owed: tuple[Run, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ def _text(state: State, keep: int) -> bytes:
             streams[name]["gone"] = stream.gone
         if stream.damaged:
             streams[name]["damaged"] = stream.damaged[-DAMAGED_MAX:]
+        if stream.owed:
+            streams[name]["owed"] = stream.owed[-OWED_MAX:]
     about = {
         "g": state.generation,
         "outbox": state.outbox,
@@ -119,7 +125,9 @@ def decode_state(slot: bytes) -> State | None:
             acked = Intervals(int(found.get("through", 0)), [(int(a), int(b)) for a, b in found.get("acked", ())])
             gone = tuple((int(first), int(last)) for first, last in found.get("gone", ()))
             place = int(found.get("next", 1)), acked.through, tuple(acked.runs), gone, int(found.get("mark", 0))
-            streams[name] = StreamState(*place, tuple(int(base) for base in found.get("damaged", ())))
+            owed = Intervals(0, [(int(first), int(last)) for first, last in found.get("owed", ())])
+            damaged = tuple(int(base) for base in found.get("damaged", ()))
+            streams[name] = StreamState(*place, damaged, tuple(owed.within(1, NUMBER_MAX)))
         outbox = str(about["outbox"])
         if not _ID.fullmatch(outbox) or not 0 < int(about["epoch"]) <= EPOCH_MAX:
             return None

@@ -99,6 +99,9 @@ class Upkeep:
         self._retained_ns = now.boot_ns
         for _, loss in found.told:
             self.logs[loss.stream].lost.add(loss.first, loss.last)
+        for name, run in found.owed:  # counted before
+            self.losses.lose(self.logs[name], *run, "overflow", run[1] - run[0] + 1)
+            self.logs[name].lost.add(*run)
         for name, run in found.lost:
             self.lose(self.logs[name], *run, "corrupt")
 
@@ -204,8 +207,9 @@ class Upkeep:
     def _begin(self, now: Instant) -> None:
         """Make the new epoch durable; before that nothing is recorded and nothing leaves."""
         assert self.found is not None
+        owed = self.losses.unwritten(is_end=False)
         slot, text = self.saver.compose(
-            self.id, self.epoch, self.counters, self.losses.told, certain=self.found.certain
+            self.id, self.epoch, self.counters, self.losses.told, certain=self.found.certain, owed=owed
         )
         path = os.path.join(self._directory, STATE_NAME)
         directories = tuple(log.directory for log in self.logs.values())
@@ -218,7 +222,8 @@ class Upkeep:
             return
         self.save(synced)
 
-    def save(self, synced: bool, clean: bool = False) -> None:
+    def save(self, synced: bool, clean: bool = False, is_end: bool = False) -> None:
+        """Hand the state to the writer; at the end of the process it names what waits as lost."""
         saver = self.saver
         if synced and not self.opening:
             saver.snapshot(self.memory)
@@ -231,7 +236,10 @@ class Upkeep:
         saver.acks = 0
         saver.unsynced_ns = self.now.boot_ns
         saver.saving = True
-        slot, text = saver.compose(self.id, self.epoch, self.counters, self.losses.told, clean)
+        if is_end:
+            self.count("lost", sum(len(log.pending) for log in self._all) - len(self.losses.losing))
+        owed = self.losses.unwritten(is_end)
+        slot, text = saver.compose(self.id, self.epoch, self.counters, self.losses.told, clean, owed=owed)
         self.submit(Save(os.path.join(self._directory, STATE_NAME), slot, text, synced))
 
     def _retain(self, now: Instant) -> None:

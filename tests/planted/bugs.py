@@ -25,6 +25,7 @@ class Bug:
 DISK = ("tests/shipped/test_disk_calls.py",)
 KEPT = ("tests/shipped/test_kept_files.py",)
 HUNG = ("tests/outbox/test_hung_card.py",)
+NO_ROOM = ("tests/outbox/test_stop_without_room.py",)
 LIMITS = ("tests/shipped/test_limits.py",)
 MODES = ("tests/shipped/test_modes.py",)
 REAL = ("tests/outbox/test_real_files.py",)
@@ -1125,6 +1126,38 @@ BUGS: tuple[Bug, ...] = (
         "            if lock is not None:\n                disk.close(lock)\n            raise (",
         "            raise (",
         SEALING,
+    ),
+    Bug(
+        "outbox",
+        "a stop without room forgets what waits",
+        "gateway/outbox/outbox.py",
+        "clean=clean, is_end=True)",
+        "clean=clean)",
+        NO_ROOM,
+    ),
+    Bug(
+        "outbox",
+        "the state does not say which losses have no record",
+        "gateway/outbox/upkeep.py",
+        "self.losses.told, clean, owed=owed)",
+        "self.losses.told, clean)",
+        NO_ROOM,
+    ),
+    Bug(
+        "outbox",
+        "the number of a loss without a record is given again",
+        "gateway/outbox/recovery.py",
+        "log.next = max(log.next, last + 1)\n        for run in list(log.settled.open_within(first, last)):",
+        "for run in list(log.settled.open_within(first, last)):",
+        NO_ROOM,
+    ),
+    Bug(
+        "outbox",
+        "a loss without a record is forgotten at the opening",
+        "gateway/outbox/recovery.py",
+        "found.owed.append((log.name, part))",
+        "pass",
+        NO_ROOM,
     ),
     Bug(
         "sealing",
