@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from gateway.config import Configuration, require_broker
 from gateway.config.known_secrets import redactor_of
 from gateway.config.outbox_key import reader_of, sealing_of
 from gateway.control.serving import ControlServer
+from gateway.daemon.announcing import with_withdrawals
 from gateway.daemon.answers import Answers
 from gateway.daemon.remote import RemoteConfiguration
 from gateway.daemon.scheduler import Scheduler
@@ -74,7 +76,7 @@ def client_id_of(configuration: Configuration) -> str:
     return configuration.broker.client_id or f"{site.store}.{site.gateway}"
 
 
-def real_world(sealing: Sealing = PLAIN) -> World:
+def real_world(outbox_directory: Path | str, sealing: Sealing = PLAIN) -> World:
     """The machine's own clock, disk, threads and network; `sealing` are the outbox's keys."""
     disk = RealDisk()
     return World(
@@ -84,6 +86,7 @@ def real_world(sealing: Sealing = PLAIN) -> World:
         open_link=lambda configuration, emit: PahoLink(configuration.broker, client_id_of(configuration), emit),
         random=random.Random(),
         sealing=sealing,
+        withdrawing=partial(with_withdrawals, outbox_directory),
     )
 
 
@@ -104,7 +107,7 @@ def run(
     without its key.
     """
     require_broker(configuration)
-    world = real_world(sealing_of(configuration.outbox))
+    world = real_world(configuration.outbox.directory, sealing_of(configuration.outbox))
     service = Service(configuration, world, simulated=simulated, reread=reread, overlaid=overlaid)
     if recording is not None:
         service.play(Recording(recording), speed, stay)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ from gateway.outbox.outbox import Outbox
 from gateway.outbox.sealing import PLAIN, Sealing
 from gateway.outbox.writing import Writer
 from gateway.sensors.kind import Context, Faults, Kind
-from gateway.uplink.discovery import announced
+from gateway.uplink.discovery import Announcement, announced
 from gateway.uplink.policy import Uplink
 from gateway.uplink.status import Reason
 from gateway.uplink.subscriptions import commands
@@ -60,6 +60,8 @@ class World:
     sealing: Sealing = PLAIN
     asker: Asker = field(default_factory=Asker)
     """Asks the disk for the loop, which must go on; the writer and the opening wait for the disk itself."""
+    withdrawing: Callable[[Sequence[Announcement], Instant], Sequence[Announcement]] = lambda wanted, now: wanted
+    """Adds to what is to be announced what was announced before and is to be taken back."""
 
 
 def interpretation_of(
@@ -145,6 +147,13 @@ def assemble(
     anchors: dict[str, int] = dict(outbox.memory.setdefault("anchors", {}))
     site = configuration.site
     wire_ = Wire(site.store, site.gateway, outbox.id, configuration.broker.topic_prefix)
+    wanted = announced(
+        configuration.broker,
+        site.store,
+        site.gateway,
+        __version__,
+        [kind.discovery(settings) for kind, settings in configuration.sensors],
+    )
     engine = Engine(
         clock=clock,
         outbox=outbox,
@@ -160,13 +169,7 @@ def assemble(
             },
             memory=outbox.memory,
             anchors=anchors,
-            announced=announced(
-                configuration.broker,
-                site.store,
-                site.gateway,
-                __version__,
-                [kind.discovery(settings) for kind, settings in configuration.sensors],
-            ),
+            announced=world.withdrawing(wanted, now),
             subscriptions=[commands(wire_, configuration.commands.allow)],
             concerns=lambda now: tuple(
                 Reason(cause.code, cause.detail, cause.advice)

@@ -3,7 +3,7 @@
 Law: retained descriptions and nothing else. Home Assistant reads the values out of the events and the state that are
 published anyway, so what leaves the store grows by names of sensors, never by anything about people: door totals and
 beams, shelf levels, the gateway's health. What is only in the backfill lane it does not see; totals are right again
-with the next passage. Told at each connect; who turns it off clears the retained topics, an empty message each.
+with the next passage. Told at each connect; what is told no more is cleared (`daemon.announcing`).
 
 Page: home-assistant.io/integrations/mqtt, "MQTT Discovery".
 """
@@ -31,7 +31,7 @@ _HEALTH: tuple[tuple[str, str, Mapping[str, str]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A message to be published retained at each connect."""
+    """A message to be published retained at each connect; an empty payload clears what was retained."""
 
     topic: str
     payload: bytes

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.daemon.announcing import NOTED_MAX, noted, path_of, with_withdrawals
+from gateway.model import NS_PER_S, Instant
 from gateway.sensors.door.kind import KIND as DOOR
 from gateway.sensors.door.settings import DoorSettings
 from gateway.sensors.kind import Kind
@@ -35,6 +39,10 @@ CONFIGURED: tuple[tuple[Kind[Any], Any], ...] = (
     (BEACON, ScannerSettings("ble")),
 )
 SENSORS = [tuple(kind.discovery(settings)) for kind, settings in CONFIGURED]
+
+
+def at(day: float) -> Instant:
+    return Instant(10**9, (1_790_000_000 + round(day * 86_400)) * NS_PER_S, "synced")
 
 
 def described(settings: BrokerSettings = ASKED) -> dict[str, dict[str, Any]]:
@@ -115,3 +123,70 @@ def test_an_answer_at_which_the_broker_closes_is_not_sent_for_ever() -> None:
     sky.run(120)
     assert len([m for _, m in sky.sent if m.topic.endswith("/result")]) == 1
     assert sky.uplink.status().up
+
+
+def nothing_under_way(shop: Shop) -> Callable[[], bool]:
+    return lambda: shop.uplink.status().in_flight == 0
+
+
+def kept_at(port: int, expected: int) -> set[str]:
+    late = Consumer(port, topic="homeassistant/#")
+    end = time.monotonic() + 5
+    while len(late.messages) < expected and time.monotonic() < end:
+        time.sleep(0.01)
+    late.close()
+    return {message.topic for message in late.messages}
+
+
+def test_what_is_described_no_more_is_cleared_at_the_broker_also_by_a_gateway_that_describes_nothing(
+    tmp_path: Path,
+) -> None:
+    outbox = tmp_path / "outbox"
+    door = [tuple(DOOR.discovery(DoorSettings("main-door", outer_pin=17, inner_pin=27)))]
+    lives = [
+        announced(ASKED, "0042", "front", "1.0", SENSORS),
+        announced(ASKED, "0042", "front", "1.0", door),
+        announced(BrokerSettings(url="mqtt://broker.test"), "0042", "front", "1.0", door),
+    ]
+    with mosquitto(tmp_path) as broker:
+        for wanted in lives:
+            shop = shop_of(BrokerSettings(url=broker.url), with_withdrawals(outbox, wanted, at(1)))
+            shop.passed(1)
+            shop.drain()
+            shop.until(nothing_under_way(shop))
+            shop.close()
+            assert kept_at(broker.port, len(wanted)) == {one.topic for one in wanted}
+
+
+def test_a_topic_is_noted_before_it_is_told_and_cleared_for_thirty_days(tmp_path: Path) -> None:
+    one = Announcement("homeassistant/sensor/0042-front/entrance-in_total/config", b"{}")
+    assert with_withdrawals(tmp_path / "outbox", [one], at(0)) == [one]
+    cleared = [Announcement(one.topic, b"")]
+    assert with_withdrawals(tmp_path / "outbox", [], at(1)) == cleared
+    assert with_withdrawals(tmp_path / "outbox", [], at(30)) == cleared
+    assert with_withdrawals(tmp_path / "outbox", [], at(32)) == []
+    assert with_withdrawals(tmp_path / "outbox", [one], at(33)) == [one]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[" * 5000,
+        b'{"topics": 1}',
+        b'{"topics": {"stores/v1/0042/front/state": 1, "homeassistant/#": null}}',
+        b'{"topics": {"homeassistant/sensor/a/b/config": "x", "homeassistant/sensor/a/b/c/config": 1}}',
+    ],
+)
+def test_a_file_that_says_otherwise_clears_no_topic_of_others(tmp_path: Path, content: bytes) -> None:
+    path_of(tmp_path / "outbox").write_bytes(content)
+    assert with_withdrawals(tmp_path / "outbox", [], at(1)) == []
+
+
+def test_of_many_the_newest_are_cleared() -> None:
+    many: dict[str, int | None] = {str(n): n for n in range(NOTED_MAX + 5)}
+    after = noted(many, ["wanted"], 0)
+    assert len(after) == NOTED_MAX
+    assert after["wanted"] is None
+    assert "5" not in after
+    assert str(NOTED_MAX) in after
