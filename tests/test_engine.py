@@ -16,7 +16,6 @@ import pytest
 from gateway.config import loads
 from gateway.engine.assembly import World, assemble
 from gateway.engine.engine import (
-    ANCHORS_MAX,
     DRAIN_MAX,
     READINGS_MAX,
     READINGS_PATIENT_MAX,
@@ -32,6 +31,7 @@ from gateway.engine.engine import (
 from gateway.facts import ConfigChanged
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_MS, NS_PER_S, CommandReceived, DriverFailed, Event, Instant, Order
+from gateway.outbox.memory import ANCHORS_MAX
 from gateway.outbox.upkeep import PENDING_BYTES_MAX, PENDING_PATIENT_BYTES
 from gateway.outbox.writing import InlineWriter
 from gateway.sensors.shelf.facts import ShelfChanged
@@ -112,17 +112,17 @@ def test_a_step_of_the_wall_clock_of_more_than_a_second_is_an_event(
 
 def test_the_wall_clock_of_a_boot_is_remembered_once_and_used_once_durable(bench: Bench) -> None:
     assert bench.engine.anchors == {}
-    bench.engine.outbox.memory["anchors"] = {f"{number:08}": number for number in range(ANCHORS_MAX)}
+    bench.engine.outbox.memory.anchors = {f"{number:08}": number for number in range(ANCHORS_MAX)}
     bench.clock.pass_time(1, clock="synced")
     bench.step()
     bench.step(1)
     wanted = (bench.clock.at.wall_ns - bench.clock.at.boot_ns) // NS_PER_MS
     assert bench.engine.anchors["aaaaaaaa"] == wanted
-    kept = bench.engine.outbox.memory["anchors"]
+    kept = bench.engine.outbox.memory.anchors
     assert (len(kept), kept["aaaaaaaa"], "00000000" in kept) == (ANCHORS_MAX, wanted, False)
     bench.clock.pass_time(1, 0.5)
     bench.step()
-    assert bench.engine.outbox.memory["anchors"]["aaaaaaaa"] == wanted, "the first one counts"
+    assert bench.engine.outbox.memory.anchors["aaaaaaaa"] == wanted, "the first one counts"
 
 
 def test_what_was_never_recorded_is_told_in_full_and_every_ten_seconds_at_most(bench: Bench) -> None:

@@ -34,6 +34,7 @@ from gateway.config.mistakes import (
     shared_pins,
     too_deep,
     too_long,
+    too_much_to_remember,
     translated,
 )
 from gateway.config.overlay import read_ordered
@@ -280,6 +281,7 @@ def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]
             }
             mistakes += too_long(document, names, broker.profile)
     mistakes += repeated_ids(document, by_table)
+    mistakes += too_much_to_remember(document, sensors)
     mistakes += shared_pins(document, pins)
     if mistakes:
         return None, tuple(

@@ -12,7 +12,7 @@ from gateway.config import Configuration
 from gateway.engine.engine import Engine
 from gateway.engine.interpretation import Sense
 from gateway.facts import GatewayHealth
-from gateway.machine.health import SHUTDOWN, Machine, last_reboot
+from gateway.machine.health import Machine, last_reboot
 from gateway.model import NS_PER_MS, STREAMS, Event, Instant, rfc3339
 from gateway.uplink.status import UplinkStatus
 
@@ -117,7 +117,7 @@ def health_of(engine: Engine, machine: Machine, now: Instant, certificate_days: 
             card_spare=machine.card_spare,
             board=machine.board,
             board_serial=machine.serial,
-            last_reboot=last_reboot(machine.trace, engine.outbox.memory.get(SHUTDOWN)),
+            last_reboot=last_reboot(machine.trace, engine.outbox.memory.shutdown),
             certificate_days=certificate_days,
             not_kept=engine.outbox.not_kept,
             unreadable=outbox.unreadable,

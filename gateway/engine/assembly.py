@@ -20,10 +20,10 @@ from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxC
 from gateway.machine.asker import AskedDisk, Asker
 from gateway.machine.clock import Clock
 from gateway.machine.disk import Disk
-from gateway.machine.health import SHUTDOWN
 from gateway.model import STREAMS, Event, Instant, Loss, Stream
 from gateway.mqtt import certificates
 from gateway.outbox.adopted import refuse_adopted
+from gateway.outbox.memory import SENSORS_BYTES_MAX, known_bytes, sensors_bytes
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.sealing import PLAIN, Sealing
 from gateway.outbox.writing import Writer
@@ -36,8 +36,6 @@ from gateway.wire import Wire
 
 log = logging.getLogger(__name__)
 
-REMEMBERED_MAX = 28
-"""Sensors remembered over restarts: a header has no pins for more doors, and the outbox's memory is 4 KiB."""
 SENSED: tuple[Stream, ...] = tuple(stream for stream in STREAMS if stream != "gateway")
 CREATION_TOLD = "creation_told"
 """Key of what is remembered of stream `gateway`: `outbox_created` is recorded."""
@@ -144,7 +142,7 @@ def assemble(
     remember = rememberer(configuration)
     remembered = recall(outbox, remember)
     forget_strangers(outbox, configuration)
-    anchors: dict[str, int] = dict(outbox.memory.setdefault("anchors", {}))
+    anchors: dict[str, int] = dict(outbox.memory.anchors)
     site = configuration.site
     wire_ = Wire(site.store, site.gateway, outbox.id, configuration.broker.topic_prefix)
     wanted = announced(
@@ -189,18 +187,18 @@ def assemble(
 def _opening(configuration: Configuration, outbox: Outbox, clock: Clock, now: Instant) -> Iterable[Event]:
     if outbox.created is not None:
         yield Event("gateway", now, OutboxCreated(outbox.created.reason, outbox.created.previous))
-    elif not outbox.memory.get("gateway", {}).get(CREATION_TOLD):
+    elif not outbox.memory.streams.get("gateway", {}).get(CREATION_TOLD):
         # The plug was pulled after this outbox was made and before it could be told.
         yield Event("gateway", now, OutboxCreated("new"))
     if outbox.created is not None and outbox.created.previous is None:
         reason = "first_start"
     else:
-        reason = "restart" if outbox.memory.get("gateway", {}).get(BOOTID) == clock.bootid else "boot"
+        reason = "restart" if outbox.memory.streams.get("gateway", {}).get(BOOTID) == clock.bootid else "boot"
     if reason == "boot":
-        outbox.memory[SHUTDOWN] = "ordered" if outbox.clean else "unclean"
+        outbox.memory.shutdown = "ordered" if outbox.clean else "unclean"
     clean = outbox.clean or reason == "first_start"
     yield Event("gateway", now, GatewayStarted(__version__, configuration.sha256, reason, clean))
-    outbox.memory["gateway"] = {CREATION_TOLD: True, BOOTID: clock.bootid}
+    outbox.memory.streams["gateway"] = {CREATION_TOLD: True, BOOTID: clock.bootid}
 
 
 def stopping(configuration: Configuration, reason: str, now: Instant) -> Event:
@@ -213,28 +211,40 @@ def rememberer(configuration: Configuration) -> Remember:
     kinds = kinds_of(configuration)
 
     def remember(sensor: str, known: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        return kinds[sensor].remember(known, kind, data) if sensor in kinds else known
+        if sensor not in kinds:
+            return known
+        knows = kinds[sensor].remember(known, kind, data)
+        if knows is not known and known_bytes(knows) > kinds[sensor].remembered_bytes_max:
+            log.error("a kind remembers more than it may, and that is left out kind=%s", kinds[sensor].table)
+            return known
+        return knows
 
     return remember
 
 
 def forget_strangers(outbox: Outbox, configuration: Configuration) -> None:
-    """Forget sensors that were renamed or taken out over the years, where too many are remembered."""
+    """Forget sensors that were renamed or taken out over the years, oldest first, where no room is left for them."""
     configured = kinds_of(configuration)
-    for stream in {kind.stream for kind in configured.values()}:
-        sensors: Mapping[str, Any] = outbox.memory.get(stream, {})
-        strangers = [sensor for sensor in sensors if sensor not in configured]
-        leaving = strangers[: max(0, len(sensors) - REMEMBERED_MAX)]
-        outbox.memory[stream] = {sensor: known for sensor, known in sensors.items() if sensor not in leaving}
+    wanted = [(kind.stream, sensor, kind.remembered_bytes_max) for sensor, kind in configured.items()]
+    streams = outbox.memory.streams
+    strangers = [
+        (stream, sensor, known_bytes(known))
+        for stream in SENSED
+        for sensor, known in streams.get(stream, {}).items()
+        if sensor not in configured
+    ]
+    while strangers and sensors_bytes([*wanted, *strangers]) > SENSORS_BYTES_MAX:
+        stream, leaving, _ = strangers.pop(0)
+        streams[stream] = {sensor: known for sensor, known in streams[stream].items() if sensor != leaving}
 
 
 def recall(outbox: Outbox, remember: Remember) -> Mapping[str, Mapping[str, Any]]:
     """Bring the outbox's memory of the sensors up to its last recorded entry (a power cut left it behind)."""
-    memory = outbox.memory
+    streams = outbox.memory.streams
     for entry in outbox.recorded_since_memory():
         recorded = wire.recorded(entry.payload)
         if recorded["type"] == OutboxCreated.type:
-            memory[entry.stream] = {**memory.get(entry.stream, {}), CREATION_TOLD: True}
+            streams[entry.stream] = {**streams.get(entry.stream, {}), CREATION_TOLD: True}
         else:
-            fold(memory, remember, entry.stream, recorded["subject"], recorded["type"], recorded["data"])
-    return {sensor: known for stream in SENSED for sensor, known in memory.get(stream, {}).items()}
+            fold(streams, remember, entry.stream, recorded["subject"], recorded["type"], recorded["data"])
+    return {sensor: known for stream in SENSED for sensor, known in streams.get(stream, {}).items()}

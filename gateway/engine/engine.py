@@ -50,8 +50,6 @@ WAIT_MAX_S = 1.0
 """A step sleeps no longer: the watchdog and the watch over the wall clock want a turn each second."""
 CLOCK_STEP_NS = NS_PER_S
 """A step of the wall clock worth an event (contract section 4)."""
-ANCHORS_MAX = 8
-"""Boots whose wall clock is remembered; entries of older boots keep their `unsynced` time."""
 DISCARDS_TOLD_EVERY_NS = 10 * NS_PER_S
 
 
@@ -148,16 +146,13 @@ Remember = Callable[[str, Mapping[str, Any], str, Mapping[str, Any]], Mapping[st
 
 
 def fold(
-    memory: dict[str, Any], remember: Remember, stream: Stream, subject: str, kind: str, data: Mapping[str, Any]
+    streams: dict[Stream, Any], remember: Remember, stream: Stream, subject: str, kind: str, data: Mapping[str, Any]
 ) -> None:
-    """Fold an event into what is remembered of its stream; a part is replaced, never changed where it stands.
-
-    The outbox saves a part only as of an event that is durable.
-    """
-    sensors: Mapping[str, Any] = memory.get(stream, {})
+    """Fold an event into what is remembered of its stream (`Memory.streams`)."""
+    sensors: Mapping[str, Any] = streams.get(stream, {})
     known = sensors.get(subject, {})
     if (knows := remember(subject, known, kind, data)) is not known:
-        memory[stream] = {**sensors, subject: dict(knows)}
+        streams[stream] = {**sensors, subject: dict(knows)}
 
 
 @dataclass(slots=True)
@@ -251,7 +246,7 @@ class Engine:
             if isinstance(event.fact, SensorFailed | SensorRecovered):
                 log.warning("%s sensor=%s reason=%s", event.fact.detail, event.subject, event.fact.reason)
             fact = event.fact
-            fold(self.outbox.memory, self.remember, fact.stream, event.subject, fact.type, data_of(fact))
+            fold(self.outbox.memory.streams, self.remember, fact.stream, event.subject, fact.type, data_of(fact))
 
     def due_in_s(self, now: Instant) -> float:
         """Return how long nothing falls due by itself, in seconds, `WAIT_MAX_S` at most."""
@@ -322,20 +317,17 @@ class Engine:
 
     def _anchor(self, now: Instant) -> None:
         """Remember, once a boot, what to add to its boot time: entries recorded before get their true time by it."""
-        anchors: dict[str, int] = self.outbox.memory.setdefault("anchors", {})
-        if self.clock.bootid in anchors:
+        if self.clock.bootid in self.outbox.memory.anchors:
             return
-        anchors[self.clock.bootid] = now.offset_ns // NS_PER_MS
-        while len(anchors) > ANCHORS_MAX:
-            del anchors[next(iter(anchors))]
+        self.outbox.memory.anchor(self.clock.bootid, now.offset_ns // NS_PER_MS)
         self.outbox.save_soon()
 
     def _use_anchor(self) -> None:
         """Let this boot's anchor be used once it is durable: else a power cut could take back what was told by it."""
         bootid = self.clock.bootid
-        if bootid in self.anchors or bootid not in self.outbox.memory.get("anchors", {}):
+        if bootid in self.anchors or bootid not in self.outbox.memory.anchors:
             return
-        saved = self.outbox.saved_memory().get("anchors", {})
+        saved = self.outbox.saved_memory().anchors
         if bootid in saved:
             self.anchors[bootid] = saved[bootid]
 

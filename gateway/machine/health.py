@@ -47,8 +47,6 @@ Trace = Literal["watchdog", "panic"]
 Reboot = Literal["ordered", "watchdog", "panic", "unclean"]
 Shutdown = Literal["ordered", "unclean"]
 """How the daemon ended before the machine last started: told to stop, or not told."""
-SHUTDOWN = "shutdown"
-"""Key of the outbox's memory under which that is kept until the machine starts again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Committer:
         self._victims: list[tuple[StreamLog, Segment]] = []
         self._into_reserve = False
         self.recorded = 0  # entries that have become durable
-        self.memory: Mapping[str, Any] | None = None  # the engine's, once it knows all that is recorded
+        self.known: Mapping[Stream, Any] | None = None  # the memory of the streams, once it knows all that is recorded
 
     @property
     def trouble(self) -> Trouble | None:
@@ -159,8 +159,8 @@ class Committer:
     def _append(self, log: StreamLog, active: Active, bytes_max: int, create: Create | None) -> Append:
         items = log.take(bytes_max) if log.pending else ()
         log.carried = None
-        if self.memory is not None and items and not log.pending:
-            log.carried = (items[-1][0], self.memory.get(log.name))
+        if self.known is not None and items and not log.pending:
+            log.carried = (items[-1][0], self.known.get(log.name))
         content = encode(active.seed, items, active.empty)
         end = active.offset + len(content)
         zeroed = max(active.zeroed, end)

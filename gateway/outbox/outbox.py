@@ -17,7 +17,6 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from typing import Any
 
 from gateway.errors import OutboxSealed
 from gateway.machine.disk import Disk
@@ -26,6 +25,7 @@ from gateway.outbox.directory import require_state, take_directory, unusable
 from gateway.outbox.intervals import Run
 from gateway.outbox.jobs import REFUSED_BYTES_MAX, Seal, SetAside
 from gateway.outbox.losses import DescribeLoss
+from gateway.outbox.memory import Memory
 from gateway.outbox.reading import everything, read_entries
 from gateway.outbox.record import check_payload
 from gateway.outbox.recovery import LEAP_MAX, Created, Found, find_outbox, leap_epoch, settle_files
@@ -253,10 +253,9 @@ class Outbox:
                 yield from entries
                 first = entries[-1].sequence + 1
 
-    def saved_memory(self) -> dict[str, Any]:
+    def saved_memory(self) -> Memory:
         """Return the memory as the last synced state has it: what of it survives a power cut."""
-        saved: dict[str, Any] = json.loads(self._saver.synced.text)
-        return saved
+        return Memory.of(json.loads(self._saver.synced.text))
 
     def hold_memory(self) -> None:
         """Leave the saved memory as it is, to the end: for one who repairs, and does not know what was recorded."""

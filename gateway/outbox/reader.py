@@ -23,6 +23,7 @@ from gateway.model import STREAMS, Entry, Stream
 from gateway.outbox.directory import unusable
 from gateway.outbox.estimate import RATE_S_MIN, StreamRate
 from gateway.outbox.intervals import NUMBER_MAX
+from gateway.outbox.memory import Memory
 from gateway.outbox.outbox import REFUSED_NAME
 from gateway.outbox.reading import everything, read_entries
 from gateway.outbox.record import Damage, Scan, salt
@@ -73,7 +74,7 @@ class OutboxReader:
         self.id, self.epoch = found.state.outbox, found.state.epoch
         self.clean = found.state.clean
         self.counters = dict(found.state.counters)
-        self.memory = dict(found.state.memory)
+        self.memory = Memory.of(found.state.memory)
         self._logs = found.logs
         self._ends = {torn.segment.path: torn.end for torn in found.torn}
         self._lost = list(found.lost)

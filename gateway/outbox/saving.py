@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 from gateway.model import NS_PER_S, Loss, Stream
 from gateway.outbox.intervals import Run
+from gateway.outbox.memory import Memory
 from gateway.outbox.sealing import PLAIN, Sealing, memory_place
-from gateway.outbox.state import State, StreamState, encode_state, memory_text
+from gateway.outbox.state import State, StreamState, encode_state
 from gateway.outbox.stream import Segment, StreamLog
 
 UNSYNCED_EVERY_NS = NS_PER_S  # acknowledgements that a kill may forget
@@ -70,17 +70,14 @@ class Saver:
         times = [self.synced_ns + SYNCED_EVERY_NS] if self.dirty else []
         return min([*times, self.unsynced_ns + UNSYNCED_EVERY_NS]) if self.acks else min(times, default=None)
 
-    def snapshot(self, memory: Mapping[str, Any]) -> None:
+    def snapshot(self, memory: Memory) -> None:
         """Take the memory for the next saves: of each stream what is known of its durable events, of the rest all."""
         for log in self.logs.values():
             if not log.pending and not log.inflight:
-                log.remembered = (log.durable, memory.get(log.name))
-        rest = {key: value for key, value in memory.items() if key not in self.logs}
-        parts: dict[str, Any] = {
-            name: log.remembered[1] for name, log in self.logs.items() if log.remembered[1] is not None
-        }
+                log.remembered = (log.durable, memory.streams.get(log.name))
+        known = {name: log.remembered[1] for name, log in self.logs.items() if log.remembered[1] is not None}
         marks: dict[Stream, int] = {name: log.remembered[0] for name, log in self.logs.items()}
-        self.remembered = Remembered(memory_text({**rest, **parts}), marks)
+        self.remembered = Remembered(memory.text(known), marks)
 
     def compose(
         self,

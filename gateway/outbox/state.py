@@ -30,7 +30,6 @@ INTERVALS_MAX = 64  # a stream; more cost duplicates after a restart, not losses
 GONE_MAX = 16  # a stream; more are not removed out of order
 OWED_MAX = 16  # a stream; of more the lower ones are found missing at the opening, and named all the same
 DAMAGED_MAX = 16  # a stream; a file forgotten here is removed when it is acknowledged, like a whole one
-MEMORY_BYTES_MAX = 4096  # of JSON; with 4 x 64 intervals of real size it still fits a slot
 
 _ID = re.compile(r"[0-9a-f]{8}")
 
@@ -65,13 +64,6 @@ class State:
     counters: Mapping[str, int] = field(default_factory=dict)
     told: tuple[tuple[int, Loss], ...] = ()  # losses by the sequence of their record, which nobody acknowledged yet
     keys: tuple[str, ...] = ()  # check values of the keys that something in the outbox may be sealed with
-
-
-def memory_text(memory: Mapping[str, Any]) -> str:
-    """Write the engine's memory as it is saved; an assertion fails where it is larger than `MEMORY_BYTES_MAX`."""
-    text = json.dumps(memory, separators=(",", ":"), allow_nan=False)
-    assert len(text) <= MEMORY_BYTES_MAX, f"memory of {len(text)} bytes, at most {MEMORY_BYTES_MAX}"
-    return text
 
 
 def encode_state(state: State) -> bytes:

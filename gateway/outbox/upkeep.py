@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from gateway.machine.disk import Disk
 from gateway.model import NS_PER_MS, NS_PER_S, SHED_ORDER, Instant, Loss, Stream
@@ -30,13 +30,14 @@ from gateway.outbox.jobs import (
     Trim,
 )
 from gateway.outbox.losses import DescribeLoss, Losses, Reason, told_loss
+from gateway.outbox.memory import Memory
 from gateway.outbox.reading import read_entries
 from gateway.outbox.recovery import Found
 from gateway.outbox.retention import Retention
 from gateway.outbox.saving import Remembered, Saver
 from gateway.outbox.settings import OutboxSettings
 from gateway.outbox.silence import NOT_READ, NOT_WRITTEN, Silence
-from gateway.outbox.state import STATE_NAME, memory_text
+from gateway.outbox.state import STATE_NAME
 from gateway.outbox.stream import BLOCK_BYTES, RUNS_MAX, Segment, StreamLog
 from gateway.outbox.writing import Done, Writer
 
@@ -71,12 +72,12 @@ class Upkeep:
         self.now = now
         state = found.state
         self.id = state.outbox if state is not None else secrets.token_hex(4)
-        self.memory: dict[str, Any] = dict(state.memory) if state is not None else {}
+        self.memory = Memory.of(state.memory if state is not None else {})
         self.counters = dict(state.counters) if state is not None else {}
         self.logs = found.logs
         self._all = tuple(found.logs.values())
         marks: dict[Stream, int] = {name: log.mark for name, log in self.logs.items()}
-        remembered = Remembered(memory_text(self.memory), marks)
+        remembered = Remembered(self.memory.text(), marks)
         generation = state.generation if state is not None else 0
         self.saver = Saver(self.logs, found.slot, generation, remembered, remembered)
         self.saver.synced_ns = self.saver.unsynced_ns = now.boot_ns
@@ -92,7 +93,7 @@ class Upkeep:
         )
         self.opening = True  # the engine has not yet added `recorded_since_memory` to its memory
         for name, log in self.logs.items():
-            log.remembered = (log.mark, self.memory.get(name))
+            log.remembered = (log.mark, self.memory.streams.get(name))
         self.silence = Silence(now.boot_ns, now.boot_ns)
         self._jobs = 0
         self.bad = 0
@@ -113,7 +114,7 @@ class Upkeep:
     def trust_memory(self, is_whole: bool) -> None:
         """Let the memory be saved from now on, for it knows all that is recorded; or never."""
         self.opening = not is_whole
-        self.committer.memory = self.memory if is_whole else None
+        self.committer.known = self.memory.streams if is_whole else None
 
     @property
     def jobs_open(self) -> int:

@@ -142,7 +142,8 @@ class Kind(Generic[S]):
 
     `table` is its name in the configuration (`[[door]]`); `reading_of` builds a reading from a recording's line and
     raises ValueError with a sentence where a key is missing or of the wrong form; `line_of` is its inverse;
-    `remember` folds a recorded event's `type` and `data` into what a later run must know of the sensor.
+    `remember` folds a recorded event's `type` and `data` into what a later run must know of the sensor, a JSON object
+    of at most `remembered_bytes_max` bytes written without spaces (0: nothing is kept).
 
     What a technician asks has a generic answer where a kind gives none: `judge` some seconds of readings, `trial` a
     deed, `gauge` what is seen live, `check` what the hardware hangs on, `describe` what is told of people, `discovery`
@@ -168,6 +169,7 @@ class Kind(Generic[S]):
     pins: Callable[[S], Mapping[str, int]] = lambda settings: {}
     interval_s: Callable[[S], float | None] = lambda settings: None
     remember: Callable[[Mapping[str, Any], str, Mapping[str, Any]], Mapping[str, Any]] = lambda known, kind, data: known
+    remembered_bytes_max: int = 0
     judge: Callable[[S, Evidence], list[Finding]] = judge_readings
     trial: Callable[[S, Tools], Trial] = AnyReading
     gauge: Callable[[S], Gauge] = Gauge

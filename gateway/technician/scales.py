@@ -239,7 +239,7 @@ class Scales:
             kind, settings = next(one for one in self.configuration.sensors if one[1].id == shelf)
             interpretation = self._engine.interpretation
             faults = interpretation.senses[shelf].faults
-            remembered = self._engine.outbox.memory.get(kind.stream, {}).get(shelf, {})
+            remembered = self._engine.outbox.memory.streams.get(kind.stream, {}).get(shelf, {})
             context = context_of(self.configuration, self._identify, remembered, faults)
             fresh = kind.interpreter(settings, context)
             sensed = self._engine.sensed(now)

@@ -9,9 +9,12 @@ Bad credentials and lost links teach nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import replace
+from hashlib import sha256
+from typing import Literal
 
 from gateway.model import LinkDown
+from gateway.outbox.memory import CHECK_LENGTH, LinkMemory, Memory
 
 Protocol = Literal["5", "3.1.1"]
 Asked = Literal["auto", "5", "3.1.1"]
@@ -38,17 +41,17 @@ RETRY_MS = 24 * 3600 * 1000
 
 
 class ProtocolChoice:
-    """The protocol of the next connect. `memory` is a JSON object kept over restarts; `save` asks for it to be kept."""
+    """The protocol of the next connect. What is learnt stands in `memory.link`; `save` asks for it to be kept."""
 
-    def __init__(self, asked: Asked, url: str, memory: dict[str, Any], save: Callable[[], None]) -> None:
+    def __init__(self, asked: Asked, url: str, memory: Memory, save: Callable[[], None]) -> None:
         self._fixed: Protocol | None = None if asked == "auto" else asked
         self._save = save
         self._closes = 0
         self._trying: Protocol | None = None
-        known = memory.get("link")
-        if not isinstance(known, dict) or known.get("url") != url:
-            known = memory["link"] = {"url": url, "spoke_5": False, "fallback_ms": None}
-        self._known = known
+        self._memory = memory
+        broker = sha256(url.encode()).hexdigest()[:CHECK_LENGTH]
+        if memory.link.broker != broker:
+            memory.link = LinkMemory(broker)
 
     def protocol(self, wall_ms: int) -> Protocol:
         """Return what to speak at a connect made at `wall_ms` of UTC."""
@@ -56,8 +59,8 @@ class ProtocolChoice:
             return self._fixed
         if self._trying is not None:
             return self._trying
-        fell_back_ms = self._known.get("fallback_ms")
-        if not isinstance(fell_back_ms, int):
+        fell_back_ms = self._memory.link.fallback_ms
+        if fell_back_ms is None:
             return "5"
         return "3.1.1" if abs(wall_ms - fell_back_ms) < RETRY_MS else "5"
 
@@ -66,14 +69,14 @@ class ProtocolChoice:
         self._closes = 0
         if self._fixed is not None:
             return
-        learnt = dict(self._known)
+        known = learnt = self._memory.link
         if protocol == "5":
-            learnt.update(spoke_5=True, fallback_ms=None)
+            learnt = replace(known, spoke_5=True, fallback_ms=None)
         elif self._trying == "3.1.1":
-            learnt.update(fallback_ms=wall_ms)
+            learnt = replace(known, fallback_ms=wall_ms)
         self._trying = None
-        if learnt != self._known:
-            self._known.update(learnt)
+        if learnt != known:
+            self._memory.link = learnt
             self._save()
 
     def down(self, signal: LinkDown, protocol: Protocol) -> bool:
@@ -84,7 +87,7 @@ class ProtocolChoice:
             return self._turn("3.1.1")
         if signal.had_connack or signal.code not in NO_ANSWER_TO_5:
             return False
-        if protocol == "5" and self._known.get("spoke_5"):
+        if protocol == "5" and self._memory.link.spoke_5:
             return False
         if protocol == "3.1.1" and self._trying is None:
             return False

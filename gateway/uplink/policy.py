@@ -33,6 +33,7 @@ from gateway.model import (
     Subscribed,
     rfc3339,
 )
+from gateway.outbox.memory import Memory
 from gateway.uplink.backlog import Backlog
 from gateway.uplink.backoff import Backoff
 from gateway.uplink.conversation import Conversation
@@ -76,8 +77,8 @@ class Pace:
 class Uplink:
     """Sends entries until they are acknowledged. All calls from one thread.
 
-    `describe_state` gives `version`, `config_sha256` and `sensors` of the state topic; `memory` is a JSON object that
-    the outbox keeps over restarts; `anchors` maps boot ids to wall minus boot in milliseconds, read at each sending;
+    `describe_state` gives `version`, `config_sha256` and `sensors` of the state topic; `memory` is what the
+    outbox keeps over restarts; `anchors` maps boot ids to wall minus boot in milliseconds, read at each sending;
     `concerns` gives what else is not as it should be with the way to the broker.
     `announced` is published retained at each connect, unless the broker refuses it; `subscriptions` are asked for
     after the first acknowledgement, and no answer to them stops the sending.
@@ -90,7 +91,7 @@ class Uplink:
         wire: Wire,
         random: Random,
         describe_state: Callable[[], Mapping[str, Any]],
-        memory: dict[str, Any],
+        memory: Memory,
         anchors: Mapping[str, int],
         pace: Pace = Pace(),
         announced: Sequence[Announcement] = (),

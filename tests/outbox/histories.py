@@ -186,14 +186,14 @@ class History:
         for entry in outbox.recorded_since_memory():
             since[entry.stream].append(entry.sequence)
         for name in STREAMS:
-            known = outbox.memory.get(name, 0)
+            known = outbox.memory.streams.get(name, 0)
             recorded = max([outbox.positions(name).recorded_through, *since[name]])
             demand(known <= recorded, f"memory knows of {name} {known}, recorded are {recorded}")
             there = [n for n in range(known + 1, recorded + 1) if (name, n) in self.ledger.durable]
             shed = [n for n in there if n not in since[name]]
             if self.troubles.capacity_bytes is None and self.troubles.bytes_max >= 1 << 20:
                 demand(not shed, f"memory {known} of {name} misses {shed}")
-            outbox.memory[name] = recorded
+            outbox.memory.streams[name] = recorded
 
     def act(self, outbox: Outbox) -> None:
         dice = self.random.random()
@@ -262,7 +262,7 @@ class History:
         self.ledger.given.setdefault((stream, number), set()).add(payload)
         given = outbox.append(stream, payload, self.now)
         demand(given in (None, number), "a number was skipped")
-        outbox.memory[stream] = number
+        outbox.memory.streams[stream] = number
         self.volatile[stream, number] = payload
 
     def note_durable(self, outbox: Outbox) -> None:

@@ -124,22 +124,15 @@ def test_a_file_behind_an_old_backlog_leaves_too(bench: Bench) -> None:
 
 def test_memory_and_what_was_recorded_since_are_exactly_what_was_recorded(bench: Bench) -> None:
     bench.record("door", 2)
-    bench.outbox.memory["door"] = 2
+    bench.outbox.memory.streams["door"] = 2
     bench.outbox.save_soon()
     bench.pass_time(1)
     bench.record("door", 3)
-    bench.outbox.memory["door"] = 5
+    bench.outbox.memory.streams["door"] = 5
     bench.disk.power_cut()
     bench.open()
-    assert bench.outbox.memory == {"door": 2}
+    assert bench.outbox.memory.streams == {"door": 2}
     assert [entry.sequence for entry in bench.outbox.recorded_since_memory()] == [3, 4, 5]
-
-
-def test_the_memory_has_a_limit(bench: Bench) -> None:
-    bench.outbox.memory["x"] = "y" * 5000
-    bench.outbox.save_soon()
-    with pytest.raises(AssertionError, match="at most 4096"):
-        bench.pass_time(1)
 
 
 def test_a_flood_of_beacons_is_shed_before_doors_and_the_loss_is_named(bench: Bench) -> None:

@@ -117,7 +117,7 @@ def intervals_are_forgotten(patch: Patch) -> None:
 def memory_without_its_numbers(patch: Patch) -> None:
     def taking(self: Saver, memory: Any) -> None:
         marks: Any = {name: log.durable for name, log in self.logs.items()}
-        self.remembered = saving.Remembered(state.memory_text(memory), marks)
+        self.remembered = saving.Remembered(memory.text(), marks)
 
     patch.setattr(Saver, "snapshot", taking)
 

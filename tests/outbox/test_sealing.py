@@ -56,7 +56,7 @@ class Card:
     def record(self, count: int = 5) -> None:
         for _ in range(count):
             self.outbox.append("beacon", secret(self.outbox.next_sequence("beacon")), self.now)
-        self.outbox.memory["beacon"] = {"here": CANARY.decode()}
+        self.outbox.memory.streams["beacon"] = {"here": CANARY.decode()}
         self.outbox.commit(self.now)
         self.outbox.save_soon()
         self.outbox.step(self.now)
@@ -91,7 +91,7 @@ def test_no_file_shows_what_is_sealed_and_it_is_read_back_byte_for_byte() -> Non
     assert [entry.payload for entry in card.all()] == [secret(number) for number in range(2, 6)]
     again = card.open(SEALED)
     assert [entry.payload for entry in card.all()] == [secret(number) for number in range(2, 6)]
-    assert again.memory["beacon"] == {"here": CANARY.decode()}
+    assert again.memory.streams["beacon"] == {"here": CANARY.decode()}
     reader = OutboxReader(DIRECTORY, card.disk, SEALED)
     assert [entry.payload for entry in reader.entries("beacon")] == [secret(number) for number in range(2, 6)]
     assert json.loads(next(iter(reader.refused())))["event"] == json.loads(secret(1))
@@ -184,7 +184,7 @@ def test_an_old_key_is_needed_no_more_once_nothing_is_sealed_with_it(after: Seal
         card.now = card.now.later(11 * 10**9)
         outbox.step(card.now)
     outbox.close(card.now)
-    assert card.open(after).memory["beacon"] == {"here": CANARY.decode()}
+    assert card.open(after).memory.streams["beacon"] == {"here": CANARY.decode()}
     assert card.outbox.created is None
     assert SEALED.seals_with not in card.outbox._upkeep.saver.keys
 

@@ -32,6 +32,7 @@ from gateway.model import (
     Message,
     Stream,
 )
+from gateway.outbox.memory import Memory
 from gateway.uplink.policy import Uplink
 from gateway.uplink.settings import BrokerSettings
 from gateway.wire import Wire, record
@@ -54,7 +55,7 @@ class CountedOutbox:
 
     id: str = "0badcafe"
     epoch: int = 1
-    memory: dict[str, Any] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
     recorded: int = 0
     recorded_ns: dict[int, int] = field(default_factory=dict)
     stopped_short: bool = False

@@ -15,7 +15,7 @@ import pytest
 from gateway import wire
 from gateway.engine import assembly, interpretation
 from gateway.model import STREAMS, Acknowledged, Instant
-from gateway.outbox import commit, losses, outbox, retention, saving, state, stream
+from gateway.outbox import commit, losses, outbox, retention, saving, stream
 from gateway.uplink import conversation, lanes, policy, traffic
 from tests.simulation import histories
 from tests.simulation.disk import ModelDisk
@@ -116,14 +116,14 @@ def totals_know_more_than_the_disk(patch: Patch) -> None:
 
     def taking(self: Any, memory: Any) -> None:
         marks: Any = {name: log.durable for name, log in self.logs.items()}
-        self.remembered = saving.Remembered(state.memory_text(memory), marks)
+        self.remembered = saving.Remembered(memory.text(), marks)
 
     patch.setattr(saving.Saver, "snapshot", taking)
 
 
 def totals_are_not_brought_up_to_date(patch: Patch) -> None:
     """After a power cut the memory is taken as it was saved."""
-    patch.setattr(assembly, "recall", lambda box, remember: box.memory.get("door", {}))
+    patch.setattr(assembly, "recall", lambda box, remember: box.memory.streams.get("door", {}))
 
 
 def no_directory_is_synced(patch: Patch) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway.model import STREAMS, Entry, Event, Fact, Instant, Stream
+from gateway.outbox.memory import Memory
 from gateway.wire import record
 
 
@@ -36,7 +36,7 @@ class MemoryOutbox:
 
     id: str = "0badcafe"
     epoch: int = 1
-    memory: dict[str, Any] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
     refused: list[tuple[Entry, str]] = field(default_factory=list)
     saves: int = 0
     reads: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.config import loads
 from gateway.errors import ConfigurationError
 from gateway.model import NS_PER_MS, NS_PER_S, LinkDown
+from gateway.outbox.memory import Memory
 from gateway.uplink.backoff import Backoff
 from gateway.uplink.fallback import RETRY_MS, ProtocolChoice
 from gateway.uplink.settings import BrokerSettings, Endpoint
@@ -132,7 +134,7 @@ def test_tokens_allow_the_rate_and_no_more() -> None:
     assert 100 <= sent <= 111
 
 
-def choice(memory: dict[str, Any], asked: Any = "auto", url: str = URL) -> ProtocolChoice:
+def choice(memory: Memory, asked: Any = "auto", url: str = URL) -> ProtocolChoice:
     return ProtocolChoice(asked, url, memory, lambda: None)
 
 
@@ -141,7 +143,7 @@ def closed() -> LinkDown:
 
 
 def test_three_one_one_is_remembered_for_a_day_and_only_for_this_address() -> None:
-    memory: dict[str, Any] = {}
+    memory = Memory()
     first = choice(memory)
     assert first.protocol(0) == "5"
     assert first.down(LinkDown(1, "connack.unsupported_protocol", "", connack=0x84, had_connack=True), "5")
@@ -153,7 +155,9 @@ def test_three_one_one_is_remembered_for_a_day_and_only_for_this_address() -> No
 
 
 def test_a_retry_of_5_that_is_closed_falls_back_again() -> None:
-    memory: dict[str, Any] = {"link": {"url": URL, "spoke_5": False, "fallback_ms": 0}}
+    memory = Memory()
+    choice(memory)
+    memory.link = dataclasses.replace(memory.link, fallback_ms=0)
     again = choice(memory)
     assert again.protocol(RETRY_MS) == "5"
     assert not again.down(closed(), "5")
@@ -164,7 +168,7 @@ def test_a_retry_of_5_that_is_closed_falls_back_again() -> None:
 
 
 def test_a_broker_that_once_spoke_5_is_not_given_up_for_closing() -> None:
-    memory: dict[str, Any] = {}
+    memory = Memory()
     choice(memory).up("5", 0)
     later = choice(memory)
     assert not any(later.down(closed(), "5") for _ in range(10))
@@ -181,14 +185,14 @@ def test_a_broker_that_once_spoke_5_is_not_given_up_for_closing() -> None:
     ],
 )
 def test_what_teaches_nothing_about_the_version(signal: LinkDown) -> None:
-    memory: dict[str, Any] = {}
+    memory = Memory()
     asked = choice(memory)
     assert not any(asked.down(signal, "5") for _ in range(10))
     assert asked.protocol(0) == "5"
 
 
 def test_where_both_versions_are_closed_5_is_tried_again_and_nothing_is_remembered() -> None:
-    memory: dict[str, Any] = {}
+    memory = Memory()
     asked = choice(memory)
     asked.down(closed(), "5")
     asked.down(closed(), "5")
@@ -196,12 +200,12 @@ def test_where_both_versions_are_closed_5_is_tried_again_and_nothing_is_remember
     assert not asked.down(closed(), "3.1.1")
     assert not asked.down(closed(), "3.1.1")
     assert asked.protocol(0) == "5"
-    assert memory["link"]["fallback_ms"] is None
+    assert memory.link.fallback_ms is None
 
 
 @pytest.mark.parametrize("fixed", ["5", "3.1.1"])
 def test_a_configured_version_is_never_changed(fixed: str) -> None:
-    asked = choice({}, fixed)
+    asked = choice(Memory(), fixed)
     assert not asked.down(LinkDown(1, "", "", connack=0x84, had_connack=True), "5")
     assert asked.protocol(0) == fixed
 

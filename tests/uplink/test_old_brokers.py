@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gateway.config import loads
 from gateway.model import LinkDown
 from gateway.mqtt.dial import DialRefused, tls_context
+from gateway.outbox.memory import Memory
 from gateway.technician.checks import broker, examined
 from gateway.uplink.fallback import ProtocolChoice
 from gateway.uplink.settings import BrokerSettings, Endpoint
@@ -44,7 +45,7 @@ def test_a_broker_that_does_not_know_version_5_is_spoken_to_in_the_old_one(how: 
 
 @pytest.mark.parametrize("code", ["connack.timeout", "link.garbage", "connack.closed"])
 def test_an_address_that_spoke_5_never_falls_back_for_want_of_an_answer(code: str) -> None:
-    choice = ProtocolChoice("auto", "mqtt://h", {}, lambda: None)
+    choice = ProtocolChoice("auto", "mqtt://h", Memory(), lambda: None)
     choice.up("5", 1)
     for _ in range(10):
         assert not choice.down(LinkDown(1, code, ""), "5")

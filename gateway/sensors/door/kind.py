@@ -31,6 +31,9 @@ def driver(settings: DoorSettings, clock: Clock) -> Driver:
     return BeamDriver(settings, clock)
 
 
+REMEMBERED_BYTES_MAX = len('{"in_total":,"out_total":,"unknown_total":}') + 3 * len("999999999999")
+
+
 def remember(known: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Keep the totals of the last recorded passage."""
     if kind != DoorPassed.type:
@@ -99,6 +102,7 @@ KIND: Kind[DoorSettings] = Kind(
     pins=pins_of,
     interval_s=lambda settings: settings.counted_every,
     remember=remember,
+    remembered_bytes_max=REMEMBERED_BYTES_MAX,
     judge=judge,
     trial=trial,
     gauge=gauge,

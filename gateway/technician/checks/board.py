@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.errors import GatewayError
 from gateway.machine.disk import refusal
-from gateway.machine.health import NOW, ROOT, SHUTDOWN, Machine, Shutdown, last_reboot, look
+from gateway.machine.health import NOW, ROOT, Machine, Shutdown, last_reboot, look
 from gateway.outbox.sealing import PLAIN, Sealing
 from gateway.technician.checks import Check, Examination
 
@@ -51,10 +51,9 @@ def shutdown_of(directory: Path, sealing: Callable[[], Sealing] = lambda: PLAIN)
     from gateway.outbox.reader import OutboxReader
 
     try:
-        known = OutboxReader(str(directory), sealing=sealing()).memory.get(SHUTDOWN)
+        return OutboxReader(str(directory), sealing=sealing()).memory.shutdown
     except GatewayError:
         return None
-    return known if known in ("ordered", "unclean") else None
 
 
 def _board(machine: Machine) -> Check:
