@@ -186,6 +186,10 @@ def test_an_immutable_file_is_made_mutable_before_it_is_given_back(outbox: Path)
         assert "chattr" not in mending(outbox, errno.EACCES)
         denied = PermissionError(errno.EACCES, "Permission denied", "door/new.json")
         assert refused(denied, outbox).startswith(f"{outbox / 'door'} belongs to ")  # one that was to be made there
+        forbidden = refused(PermissionError(errno.EPERM, os.strerror(errno.EPERM), "door/new.json"), outbox)
+        assert f"an attribute of {outbox / 'door'} forbids it (see lsattr -d {outbox / 'door'})" in forbidden
+        assert "belongs to" not in forbidden, "its owner does not forbid it, and root may not either"
+        assert forbidden.endswith(os.strerror(errno.EPERM)), "by its end the doctor finds the line that mends it"
         assert refused(OSError(errno.ENOSPC, "No space left on device"), outbox) == "No space left on device"
 
 

@@ -60,6 +60,8 @@ FLUSH_WITHIN_S = 3.0
 STOPPING_STEPS_MAX = 20
 DAY_ASKED_EVERY_S = 60.0
 """How late the key of a day may be destroyed."""
+LOOK_EVERY_NS = 5 * NS_PER_S
+"""How late it is told that the outbox's folder was moved away."""
 KEY_FILE = "privacy.key"
 RELOAD = "reload"
 
@@ -139,6 +141,8 @@ class Service:
         self._stop_reason: str | None = None
         self._disk_refuses = False
         self._disk_unreadable = False
+        self._in_memory: str | None = None
+        self._looked_ns = 0
         self._notify = Notify()
         self._readiness = Readiness(self._notify)
         self._watchdog = Watchdog(self._notify)
@@ -165,7 +169,8 @@ class Service:
         with Signals(self._on_signal, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._remote.count_start()
             self.engine = engine = assemble(self.configuration, self.world, self._pseudonyms.identify, self.player)
-            self._look_where_it_lies()
+            self._in_memory = not_kept(Path(self.configuration.outbox.directory))
+            self._look_where_it_lies(engine.clock.now())
             self.world.asker.limit()
             tap = Tap(kinds_of(self.configuration))
             self.answers = Answers(
@@ -266,15 +271,20 @@ class Service:
             self._watchdog.feed(self._drivers, self.engine.outbox, now)
             self._remote.watch(self.engine, now)
             self._watch_disk()
+            if now.boot_ns - self._looked_ns >= LOOK_EVERY_NS:
+                self._look_where_it_lies(now)
             if self._played and not self._stays and self._all_acknowledged():
                 self.stop("recording_ended")
 
-    def _look_where_it_lies(self) -> None:
-        """Warn where the outbox lies in memory: then the first guarantee does not hold."""
-        lost = self.engine.outbox.not_kept = not_kept(Path(self.configuration.outbox.directory))
-        if lost is not None:
-            directory = self.configuration.outbox.directory
+    def _look_where_it_lies(self, now: Instant) -> None:
+        """Warn where the outbox lies in memory, or was moved away: then the first guarantee does not hold."""
+        self._looked_ns = now.boot_ns
+        directory, before = self.configuration.outbox.directory, self.engine.outbox.not_kept
+        lost = self.engine.outbox.not_kept = self.engine.outbox.moved() or self._in_memory
+        if lost != before and lost is not None:
             log.error("%s does not outlast a power cut, %s; what is not delivered goes with it", directory, lost)
+        elif lost != before:
+            log.warning("%s is in its place again", directory)
 
     def _watch_disk(self) -> None:
         """Say once that the disk refuses or cannot be read, and once that it takes events or can be read again."""

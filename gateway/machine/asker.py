@@ -184,3 +184,6 @@ class AskedDisk:
 
     def space(self, path: str) -> Space:
         return self._asker.call(self._disk.space, path)
+
+    def moved_to(self, directory: str) -> str | None:
+        return self._asker.call(self._disk.moved_to, directory)

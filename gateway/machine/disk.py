@@ -8,6 +8,7 @@ Safe to call from two threads (a reader and a writer).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -67,6 +68,7 @@ class Disk(Protocol):
     def sync_directory(self, path: str) -> None: ...
     def lock(self, directory: str) -> int: ...
     def space(self, path: str) -> Space: ...
+    def moved_to(self, directory: str) -> str | None: ...
 
 
 class RealDisk:
@@ -230,6 +232,19 @@ class RealDisk:
         finally:
             os.close(fd)
         return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+    def moved_to(self, directory: str) -> str | None:
+        """Return where a held directory is now, None while its path leads to it; the kernel's word for a removed one.
+
+        The same path is returned where something else has come to lie there, such as another mount.
+        """
+        fd = self._held.get(directory.rstrip("/") or "/")
+        if fd is None:
+            return None
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(directory), os.fstat(fd)):
+                return None
+        return os.readlink(f"/proc/self/fd/{fd}")
 
 
 def refusal(directory: Path, within_s: float = 3.0) -> OSError | None:

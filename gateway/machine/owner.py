@@ -135,13 +135,18 @@ def is_own(path: str | os.PathLike[str]) -> bool:
 
 
 def refused(error: OSError, directory: str | os.PathLike[str]) -> str:
-    """Say what refuses a file of `directory`, in words; where owners or rights do, also whose the file is."""
+    """Say what refuses a file of `directory`, in words; where rights do, also whose the file is.
+
+    EPERM is no matter of owners: an attribute (`chattr +i`) or the file system forbids it to everybody.
+    """
     why = error.strerror or str(error)
     if error.errno not in RIGHTS:
         return why
     path = os.path.normpath(os.path.join(directory, error.filename if isinstance(error.filename, str) else ""))
     for place in (path, os.path.dirname(path)):  # where a file was to be made its folder stands in the way
         if owned := whose(place):
+            if error.errno == errno.EPERM:
+                return f"the file system or an attribute of {place} forbids it (see lsattr -d {place}): {why}"
             return f"{place} {owned}, and this is user {user()}: {why}"
     return f"{path} cannot be used: {why}"
 

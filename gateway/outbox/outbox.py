@@ -62,7 +62,7 @@ class Outbox:
     ) -> None:
         self._directory, self._settings, self._disk, self._writer = directory, settings, disk, writer
         self._lock = lock
-        self.not_kept: str | None = None  # why the directory does not outlast a power cut, where somebody has looked
+        self.not_kept: str | None = None  # why the next start does not find it, where somebody has looked
         self.created: Created | None = found.created
         self.clean = bool(found.state is not None and found.state.clean)
         self.remembers = False  # once closed: whether the next opening knows what was lost
@@ -339,6 +339,18 @@ class Outbox:
             return self._disk.space(self._directory).free_bytes
         except OSError:
             return None
+
+    def moved(self) -> str | None:
+        """Say where the directory is now, if it was moved away; None where it is in its place, or cannot be asked."""
+        try:
+            place = self._disk.moved_to(self._directory)
+        except OSError:
+            return None
+        if place is None:
+            return None
+        if place == self._directory:
+            return f"something else was put over {place}, which the next start would use; take that away"
+        return f"the folder {self._directory} is now {place}, where the next start does not look; move it back"
 
     @property
     def strangers(self) -> list[str]:

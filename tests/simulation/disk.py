@@ -388,6 +388,9 @@ class ModelDisk:
         self._locks[self._next_fd] = directory
         return self._next_fd
 
+    def moved_to(self, directory: str) -> str | None:
+        return None
+
     def space(self, path: str) -> Space:
         if self.capacity_bytes is None:
             return Space(1 << 40, 1 << 41)

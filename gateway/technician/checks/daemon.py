@@ -50,6 +50,10 @@ def _daemon(configuration: Configuration) -> Iterator[Check]:
         worn = "look at dmesg and at the free room: df -h; the card may be worn out"
         advice = _remedy(configuration, str(outbox.get("trouble")), worn)
         yield Check("daemon", "outbox", "failed", found, why, advice, "outbox.degraded")
+    if outbox.get("not_kept"):
+        found = f"what the daemon records does not outlast a power cut: {outbox['not_kept']}"
+        why = "what is not delivered by the next start is gone with it, or left behind"
+        yield Check("daemon", "place", "failed", found, why, "see what is said there", "outbox.not_kept")
     if outbox.get("unreadable"):
         why = "they are sent when it can be read again; nothing is lost by waiting"
         advice = _remedy(configuration, outbox["unreadable"], "look at dmesg; back the card up and replace it")

@@ -11,7 +11,8 @@ from pathlib import Path
 from gateway.commands.signing_keys import verifier
 from gateway.config import Configuration
 from gateway.config.outbox_key import reader_of, sealing_of
-from gateway.errors import ConfigurationError, GatewayError, OutboxSealed
+from gateway.control.asking import ask
+from gateway.errors import ConfigurationError, GatewayError, OutboxSealed, Unavailable
 from gateway.machine.bounded import open_regular, read_opened
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk, refusal
@@ -46,7 +47,7 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
         yield Examination("configuration", "commands.key_file", lambda: _commands_key(commands_key))
     yield Examination("configuration", "secrets", lambda: _secrets(configuration))
     directory = Path(configuration.outbox.directory)
-    yield Examination("outbox", "directory", lambda: _directory(directory))
+    yield Examination("outbox", "directory", lambda: _directory(configuration, directory))
     yield Examination("outbox", "kept", lambda: _kept(directory))
     yield Examination("outbox", "disk", lambda: _disk(configuration, directory))
     yield Examination("outbox", "content", lambda: _content(configuration))
@@ -115,7 +116,15 @@ def _advice(key: str, error: OSError) -> tuple[str, str]:
     return f"make the file, or change broker.{key}", f"file.{key}"
 
 
-def _directory(directory: Path) -> Check:
+def _held_elsewhere(configuration: Configuration) -> str | None:
+    """Return what a running daemon says of an outbox that is not in its place."""
+    with contextlib.suppress(Unavailable):
+        lost = ask(configuration, "status").get("outbox", {}).get("not_kept")
+        return None if lost is None else str(lost)
+    return None
+
+
+def _directory(configuration: Configuration, directory: Path) -> Check:
     why = "what happens is recorded there before it is sent; without it nothing runs"
     if (shut := barred(directory)) is not None:
         if is_own(directory):
@@ -126,6 +135,10 @@ def _directory(directory: Path) -> Check:
     while not os.path.exists(at) and at != at.parent:
         at = at.parent
     if at != directory:
+        if (moved := _held_elsewhere(configuration)) is not None:
+            found = f"{directory} is not there, and the running daemon writes on: {moved}"
+            advice = "move it back while the daemon runs, or stop the daemon before: systemctl stop gateway"
+            return Check("outbox", "directory", "failed", found, why, advice, "outbox.moved")
         if os.access(at, os.W_OK | os.X_OK):
             found = f"{directory} is not there yet; the daemon makes it in {at}"
             return Check("outbox", "directory", "ok", found, code="outbox.not_made")
@@ -197,7 +210,7 @@ def _disk(configuration: Configuration, directory: Path) -> Check:
 def _content(configuration: Configuration) -> Check:
     directory = Path(configuration.outbox.directory)
     if barred(directory) is None and (not directory.is_dir() or not any(directory.iterdir())):
-        return Check("outbox", "content", "skipped", "there is no outbox yet", code="outbox.none")
+        return Check("outbox", "content", "skipped", "no outbox lies there", code="outbox.none")
     try:
         reader = reader_of(configuration.outbox)
     except OutboxSealed as error:
