@@ -180,14 +180,12 @@ class Round:
 
     def _faults(self, source: Source, sensor: str) -> list[Done]:
         """Return the sensor's active faults, as acts that failed."""
+        from gateway.sensors.fault import Known
         from gateway.technician.commissioning import Done
 
-        faults = source.known().get(sensor, {}).get("faults", {})
+        faults = source.known().get(sensor, Known()).faults
         advice = f"gateway diagnose {sensor}; gateway doctor"
-        return [
-            Done("no fault", "failed", told if isinstance(told, str) else reason, advice)
-            for reason, told in faults.items()
-        ]
+        return [Done("no fault", "failed", fault.sentence, advice) for fault in faults]
 
     def _earlier(self) -> Any:
         try:

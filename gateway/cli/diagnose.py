@@ -88,31 +88,23 @@ def _heard(configuration: Configuration, sensor: str, for_s: float) -> tuple[str
     from gateway.machine.clock import SystemClock
     from gateway.model import NS_PER_S
     from gateway.sensors.diagnosis import Evidence
+    from gateway.sensors.fault import Known
     from gateway.technician.sources import open_source
 
     clock = SystemClock()
     source = open_source(configuration, clock, {sensor})
     try:
-        counted = dict(source.known().get(sensor, {}).get("driver", {}))
+        counted = dict(source.known().get(sensor, Known()).driver)
         readings: list[Any] = []
         began_ns = clock.now().boot_ns
         while (left_s := for_s - (clock.now().boot_ns - began_ns) / NS_PER_S) > 0:
             readings += source.poll(min(0.25, left_s))
         readings += source.poll(0)
-        known = source.known().get(sensor, {})
+        known = source.known().get(sensor, Known())
     finally:
         source.close()
-    driver = {name: count - counted.get(name, 0) for name, count in known.get("driver", {}).items()}
-    faults = {reason: _sentence(reason, told) for reason, told in known.get("faults", {}).items()}
-    return source.origin, Evidence(readings, for_s, driver, faults, source.missed)
-
-
-def _sentence(reason: str, told: Any) -> str:
-    """Write a fault as one sentence, whether the driver or the daemon's status told it."""
-    if isinstance(told, str):
-        return told
-    since = told.get("since") if isinstance(told, dict) else None
-    return f"{reason} since {since}" if since else reason
+    driver = {name: count - counted.get(name, 0) for name, count in known.driver.items()}
+    return source.origin, Evidence(readings, for_s, driver, known.faults, source.missed)
 
 
 def _say(sensor: str, origin: str, evidence: Evidence, findings: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gateway.cli import say_error
-from gateway.cli.status import sensor_table
+from gateway.cli.status import say_sensors
 from gateway.cli.verb import Verb, configured, console, load, printing, say_json, table
 from gateway.errors import EXIT_GOOD, EXIT_UNAVAILABLE, Unavailable
 
@@ -38,5 +38,5 @@ def sensors(config: tuple[Path, ...], as_json: bool) -> int:
     if as_json:
         say_json({"running": True, "sensors": known})
     else:
-        console().print(sensor_table(known))
+        say_sensors(known)
     return EXIT_GOOD

@@ -89,7 +89,7 @@ def _say(found: dict[str, Any]) -> None:
         out.print(table(("stream", "recorded", "acknowledged", "backlog"), rows))
     if found["running"] and found["sensors"]:
         out.print()
-        out.print(sensor_table(found["sensors"]))
+        say_sensors(found["sensors"])
 
 
 def outbox_words(outbox: dict[str, Any]) -> str:
@@ -105,15 +105,19 @@ def outbox_words(outbox: dict[str, Any]) -> str:
     return words + (trouble if outbox.get("degraded") else "") + not_kept + unreadable
 
 
-def sensor_table(sensors: dict[str, dict[str, Any]]) -> Any:
-    """Return the sensors as a table: one line each, its faults in words."""
-    rows = []
+def say_sensors(sensors: dict[str, dict[str, Any]]) -> None:
+    """Print the sensors as a table, one line each, and below it what is wrong with each."""
+    from gateway.sensors.fault import known_of
+
+    out = console()
+    rows, sentences = [], []
     for sensor, known in sensors.items():
-        faults = "; ".join(
-            f"{reason} since {fault['since']}" if isinstance(fault, dict) and fault.get("since") else reason
-            for reason, fault in known.get("faults", {}).items()
-        )
+        active = known_of(known).faults
+        faults = "; ".join(f"{one.reason} since {one.since}" if one.since else one.reason for one in active)
+        sentences += [f"{sensor}: {fault.detail}" for fault in active if fault.detail]
         age = f"{ago(known['age_ms'])} ago" if known.get("age_ms") is not None else "never"
         counts = (known.get("kind", ""), age, known.get("readings", "-"), known.get("discarded", "-"))
         rows.append((sensor, *counts, faults or "none"))
-    return table(("sensor", "kind", "last reading", "readings", "discarded", "faults"), rows)
+    out.print(table(("sensor", "kind", "last reading", "readings", "discarded", "faults"), rows))
+    for sentence in sentences:
+        out.print(sentence, markup=False)

@@ -98,6 +98,7 @@ def _lines(view: Watch, feed: Feed, clock: Clock, for_s: float | None, as_json: 
         pause.wait(max(0.0, turn * LINE_EVERY_S - (clock.now().boot_ns - began_ns) / NS_PER_S))
         for now_ns, reading in feed.drain():
             view.take(reading, now_ns)
+        view.known = feed.known
         now = clock.now()
         if as_json:
             found = {"time": rfc3339(now.wall_ns), **view.to_json(now.boot_ns, feed.status)}

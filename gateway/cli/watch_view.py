@@ -17,6 +17,7 @@ from textual.widgets import Footer, Static
 from gateway.errors import GatewayError
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, Reading
+from gateway.sensors.fault import Known
 from gateway.sensors.gauge import Gauge, Tone
 from gateway.technician.watching import Watch, daemon_words, event_words
 
@@ -31,8 +32,11 @@ class Feeding(Protocol):
     """What the view needs of a feed."""
 
     origin: str
-    status: Mapping[str, Any] | None
+    known: Mapping[str, Known]
     error: GatewayError | None
+
+    @property
+    def status(self) -> Mapping[str, Any] | None: ...
 
     def drain(self) -> list[tuple[int, Reading]]: ...
 
@@ -79,6 +83,7 @@ class WatchView(App[None]):
         """Take in what has come, and show everything as it is now."""
         for arrived_ns, reading in self.feed.drain():
             self.watch_.take(reading, arrived_ns)
+        self.watch_.known = self.feed.known
         now_ns = self.clock.now().boot_ns
         watched_s = (now_ns - self.watch_.began_ns) / NS_PER_S
         if self.feed.error is not None or (self._for_s is not None and watched_s >= self._for_s):
@@ -92,7 +97,7 @@ class WatchView(App[None]):
             panel = self.query_one(f"#gauge-{sensor}", Static)
             width = max(30, (panel.content_size.width or self.size.width - 4))
             height = PLOT_HEIGHT_ALONE if alone else PLOT_HEIGHT
-            panel.update(gauge_text(gauge, self.watch_.rate_hz(gauge, now_ns), now_ns, width, height))
+            panel.update(gauge_text(self.watch_, gauge, now_ns, width, height))
         told = list(self.watch_.events)[-EVENTS_SHOWN:]
         words = "\n".join(event_words(event) for event in told) or "nothing yet"
         self.query_one("#events", Static).update(Text(words, "" if told else QUIET, no_wrap=True, overflow="ellipsis"))
@@ -111,13 +116,14 @@ def title_line(status: Mapping[str, Any] | None, origin: str) -> Text:
     return line.append(daemon_words(status), GOOD if is_well else BAD)
 
 
-def gauge_text(gauge: Gauge, rate_hz: float, now_ns: int, width: int, height: int) -> Text:
+def gauge_text(watch: Watch, gauge: Gauge, now_ns: int, width: int, height: int) -> Text:
     """Return one sensor's panel: its words, its rate, its plot."""
+    rate_hz = watch.rate_hz(gauge, now_ns)
     age_s = gauge.age_s(now_ns)
     text = Text(no_wrap=True, overflow="crop")
     text.append(f"{rate_hz:6.1f}/s  ", GOOD if rate_hz else QUIET)
     text.append("never   " if age_s is None else f"{age_s:.0f} s ago  ", QUIET)
-    text.append(gauge.words(now_ns), "bold")
+    text.append(watch.words(gauge, now_ns), "bold")
     for piece, tone in gauge.picture(now_ns, width, height):
         text.append(piece, COLOURS[tone])
     return text

@@ -14,6 +14,7 @@ from gateway.engine.interpretation import Sense
 from gateway.facts import GatewayHealth
 from gateway.machine.health import Machine, last_reboot
 from gateway.model import NS_PER_MS, STREAMS, Event, Instant, rfc3339
+from gateway.sensors.fault import Fault, faults_to_json
 from gateway.uplink.status import UplinkStatus
 
 
@@ -81,11 +82,11 @@ def positions_of(engine: Engine, stream: Any) -> dict[str, int]:
 
 def sensor_of(sense: Sense, engine: Engine, now: Instant) -> dict[str, Any]:
     """Return what is known of one sensor: counts, the age of its last reading, its faults since when."""
-    known: dict[str, Any] = {**counts_of(sense, engine, now), "faults": {}}
-    for reason, began in sense.faults.active.items():
-        since = rfc3339(engine.sensing.stamp(began, now).wall_ns)
-        known["faults"][reason] = {"since": since, "detail": sense.faults.details.get(reason, "")}
-    return known
+    faults = (
+        Fault(reason, sense.faults.details.get(reason, ""), rfc3339(engine.sensing.stamp(began, now).wall_ns))
+        for reason, began in sense.faults.active.items()
+    )
+    return {**counts_of(sense, engine, now), "faults": faults_to_json(faults)}
 
 
 def counts_of(sense: Sense, engine: Engine, now: Instant) -> Mapping[str, int]:

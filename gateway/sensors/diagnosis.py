@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gateway.model import NS_PER_S, Reading
+from gateway.sensors.fault import Fault
 
 Result = Literal["ok", "warning", "failed"]
 
@@ -30,13 +31,13 @@ class Finding:
 class Evidence:
     """What was heard of one sensor in `seconds`: readings in the order of time, and what the driver says of itself.
 
-    `driver` holds how much its counters grew meanwhile; `faults` the sentence of each active fault, by reason.
+    `driver` holds how much its counters grew meanwhile; `faults` are the active ones.
     """
 
     readings: Sequence[Any]
     seconds: float
     driver: Mapping[str, int] = field(default_factory=dict)
-    faults: Mapping[str, str] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
     missed: int = 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from gateway.errors import GatewayError, Unavailable
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S
+from gateway.sensors.fault import Known
 from gateway.sensors.shelf.settings import ShelfSettings
 from gateway.sensors.shelf.settling import WINDOWS, Weighing, Weight
 from gateway.technician.sources import Source
@@ -46,9 +47,8 @@ def weigh(
             f"{settings.id} did not come to rest within {within_s:g} s: {weighing.why()}",
             f"gateway diagnose {settings.id} says more",
         )
-    faults = source.known().get(settings.id, {}).get("faults", {})
-    told = "; ".join(sentence for sentence in faults.values() if isinstance(sentence, str))
-    why = f" ({told or ', '.join(faults)})" if faults else ""
+    faults = source.known().get(settings.id, Known()).faults
+    why = f" ({'; '.join(fault.sentence for fault in faults)})" if faults else ""
     raise Unavailable(
         f"no sample came from {settings.id} within {within_s:g} s{why}", f"gateway diagnose {settings.id} says more"
     )

@@ -16,9 +16,9 @@ def diagnose(kind: Kind[Any], settings: Any, evidence: Evidence) -> tuple[Findin
 def _faults(evidence: Evidence) -> list[Finding]:
     advice = "what follows narrows it down; gateway doctor says more of drivers and permissions"
     return [
-        Finding(f"fault {reason}", "failed", sentence or reason, "this fault is active now", advice)
-        for reason, sentence in evidence.faults.items()
-        if reason != "not_calibrated"
+        Finding(f"fault {fault.reason}", "failed", fault.sentence, "this fault is active now", advice)
+        for fault in evidence.faults
+        if fault.reason != "not_calibrated"
     ]
 
 

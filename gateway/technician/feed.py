@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from gateway.config import Configuration
-from gateway.control.asking import ask
 from gateway.errors import GatewayError
 from gateway.machine.clock import Clock
 from gateway.machine.threads import joined
 from gateway.model import NS_PER_S, Reading
+from gateway.sensors.fault import Known
 from gateway.technician.sources import open_source
 
 POLL_S = 0.1
@@ -25,12 +25,11 @@ CLOSE_WITHIN_S = 3.0
 
 
 class Feed:
-    """Fetches until closed. `origin` is "daemon" or "hardware"; `status` the daemon's, None where none runs."""
+    """Fetches until closed. `origin` is "daemon" or "hardware"; `known` is beside the readings."""
 
     def __init__(self, configuration: Configuration, clock: Clock, sensors: Collection[str]) -> None:
-        self.status: Mapping[str, Any] | None = None
+        self.known: Mapping[str, Known] = {}
         self.error: GatewayError | None = None
-        self._configuration = configuration
         self._clock = clock
         self._source = open_source(configuration, clock, sensors)
         self.origin = self._source.origin
@@ -39,14 +38,18 @@ class Feed:
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
 
     def start(self) -> None:
-        if self.origin == "daemon":
-            self.status = ask(self._configuration, "status")
+        self.known = self._source.known()
         self._thread.start()
 
     def close(self) -> None:
         self._closing.set()
         joined(self._thread, CLOSE_WITHIN_S)
         self._source.close()
+
+    @property
+    def status(self) -> Mapping[str, Any] | None:
+        """The daemon's status, at most some seconds old; None where none runs."""
+        return self._source.status
 
     def drain(self) -> list[tuple[int, Reading]]:
         """Return what has come since, each with the moment (`boot_ns`) it arrived here."""
@@ -67,8 +70,8 @@ class Feed:
                     if self._heard.full():
                         break
                     self._heard.put_nowait((now_ns, reading))
-                if self.origin == "daemon" and now_ns - asked_ns >= STATUS_EVERY_S * NS_PER_S:
+                if self.origin == "hardware" or now_ns - asked_ns >= STATUS_EVERY_S * NS_PER_S:
                     asked_ns = now_ns
-                    self.status = ask(self._configuration, "status")
+                    self.known = self._source.known()
         except GatewayError as error:
             self.error = error

@@ -20,6 +20,7 @@ from gateway.errors import NoDaemon
 from gateway.machine.clock import Clock
 from gateway.model import NS_PER_S, DriverFailed, DriverRecovered, Instant, Reading
 from gateway.recordings.recording import ReadingLine, Recording
+from gateway.sensors.fault import Fault, Known, known_of
 from gateway.sensors.kind import Driver
 
 log = logging.getLogger(__name__)
@@ -35,13 +36,15 @@ class Source(Protocol):
 
     origin: str
     missed: int
+    status: Mapping[str, Any] | None
+    """What the daemon said of itself when it was last asked for what is known; None where none runs."""
 
     def poll(self, wait_s: float = PAUSE_S) -> list[Reading]:
         """Return what came since the last call, after a wait of up to `wait_s`. Raises Unavailable where it ended."""
         ...
 
-    def known(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return by sensor what is known beside its readings: `driver` (counters), `faults` (reason to sentence)."""
+    def known(self) -> Mapping[str, Known]:
+        """Return by sensor what is known beside its readings."""
         ...
 
     def close(self) -> None: ...
@@ -68,6 +71,7 @@ class DaemonSource:
         self, configuration: Configuration, clock: Clock, sensors: Collection[str], tapped: Mapping[str, Any]
     ) -> None:
         self.missed = 0
+        self.status: Mapping[str, Any] | None = None
         self._configuration = configuration
         self._clock = clock
         self._sensors = frozenset(sensors)
@@ -92,9 +96,9 @@ class DaemonSource:
                 self.missed += 1  # a daemon with another configuration than the one given here
         return readings
 
-    def known(self) -> Mapping[str, Mapping[str, Any]]:
-        sensors = ask(self._configuration, "status")["sensors"]
-        return {sensor: known for sensor, known in sensors.items() if sensor in self._sensors}
+    def known(self) -> Mapping[str, Known]:
+        status = self.status = ask(self._configuration, "status")
+        return {sensor: known_of(told) for sensor, told in status["sensors"].items() if sensor in self._sensors}
 
     def close(self) -> None:
         """The tap closes by itself when nobody asks."""
@@ -107,9 +111,10 @@ class HardwareSource:
 
     def __init__(self, configuration: Configuration, clock: Clock, sensors: Collection[str]) -> None:
         self.missed = 0
+        self.status: Mapping[str, Any] | None = None
         self._heard: queue.Queue[Reading] = queue.Queue(WAITING_MAX)
         self._drivers: dict[str, Driver] = {}
-        self._faults: dict[str, dict[str, str]] = {}
+        self._faults: dict[str, dict[str, Fault]] = {}
         for kind, settings in configuration.sensors:
             if settings.id in sensors:
                 try:
@@ -118,7 +123,7 @@ class HardwareSource:
                 except Exception as error:  # the supervisor of drivers: one that cannot be made is that sensor's fault
                     log.debug("a driver cannot be made sensor=%s", settings.id, exc_info=True)
                     detail = f"its driver cannot be made ({type(error).__name__}: {error})"
-                    self._faults[settings.id] = {"driver_missing": detail}
+                    self._faults[settings.id] = {"driver_missing": Fault("driver_missing", detail)}
 
     def _emit(self, reading: Reading) -> None:
         try:
@@ -137,19 +142,19 @@ class HardwareSource:
 
     def _sort(self, reading: Reading, readings: list[Reading]) -> None:
         if isinstance(reading, DriverFailed):
-            self._faults.setdefault(reading.sensor, {})[reading.reason] = reading.detail
+            self._faults.setdefault(reading.sensor, {})[reading.reason] = Fault(reading.reason, reading.detail)
         elif isinstance(reading, DriverRecovered):
             self._faults.pop(reading.sensor, None)
         else:
             readings.append(reading)
 
-    def known(self) -> Mapping[str, Mapping[str, Any]]:
+    def known(self) -> Mapping[str, Known]:
         sensors = self._drivers.keys() | self._faults.keys()
         return {
-            sensor: {
-                "driver": self._drivers[sensor].counters() if sensor in self._drivers else {},
-                "faults": self._faults.get(sensor, {}),
-            }
+            sensor: Known(
+                self._drivers[sensor].counters() if sensor in self._drivers else {},
+                tuple(self._faults.get(sensor, {}).values()),
+            )
             for sensor in sensors
         }
 

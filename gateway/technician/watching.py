@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.engine.interpretation import Interpretation
 from gateway.model import NS_PER_S, Event, Reading, data_of
+from gateway.sensors.fault import Known, faults_to_json
 from gateway.sensors.gauge import Gauge
 from gateway.sensors.kind import Kind
 
@@ -29,6 +30,8 @@ class Watch:
         self.gauges: dict[str, Gauge] = {settings.id: kind.gauge(settings) for kind, settings in sensors}
         self.tables: dict[str, str] = {settings.id: kind.table for kind, settings in sensors}
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self.known: Mapping[str, Known] = {}
+        """What is known of each sensor beside its readings, as the feed last heard it."""
         self.began_ns = began_ns
         self._interpretation = interpretation
 
@@ -42,9 +45,16 @@ class Watch:
     def rate_hz(self, gauge: Gauge, now_ns: int) -> float:
         return gauge.rate_hz(now_ns, (now_ns - self.began_ns) / NS_PER_S)
 
+    def words(self, gauge: Gauge, now_ns: int) -> str:
+        """Say the latest of a sensor, and what is wrong with it."""
+        faults = "; ".join(fault.sentence for fault in self.known.get(gauge.id, Known()).faults)
+        if not faults:
+            return gauge.words(now_ns)
+        return f"{gauge.words(now_ns)} ({faults})" if gauge.readings else faults
+
     def line(self, now_ns: int, status: Mapping[str, Any] | None) -> str:
         """Say everything in one line: for a log, a pipe, a screen reader."""
-        parts = [f"{g.id}: {g.words(now_ns)}, {self.rate_hz(g, now_ns):.1f}/s" for g in self.gauges.values()]
+        parts = [f"{g.id}: {self.words(g, now_ns)}, {self.rate_hz(g, now_ns):.1f}/s" for g in self.gauges.values()]
         return " | ".join([*parts, daemon_words(status)])
 
     def to_json(self, now_ns: int, status: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -53,6 +63,7 @@ class Watch:
             gauge.id: {
                 "kind": self.tables[gauge.id],
                 "rate_hz": round(self.rate_hz(gauge, now_ns), 2),
+                "faults": faults_to_json(self.known.get(gauge.id, Known()).faults),
                 **gauge.figures(now_ns),
             }
             for gauge in self.gauges.values()

@@ -13,6 +13,7 @@ import pytest
 from gateway.sensors import kinds
 from gateway.sensors.diagnosis import Evidence, Finding, verdict
 from gateway.sensors.door.settings import DoorSettings
+from gateway.sensors.fault import Fault
 from gateway.sensors.scanner.diagnosis import judge_scanner
 from gateway.sensors.scanner.keys import TagKeys
 from gateway.sensors.scanner.reading import Advertisement
@@ -139,7 +140,7 @@ def test_spoiled_frames_are_told_by_their_share() -> None:
 
 
 def test_faults_of_the_driver_and_missed_readings_are_findings() -> None:
-    found = of_scale([], faults={"pin_in_use": "GPIO5 is used by another program"}, missed=3)
+    found = of_scale([], faults=(Fault("pin_in_use", "GPIO5 is used by another program"),), missed=3)
     assert found["fault pin_in_use"].result == "failed"
     assert "DOUT" not in found["samples"].why
     assert found["missed"].result == "warning"

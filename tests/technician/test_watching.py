@@ -14,6 +14,7 @@ from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors import kinds
 from gateway.sensors.door.gauge import DoorGauge
 from gateway.sensors.door.settings import DoorSettings
+from gateway.sensors.fault import Fault, Known
 from gateway.sensors.gauge import bar, plot
 from gateway.sensors.kind import Context, Faults
 from gateway.sensors.scanner.gauge import ADDRESSES_MAX, ScannerGauge
@@ -142,6 +143,7 @@ class Still:
 
     def __init__(self, readings: list[tuple[int, Reading]]) -> None:
         self.status: Mapping[str, Any] | None = STATUS
+        self.known: Mapping[str, Known] = {}
         self.error: GatewayError | None = None
         self._readings = readings
 
@@ -151,6 +153,21 @@ class Still:
 
     def now(self) -> Instant:
         return at(20)
+
+
+def test_a_sensor_that_failed_is_watched_with_its_sentence() -> None:
+    watched = watch()
+    fault = Fault("pin_unavailable", "there are no pins here", "2026-11-22T09:00:00.000Z")
+    watched.known = {"entrance": Known(faults=(fault,))}
+    assert "entrance: there are no pins here, 0.0/s" in watched.line(0, None)
+    assert "aisle-3: nothing yet" in watched.line(0, None)
+    told = watched.to_json(0, None)["sensors"]
+    assert told["entrance"]["faults"] == {"pin_unavailable": {"since": fault.since, "detail": fault.detail}}
+    assert told["aisle-3"]["faults"] == {}
+    for reading in passage(12, "outer", "inner"):
+        watched.take(reading, reading.at.boot_ns)
+    assert "clear" in watched.words(watched.gauges["entrance"], 0)
+    assert "(there are no pins here)" in watched.words(watched.gauges["entrance"], 0)
 
 
 def test_the_view_shows_each_sensor_holds_still_and_ends_with_q() -> None:

@@ -135,3 +135,31 @@ def test_the_cloud_tares_a_scale_at_rest_and_is_told_what_cannot_be(tmp_path: Pa
                 (b'{"shelf": 3}', "invalid"),
             ):
                 assert consumer.order("tare", payload)["error"]["code"] == code
+
+
+@pytest.mark.skipif(any(Path("/dev").glob("gpiochip*")), reason="this machine has pins")
+def test_a_failed_sensor_is_shown_with_the_same_sentence_by_every_verb(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, dead_broker(), BEAM_TOML)
+    process = shop.run()
+    try:
+        wait_for(lambda: answers(shop), what="the daemon")
+        wait_for(lambda: faults(shop, "side"), what="the fault")
+        known = ask(load([shop.config]), "status")["sensors"]["side"]["faults"]
+        sentence = known["pin_unavailable" if "pin_unavailable" in known else next(iter(known))]["detail"]
+        assert len(sentence.split()) > 3
+        report = ("--output", str(tmp_path / "report.json"))
+        for verb in (
+            ("status",),
+            ("sensors",),
+            ("diagnose", "side", "--for", "0.1s"),
+            ("commission", "side", "--yes", "--for", "0.1s", *report),
+            ("watch", "side", "--for", "1s"),
+        ):
+            shown = " ".join(invoke(shop, *verb).output.split())
+            if verb[0] == "commission":
+                shown = " ".join((tmp_path / "report.md").read_text().split())
+            assert sentence in shown, verb
+        assert stop(process)[0] == 0
+    finally:
+        process.kill()
+        process.communicate()

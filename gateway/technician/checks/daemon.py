@@ -12,6 +12,7 @@ from gateway.control.asking import ANSWER_WITHIN_S, ask
 from gateway.errors import Unavailable
 from gateway.machine.clock import kernel_says_synced
 from gateway.machine.owner import RIGHTS, mending
+from gateway.sensors.fault import known_of
 from gateway.technician.checks import Check, Examination, Result
 
 BACKLOG_OLD_MS = 15 * 60_000
@@ -115,12 +116,11 @@ def _reason(link: dict[str, Any]) -> str:
 
 
 def _sensor(sensor: str, known: dict[str, Any]) -> Check:
-    faults = known.get("faults", {})
-    if faults:
-        found = ", ".join(f"{reason} since {fault.get('since', '?')}" for reason, fault in faults.items())
+    if faults := known_of(known).faults:
+        found = ", ".join(f"{fault.reason} since {fault.since or '?'}" for fault in faults)
         advice = f"look at its cable and supply, then: gateway diagnose {sensor}"
-        reason = next(iter(faults))
-        return Check("daemon", sensor, "failed", found, "this sensor is not counted now", advice, f"sensor.{reason}")
+        why = "; ".join(["this sensor is not counted now", *(fault.detail for fault in faults if fault.detail)])
+        return Check("daemon", sensor, "failed", found, why, advice, f"sensor.{faults[0].reason}")
     if known.get("age_ms") is None:
         found = "no reading since the daemon started"
         why = "it may be well and nothing has happened, or it may not be connected"
