@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from gateway.config import loads
+from gateway.config import Configuration, loads
+from gateway.daemon import service
 from gateway.engine.assembly import World, assemble
+from gateway.errors import OutboxUnusable
 from gateway.machine.asker import AskedDisk, Asker
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk, Space
@@ -32,17 +34,19 @@ class Hanging(RealDisk):
         self.goes_on = threading.Event()
         self.goes_on.set()
         self.asked = 0
+        self.waits: tuple[str, ...] = ("names", "open_reading", "read_at", "space")
 
-    def wait(self) -> None:
+    def wait(self, call: str = "space") -> None:
         self.asked += 1
-        assert self.goes_on.wait(LONG_S)
+        if call in self.waits:
+            assert self.goes_on.wait(LONG_S)
 
     def open_reading(self, path: str) -> int:
-        self.wait()
+        self.wait("open_reading")
         return super().open_reading(path)
 
     def read_at(self, fd: int, count: int, offset: int) -> bytes:
-        self.wait()
+        self.wait("read_at")
         return super().read_at(fd, count, offset)
 
     def space(self, path: str) -> Space:
@@ -50,7 +54,7 @@ class Hanging(RealDisk):
         return super().space(path)
 
     def names(self, directory: str) -> list[str]:
-        self.wait()
+        self.wait("names")
         return super().names(directory)
 
 
@@ -119,24 +123,57 @@ def test_until_a_limit_is_set_it_waits_as_long_as_it_takes(disk: Hanging) -> Non
     assert asked.space("/").total_bytes > 0
 
 
-def test_the_engine_goes_on_beside_a_disk_that_does_not_answer(asker: Asker, disk: Hanging, tmp_path: Path) -> None:
-    class NoLink:
-        def obey(self, order: Any) -> None: ...
+class NoLink:
+    def obey(self, order: Any) -> None: ...
 
-        def close(self) -> None: ...
+    def close(self) -> None: ...
 
-    configuration = loads(
-        f'[site]\nstore = "1"\n[broker]\nurl = "mqtt://127.0.0.1:1"\n[outbox]\ndirectory = "{tmp_path}/outbox"\n'
+
+def configured(folder: Path) -> Configuration:
+    return loads(
+        f'[site]\nstore = "1"\n[broker]\nurl = "mqtt://127.0.0.1:1"\n[outbox]\ndirectory = "{folder}/outbox"\n'
         '[[door]]\nid = "entrance"\nbeam_pin = 4\n'
     )
-    world = World(
-        SystemClock(),
-        disk,
-        lambda wake: InlineWriter(RealDisk()),
-        lambda *rest: NoLink(),
-        random.Random(1),
-        asker=asker,
-    )
+
+
+def world_on(disk: Hanging, asker: Asker) -> World:
+    writer = InlineWriter(RealDisk())
+    return World(SystemClock(), disk, lambda wake: writer, lambda *_: NoLink(), random.Random(1), asker=asker)
+
+
+@pytest.mark.parametrize("call", ["names", "open_reading", "read_at"])
+def test_an_opening_on_a_disk_that_does_not_answer_ends_in_a_sentence(
+    asker: Asker, disk: Hanging, tmp_path: Path, call: str
+) -> None:
+    configuration, world = configured(tmp_path), world_on(disk, asker)
+    outbox = assemble(configuration, world, lambda identity, now: None).outbox
+    outbox.append("door", event(1), now := world.clock.now())
+    outbox.close(now)
+    disk.waits = (call,)
+    disk.goes_on.clear()
+    with pytest.raises(OutboxUnusable, match=f"the disk of the outbox {tmp_path}/outbox does not answer") as refused:
+        assemble(configuration, world, lambda identity, now: None)
+    assert refused.value.exit_code == 73
+    assert "dmesg" in refused.value.advice
+    disk.goes_on.set()
+    wait_for(lambda: asker.is_answered, what="the late answer")
+    outbox = assemble(configuration, world, lambda identity, now: None).outbox
+    assert [entry.payload for entry in outbox.read("door", 0, 9, 9999)] == [event(1)]
+    outbox.close(now)
+
+
+def test_a_service_does_not_begin_on_a_disk_that_does_not_answer(
+    asker: Asker, disk: Hanging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outbox").mkdir()
+    monkeypatch.setattr(service, "OPENING_WITHIN_S", WITHIN_S)
+    disk.goes_on.clear()
+    with pytest.raises(OutboxUnusable, match="does not answer"):
+        service.Service(configured(tmp_path), world_on(disk, asker)).run()
+
+
+def test_the_engine_goes_on_beside_a_disk_that_does_not_answer(asker: Asker, disk: Hanging, tmp_path: Path) -> None:
+    configuration, world = configured(tmp_path), world_on(disk, asker)
     outbox = assemble(configuration, world, lambda identity, now: None).outbox
     outbox.append("door", event(1), now := world.clock.now())
     outbox.commit(now)

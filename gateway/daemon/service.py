@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway import __version__
 from gateway.config import Configuration, require_broker
@@ -33,7 +33,7 @@ from gateway.engine.assembly import World, assemble, intervals_of, kinds_of, sto
 from gateway.engine.engine import Due, Engine
 from gateway.errors import EXIT_GOOD, ConfigurationError, GatewayError
 from gateway.facts import ConfigChanged
-from gateway.machine.asker import Ask, at_once
+from gateway.machine.asker import OPENING_WITHIN_S, Ask, at_once
 from gateway.machine.clock import SystemClock
 from gateway.machine.disk import RealDisk
 from gateway.machine.health import look, not_kept
@@ -43,6 +43,7 @@ from gateway.machine.threads import joined, started
 from gateway.model import NS_PER_S, STREAMS, DriverFailed, Event, Instant
 from gateway.mqtt.certificates import days_left
 from gateway.mqtt.link import PahoLink
+from gateway.outbox.directory import unusable
 from gateway.outbox.sealing import PLAIN, Sealing
 from gateway.outbox.writing import ThreadWriter
 from gateway.privacy import DayKeys, Pseudonyms
@@ -54,6 +55,8 @@ from gateway.sensors.kind import Driver
 from gateway.technician.scales import Scales
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FLUSH_WITHIN_S = 3.0
 """Of the 5 s of a stop: what is left belongs to the drivers' end, the last commit and the disconnect."""
@@ -147,7 +150,8 @@ class Service:
         self._readiness = Readiness(self._notify)
         self._watchdog = Watchdog(self._notify)
         self._pseudonyms = pseudonyms_of(configuration, world.asker.call)
-        self._scales = Scales(configuration, world.disk, self._pseudonyms.identify)
+        world.asker.limit(OPENING_WITHIN_S)
+        self._scales = self._ask_at_start(Scales, configuration, world.disk, self._pseudonyms.identify)
         self.configuration = self._scales.configuration
         self._remote = RemoteConfiguration(self.configuration, overlaid, lambda: self.stop(RELOAD))
 
@@ -167,9 +171,9 @@ class Service:
     def run(self) -> int:
         """Run from the opening of the outbox to its closing; return the exit status."""
         with Signals(self._on_signal, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self._remote.count_start()
+            self._ask_at_start(self._remote.count_start)
             self.engine = engine = assemble(self.configuration, self.world, self._pseudonyms.identify, self.player)
-            self._in_memory = not_kept(Path(self.configuration.outbox.directory))
+            self._in_memory = self._ask_at_start(not_kept, Path(self.configuration.outbox.directory))
             self._look_where_it_lies(engine.clock.now())
             self.world.asker.limit()
             tap = Tap(kinds_of(self.configuration))
@@ -215,6 +219,13 @@ class Service:
         self._stop_reason = self._stop_reason or reason
 
     # Starting.
+
+    def _ask_at_start(self, act: Callable[..., T], *arguments: Any) -> T:
+        """Call what reads the outbox's disk; raises OutboxUnusable where that does not answer."""
+        try:
+            return self.world.asker.call(act, *arguments)
+        except TimeoutError as error:
+            raise unusable(str(self.configuration.outbox.directory), error) from None
 
     def _wire(self, scheduler: Scheduler) -> None:
         engine = self.engine

@@ -57,7 +57,7 @@ class World:
     random: random.Random
     sealing: Sealing = PLAIN
     asker: Asker = field(default_factory=Asker)
-    """Asks the disk for the loop, which must go on; the writer and the opening wait for the disk itself."""
+    """Asks the disk for the loop, which must go on; the writer waits for the disk itself."""
     withdrawing: Callable[[Sequence[Announcement], Instant], Sequence[Announcement]] = lambda wanted, now: wanted
     """Adds to what is to be announced what was announced before and is to be taken back."""
 
@@ -126,11 +126,12 @@ def assemble(
         dropped = EventsDropped(outbox_id, loss.stream, loss.reason, loss.first, loss.last, loss.count)
         return wire.record(Event("gateway", at, dropped), clock.bootid)
 
-    refuse_adopted(world.disk, str(configuration.outbox.directory))
+    asked = AskedDisk(world.disk, world.asker)
+    refuse_adopted(asked, str(configuration.outbox.directory))
     outbox = Outbox.open(
         str(configuration.outbox.directory),
         configuration.outbox,
-        AskedDisk(world.disk, world.asker),
+        asked,
         world.open_writer(lambda: emit(Wake())),
         now,
         describe_loss,

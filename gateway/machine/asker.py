@@ -19,6 +19,9 @@ from gateway.machine.disk import Disk, Space
 ANSWER_WITHIN_S = 2.0
 """A worn card stalls for 2 s and is well; the loop stands still meanwhile, and its inbox holds more than that."""
 
+OPENING_WITHIN_S = 30.0
+"""For one call before the daemon has started: nothing waits for it yet, and systemd gives a start 90 s."""
+
 T = TypeVar("T")
 
 
@@ -37,7 +40,10 @@ def at_once(act: Callable[..., T], *arguments: Any) -> T:
 
 
 class Asker:
-    """Makes calls one after the other, from any thread. Until `limit` is called it waits for as long as they take."""
+    """Makes calls one after the other, from any thread. Until `limit` is called it waits for as long as they take.
+
+    The daemon has a limit from its start on, a longer one (`OPENING_WITHIN_S`) while it opens the outbox.
+    """
 
     def __init__(self) -> None:
         self._limit_s: float | None = None

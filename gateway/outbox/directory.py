@@ -17,6 +17,7 @@ from gateway.outbox.state import STATE_NAME
 from gateway.outbox.stream import BLOCK_BYTES, StreamLog
 
 BALLAST_NAME = "ballast"
+HUNG_ADVICE = "look at dmesg; a restart of the machine may bring the card back; back it up and replace it"
 DESCRIPTORS = 64  # files, sockets, pipes and chips of a whole gateway, and room
 # A disk that takes no writes can still be drained, without a lock where there is none yet.
 _TAKES_NO_WRITES = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOENT)
@@ -32,6 +33,8 @@ def unusable(directory: str, error: OSError) -> OutboxUnusable:
     if isinstance(error, PermissionError):
         line = mending(directory, error.errno)
         return OutboxUnusable(f"the outbox is not touched: {refused(error, directory)}", f"{line}, then start it again")
+    if isinstance(error, TimeoutError):
+        return OutboxUnusable(f"the disk of the outbox {directory} does not answer; nothing was changed", HUNG_ADVICE)
     if error.errno in (errno.EMFILE, errno.ENFILE):
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         said = f"too many open files; this process may have {limit} (RLIMIT_NOFILE)"
@@ -75,7 +78,7 @@ def take_directory(disk: Disk, directory: str) -> int | None:
             f"another gateway is running on the outbox {directory}", "stop it first: systemctl stop gateway"
         ) from None
     except OSError as error:
-        if isinstance(error, PermissionError) or error.errno in (errno.EMFILE, errno.ENFILE):
+        if isinstance(error, PermissionError | TimeoutError) or error.errno in (errno.EMFILE, errno.ENFILE):
             raise unusable(directory, error) from None
         if error.errno not in _TAKES_NO_WRITES or not _readable(disk, directory):
             raise OutboxUnusable(

@@ -44,6 +44,24 @@ def assert_helps(check: Check) -> None:
     assert check.code
 
 
+def test_a_check_of_the_outbox_that_hangs_says_that_the_card_does_not_answer(tmp_path: Path) -> None:
+    never = threading.Event()
+
+    def look() -> tuple[Check, ...]:
+        never.wait(5)
+        return ()
+
+    (found,) = examined(Examination("outbox", "content", look, 0.05, disk=tmp_path))
+    never.set()
+    assert (found.result, found.code) == ("failed", "outbox.hung")
+    assert f"the card under {tmp_path} does not answer" in found.found
+    assert_helps(found)
+    configuration = loads(f'{SITE}[outbox]\ndirectory = "{tmp_path}"\n')
+    outbox = [one for one in machine.examinations(configuration) if one.group == "outbox"]
+    assert outbox
+    assert all(one.disk == tmp_path for one in outbox)
+
+
 # The way to the broker.
 
 

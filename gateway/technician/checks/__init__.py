@@ -10,9 +10,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from gateway.machine.threads import ADVICE, REFUSED, started
+from gateway.outbox.directory import HUNG_ADVICE
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +37,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """Something to look at: `look` gives one check or several, within `within_s` seconds."""
+    """Something to look at: `look` gives one check or several, within `within_s` seconds.
+
+    `disk` is the folder that it reads, where a disk without an answer is what lets it hang.
+    """
 
     group: str
     name: str
     look: Callable[[], Check | Iterable[Check]]
     within_s: float = WITHIN_S
+    disk: Path | None = None
 
 
 def examined(examination: Examination) -> tuple[Check, ...]:
@@ -59,9 +65,18 @@ def examined(examination: Examination) -> tuple[Check, ...]:
     if not started(thread):
         return (_own_fault(examination, f"{REFUSED}; {ADVICE}", "doctor.short"),)
     thread.join(examination.within_s)
+    if thread.is_alive() and examination.disk is not None:
+        return (hung(examination.name, examination.disk, f"nothing came back within {examination.within_s:g} s"),)
     if thread.is_alive():
         return (_own_fault(examination, f"no end within {examination.within_s:g} s", "doctor.hung"),)
     return tuple(found)
+
+
+def hung(name: str, directory: Path, how: str) -> Check:
+    """Return the finding that the disk of the outbox does not answer."""
+    found = f"the card under {directory} does not answer: {how}"
+    why = "what happens is recorded there before it is sent; now it can be neither written nor read"
+    return Check("outbox", name, "failed", found, why, HUNG_ADVICE, "outbox.hung")
 
 
 def _own_fault(examination: Examination, found: str, code: str) -> Check:

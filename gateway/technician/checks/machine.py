@@ -23,7 +23,7 @@ from gateway.model import STREAMS, Instant, rfc3339
 from gateway.mqtt.certificates import END_UNKNOWN, concerns, day, end_of
 from gateway.outbox.directory import require_state, unusable
 from gateway.sensors import kinds
-from gateway.technician.checks import Check, Examination, Result, board
+from gateway.technician.checks import Check, Examination, Result, board, hung
 from gateway.technician.checks.warnings import unsafe
 
 CERTIFICATE_WARNINGS = ("certificate.ends_within_30_days", "certificate.ends_within_14_days", END_UNKNOWN)
@@ -47,10 +47,10 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
         yield Examination("configuration", "commands.key_file", lambda: _commands_key(commands_key))
     yield Examination("configuration", "secrets", lambda: _secrets(configuration))
     directory = Path(configuration.outbox.directory)
-    yield Examination("outbox", "directory", lambda: _directory(configuration, directory))
-    yield Examination("outbox", "kept", lambda: _kept(directory))
-    yield Examination("outbox", "disk", lambda: _disk(configuration, directory))
-    yield Examination("outbox", "content", lambda: _content(configuration))
+    yield Examination("outbox", "directory", lambda: _directory(configuration, directory), disk=directory)
+    yield Examination("outbox", "kept", lambda: _kept(directory), disk=directory)
+    yield Examination("outbox", "disk", lambda: _disk(configuration, directory), disk=directory)
+    yield Examination("outbox", "content", lambda: _content(configuration), disk=directory)
     yield Examination("clock", "synchronised", _clock)
     yield from board.examinations(directory, sealing=lambda: sealing_of(configuration.outbox))
 
@@ -151,9 +151,7 @@ def _directory(configuration: Configuration, directory: Path) -> Check:
         )
     refused = refusal(directory)
     if isinstance(refused, TimeoutError):
-        found = f"{directory} does not answer: what is written there neither succeeds nor fails"
-        advice = "look at dmesg; a restart of the machine may bring the card back; back it up and replace it"
-        return Check("outbox", "directory", "failed", found, why, advice, "outbox.hung")
+        return hung("directory", directory, "what is written there neither succeeds nor fails")
     if refused is not None and not isinstance(refused, PermissionError):
         found = f"{directory} takes no files: {refused.strerror}"
         advice = "the card may be worn out: look at dmesg, back it up, replace it; then mount it writable"
