@@ -61,7 +61,7 @@ def main() -> None:
         stage.mend()
         configuration = stage.configuration
         clock = SystemClock()
-        feed = Feed(configuration, clock, {settings.id for _, settings in configuration.sensors})
+        feed = Feed(configuration, clock, {sensor.id for sensor in configuration.sensors})
         feed.start()
         try:
             interpretation = interpretation_of(configuration, lambda identity, at: None, {})

@@ -35,7 +35,7 @@ def the_line(text: str) -> str:
 
 
 def sensor(configuration: Configuration, name: str) -> Any:
-    return next(settings for _, settings in configuration.sensors if settings.id == name)
+    return next(sensor.settings for sensor in configuration.sensors if sensor.id == name)
 
 
 # What is taken.
@@ -50,7 +50,7 @@ def test_only_site_with_store_is_required() -> None:
 
 def test_the_example_passes_and_is_what_the_contract_shows() -> None:
     configuration = loads(EXAMPLE)
-    assert [settings.id for _, settings in configuration.sensors] == ["entrance", "back", "aisle-3", "ble"]
+    assert [sensor.id for sensor in configuration.sensors] == ["entrance", "back", "aisle-3", "ble"]
     assert configuration.site.timezone == "Europe/Berlin"
     jsonschema.Draft202012Validator(schema()).validate(dict(configuration.document))
 
@@ -66,7 +66,7 @@ def test_the_commented_defaults_of_the_example_are_the_defaults() -> None:
     told, given = loads(filled), loads(EXAMPLE)
     for section in ("site", "broker", "outbox", "privacy", "commands", "health"):
         assert getattr(told, section) == getattr(given, section)
-    assert [settings for _, settings in told.sensors] == [settings for _, settings in given.sensors]
+    assert [sensor.settings for sensor in told.sensors] == [sensor.settings for sensor in given.sensors]
 
 
 def test_the_gateways_name_is_the_host_name_made_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_commit_intervals_are_one_number_or_a_table() -> None:
 def test_sensors_stand_in_the_files_order() -> None:
     back = '[[door]]\nid = "back"\nbeam_pin = 22\n'
     configuration = loads(SITE + DOOR + '[[scanner]]\nid = "ble"\n' + back)
-    assert [settings.id for _, settings in configuration.sensors] == ["entrance", "ble", "back"]
+    assert [sensor.id for sensor in configuration.sensors] == ["entrance", "ble", "back"]
 
 
 def test_the_hash_is_of_what_is_said_not_of_how() -> None:
@@ -130,7 +130,7 @@ def test_a_second_file_overrides_the_first_key_by_key(tmp_path: Path) -> None:
     assert (configuration.broker.url, configuration.broker.keepalive_s) == ("mqtt://b", 20)
     entrance = sensor(configuration, "entrance")
     assert (entrance.outer_pin, entrance.blocked_after_s) == (17, 5)
-    assert [settings.id for _, settings in configuration.sensors] == ["entrance", "x"]
+    assert [one.id for one in configuration.sensors] == ["entrance", "x"]
     assert str(configuration.origins[("broker", "url")]) == f"{tmp_path}/second.toml:2"
     assert str(configuration.origins[("broker", "keepalive_s")]) == f"{tmp_path}/first.toml:5"
     assert str(configuration.origins[("door", 0, "blocked_after_s")]) == f"{tmp_path}/second.toml:5"

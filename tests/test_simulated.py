@@ -162,7 +162,7 @@ def configured(extra: str = "") -> Any:
 def test_configuration_of_the_demonstration_is_valid_and_its_sensors_are_the_demo_shop() -> None:
     configuration = configured()
     assert configuration.site.store == "0042"
-    assert [settings.id for _, settings in configuration.sensors] == ["entrance", "aisle-3", "ble"]
+    assert [sensor.id for sensor in configuration.sensors] == ["entrance", "aisle-3", "ble"]
     of = simulated.shop_of(configuration.sensors, 3)
     assert (of.doors, of.shelves, of.scanners) == (
         simulated.DEMO_DOORS,
@@ -174,10 +174,10 @@ def test_configuration_of_the_demonstration_is_valid_and_its_sensors_are_the_dem
 def interpreted(of: Shop, configuration: Any, until_s: float) -> tuple[Counter[str], Counter[str], Counter[str]]:
     """Run a shop through the configured interpreters: events by type, passages and items by kind; truth alike."""
     interpreters = {
-        settings.id: kind.interpreter(settings, Context(Faults(settings.id), ZoneInfo("UTC")))
-        for kind, settings in configuration.sensors
+        one.id: one.kind.interpreter(one.settings, Context(Faults(one.id), ZoneInfo("UTC")))
+        for one in configuration.sensors
     }
-    known = {settings.id: kind for kind, settings in configuration.sensors}
+    known = {one.id: one.kind for one in configuration.sensors}
     seen, types, truth = Counter[str](), Counter[str](), Counter[str]()
 
     def count(events: Iterator[Any]) -> None:
@@ -285,7 +285,7 @@ class Opened:
             configuration.sensors, self.clock, seed, simulated.LIVELY, self.truth.append
         )
         self.hardware.opened = lambda driver: self.hardware.listen(driver)  # type: ignore[method-assign]
-        self.drivers = {settings.id: self.hardware.driver(settings.id) for _, settings in configuration.sensors}
+        self.drivers = {sensor.id: self.hardware.driver(sensor.id) for sensor in configuration.sensors}
         for driver in self.drivers.values():
             driver.start(self.readings.append)
 

@@ -13,7 +13,7 @@ from gateway.units import duration_s
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
-    from gateway.sensors.kind import Kind
+    from gateway.sensors.kind import Sensor
     from gateway.sensors.shelf.settings import ShelfSettings
     from gateway.technician.scales import Held
 
@@ -37,17 +37,18 @@ def shelf_named(configuration: Configuration, shelf: str) -> ShelfSettings:
         raise click.BadParameter(str(error), param_hint="SHELF") from None
 
 
-def as_calibrated(configuration: Configuration, kind: Kind[Any], settings: Any) -> Any:
-    """Return settings with the calibration in force; those of a kind that is not calibrated as they are."""
+def as_calibrated(configuration: Configuration, sensor: Sensor[Any]) -> Sensor[Any]:
+    """Return the sensor with the calibration in force; one of a kind that is not calibrated as it is."""
     from gateway.errors import GatewayError
     from gateway.technician.scales import desk_of
 
-    if not kind.calibrates:
-        return settings
+    if not sensor.kind.calibrates:
+        return sensor
     try:
-        return replace(settings, calibration=desk_of(configuration).held(settings.id).calibration)
+        held = desk_of(configuration).held(sensor.id)
     except GatewayError:
-        return settings
+        return sensor
+    return replace(sensor, settings=replace(sensor.settings, calibration=held.calibration))
 
 
 def whoever() -> str:

@@ -61,7 +61,7 @@ def commission(
     configuration is not asked for again. Exit status 0 only where everything is accepted.
     """
     configuration = load(config)
-    known = [settings.id for _, settings in configuration.sensors]
+    known = [one.id for one in configuration.sensors]
     if unknown := [sensor for sensor in sensors if sensor not in known]:
         names = ", ".join(known) or "none is configured"
         raise click.BadParameter(f"there is no sensor {unknown[0]!r}; sensors: {names}", param_hint="SENSOR")
@@ -117,18 +117,18 @@ class Round:
         source = open_source(self.configuration, self.clock, set(wanted))
         try:
             self._write(source)
-            for kind, settings in self.configuration.sensors:
-                if settings.id not in wanted:
+            for sensor in self.configuration.sensors:
+                if sensor.id not in wanted:
                     continue
-                if settings.id in self.accepted and not again:
-                    say(f"{settings.id}: accepted on {self.accepted[settings.id].when}")
+                if sensor.id in self.accepted and not again:
+                    say(f"{sensor.id}: accepted on {self.accepted[sensor.id].when}")
                     continue
-                say(f"{settings.id} ({kind.table})")
+                say(f"{sensor.id} ({sensor.kind.table})")
                 tools = Tools(self.mass_grams, self.corners)
-                trial = kind.trial(as_calibrated(self.configuration, kind, settings), tools)
-                acts = (*self._acts(source, settings.id, trial), *self._faults(source, settings.id))
+                trial = sensor.kind.trial(as_calibrated(self.configuration, sensor).settings, tools)
+                acts = (*self._acts(source, sensor.id, trial), *self._faults(source, sensor.id))
                 when = rfc3339(self.clock.now().wall_ns)
-                self.accepted[settings.id] = Accepted(settings.id, kind.table, acts, when)
+                self.accepted[sensor.id] = Accepted(sensor.id, sensor.kind.table, acts, when)
                 self._write(source)
             return self._report(source)
         finally:
@@ -199,7 +199,10 @@ class Round:
         from gateway.technician.commissioning import Accepted, Report
 
         now = rfc3339(self.clock.now().wall_ns)
-        missing = {s.id: Accepted(s.id, kind.table, (), now) for kind, s in self.configuration.sensors}
+        missing = {
+            configured.id: Accepted(configured.id, configured.kind.table, (), now)
+            for configured in self.configuration.sensors
+        }
         site = self.configuration.site
         return Report(
             store=site.store,

@@ -110,13 +110,13 @@ def in_force(configuration: Configuration) -> Iterator[tuple[str, str, str]]:
         yield from _keys(document, (section,), getattr(configuration, section))
     places: dict[str, int] = {}
     ids = {
-        (kind.table, entry.get("id")): index
-        for kind, _ in configuration.sensors
-        for index, entry in enumerate(configuration.document.get(kind.table, []))
+        (sensor.kind.table, entry.get("id")): index
+        for sensor in configuration.sensors
+        for index, entry in enumerate(configuration.document.get(sensor.kind.table, []))
     }
-    for kind, settings in configuration.sensors:
-        index = ids.get((kind.table, settings.id), places.setdefault(kind.table, 0))
-        yield from _keys(document, (kind.table, index), settings)
+    for sensor in configuration.sensors:
+        index = ids.get((sensor.kind.table, sensor.id), places.setdefault(sensor.kind.table, 0))
+        yield from _keys(document, (sensor.kind.table, index), sensor.settings)
 
 
 def _keys(document: Any, at: tuple[Any, ...], settings: Any) -> Iterator[tuple[str, str, str]]:
@@ -149,6 +149,6 @@ def _nested(configuration: Configuration) -> dict[str, Any]:
     from gateway.config import SECTIONS
 
     document: dict[str, Any] = {name: dataclasses.asdict(getattr(configuration, name)) for name in SECTIONS}
-    for kind, settings in configuration.sensors:
-        document.setdefault(kind.table, []).append(dataclasses.asdict(settings))
+    for sensor in configuration.sensors:
+        document.setdefault(sensor.kind.table, []).append(dataclasses.asdict(sensor.settings))
     return document

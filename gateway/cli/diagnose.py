@@ -39,7 +39,7 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
     Exit status: 0 nothing is wrong (there may be warnings), 1 something is, 69 no readings could be had.
     """
     configuration = load(config)
-    known = {settings.id: (kind, settings) for kind, settings in configuration.sensors}
+    known = {one.id: one for one in configuration.sensors}
     if sensor not in known:
         names = ", ".join(known) or "none is configured"
         raise click.BadParameter(f"there is no sensor {sensor!r}; sensors: {names}", param_hint="SENSOR")
@@ -47,21 +47,21 @@ def diagnose(config: tuple[Path, ...], as_json: bool, sensor: str, for_text: str
     from gateway.sensors.diagnosis import verdict
     from gateway.technician.diagnosis import diagnose as judge
 
-    kind, settings = known[sensor]
+    asked = known[sensor]
     if recording is not None:
         origin, evidence = "recording", _recorded(configuration, recording, sensor, for_s)
     else:
         length_s = LISTEN_S if for_s is None else for_s
         say(f"listening to {sensor} for {length_s:g} s")
         origin, evidence = _heard(configuration, sensor, length_s)
-        settings = as_calibrated(configuration, kind, settings)
-    findings = judge(kind, settings, evidence)
+        asked = as_calibrated(configuration, asked)
+    findings = judge(asked.kind, asked.settings, evidence)
     result = verdict(findings)
     if as_json:
         say_json(
             {
                 "sensor": sensor,
-                "kind": kind.table,
+                "kind": asked.kind.table,
                 "source": origin,
                 "seconds": round(evidence.seconds, 3),
                 "readings": len(evidence.readings),

@@ -54,7 +54,7 @@ def leaving(configuration: Configuration) -> dict[str, Any]:
     from gateway.contract.generation import data_schemas, envelope_schema, facts, name_of, state_schema
     from gateway.facts import FACTS
 
-    described = [(kind, kind.describe(settings)) for kind, settings in configuration.sensors]
+    described = [(sensor.kind, sensor.kind.describe(sensor.settings)) for sensor in configuration.sensors]
     possible = {fact.type for kind, one in described for fact in (kind.facts if one.facts is None else one.facts)}
     schemas = data_schemas()
     events = {}

@@ -23,7 +23,7 @@ def sensors(config: tuple[Path, ...], as_json: bool) -> int:
     try:
         known = ask(configuration, "status")["sensors"]
     except Unavailable as error:
-        pins = {settings.id: (kind.table, kind.pins(settings)) for kind, settings in configuration.sensors}
+        pins = {one.id: (one.kind.table, one.kind.pins(one.settings)) for one in configuration.sensors}
         if as_json:
             found = {sensor: {"kind": kind, "pins": dict(of)} for sensor, (kind, of) in pins.items()}
             say_json({"running": False, "sensors": found, "why": str(error), "advice": error.advice})

@@ -55,7 +55,7 @@ def at_rest(configuration: Configuration, state: str) -> dict[str, Any]:
         "link": {"up": False, "since": None, "reason": state},
         "streams": streams,
         "outbox": outbox,
-        "sensors": {settings.id: {"kind": kind.table} for kind, settings in configuration.sensors},
+        "sensors": {sensor.id: {"kind": sensor.kind.table} for sensor in configuration.sensors},
         "counters": {},
         "clock": None,
     }

@@ -45,7 +45,7 @@ def watch(config: tuple[Path, ...], as_json: bool, sensor: str | None, for_text:
     --json: a line a second.
     """
     configuration = load(config)
-    known = [settings.id for _, settings in configuration.sensors]
+    known = [one.id for one in configuration.sensors]
     if sensor is not None and sensor not in known:
         names = ", ".join(known) or "none is configured"
         raise click.BadParameter(f"there is no sensor {sensor!r}; sensors: {names}", param_hint="SENSOR")
@@ -59,13 +59,9 @@ def watch(config: tuple[Path, ...], as_json: bool, sensor: str | None, for_text:
     if not known:
         raise GatewayError("no sensor is configured, so there is nothing to watch")
     clock = SystemClock()
-    sensors = tuple(
-        (kind, as_calibrated(configuration, kind, settings))
-        for kind, settings in configuration.sensors
-        if sensor in (None, settings.id)
-    )
+    sensors = tuple(as_calibrated(configuration, one) for one in configuration.sensors if sensor in (None, one.id))
     watched = replace(configuration, sensors=sensors)
-    feed = Feed(configuration, clock, {settings.id for _, settings in sensors})
+    feed = Feed(configuration, clock, {one.id for one in sensors})
     feed.start()
     view = Watch(sensors, interpretation_of(watched, lambda identity, at: None, {}), clock.now().boot_ns)
     try:

@@ -41,9 +41,9 @@ def wiring(config: tuple[Path, ...], as_json: bool, svg: Path | None) -> int:
 def users_of(configuration: Configuration) -> dict[Any, str]:
     """Return who uses each BCM number: `entrance.outer_pin`."""
     return {
-        pin: f"{settings.id}.{key}"
-        for kind, settings in configuration.sensors
-        for key, pin in kind.pins(settings).items()
+        pin: f"{sensor.id}.{key}"
+        for sensor in configuration.sensors
+        for key, pin in sensor.kind.pins(sensor.settings).items()
     }
 
 
@@ -51,13 +51,13 @@ def svg_of(configuration: Configuration) -> str:
     """Return the drawing (SVG) of the header with every configured pin, a box for each sensor."""
     colours = itertools.cycle(CYCLE)
     parts = []
-    for kind, settings in configuration.sensors:
+    for sensor in configuration.sensors:
         terminals = tuple(
             Terminal(key.removesuffix("_pin").replace("_", " "), HEADER.index(pin) + 1, next(colours))
-            for key, pin in kind.pins(settings).items()
+            for key, pin in sensor.kind.pins(sensor.settings).items()
         )
         if terminals:
-            parts.append(Part(f"{kind.table} {settings.id}", terminals))
+            parts.append(Part(f"{sensor.kind.table} {sensor.id}", terminals))
     site = configuration.site
     notes = ("Supplies and ground: see hardware/wiring. A pin takes 3.3 V, never 5 V.",)
     return drawing(f"Store {site.store}, gateway {site.gateway}", parts, notes)

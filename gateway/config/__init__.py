@@ -44,7 +44,7 @@ from gateway.machine.bounded import read_text
 from gateway.outbox.settings import OutboxSettings
 from gateway.privacy import PrivacySettings
 from gateway.sensors import kinds
-from gateway.sensors.kind import Kind
+from gateway.sensors.kind import Sensor
 from gateway.units import Bytes, Identifier, Quantity
 from gateway.uplink.profiles import PROFILES
 from gateway.uplink.settings import BrokerSettings
@@ -165,7 +165,7 @@ class Configuration:
     privacy: PrivacySettings
     commands: CommandsSettings
     health: HealthSettings
-    sensors: tuple[tuple[Kind[Any], Any], ...]
+    sensors: tuple[Sensor[Any], ...]
     sha256: str
     document: Mapping[str, Any] = field(repr=False, default_factory=dict)
     origins: Mapping[Location, Origin] = field(repr=False, default_factory=dict)
@@ -253,12 +253,13 @@ def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]
     sections = {name: _section(document, name, settings, mistakes) for name, settings in SECTIONS.items()}
     for kind in by_table.values():
         mistakes += _not_a_list(document, kind.table)
-    sensors: list[tuple[Kind[Any], Any]] = []
+    sensors: list[Sensor[Any]] = []
     pins: list[tuple[str, int, Mapping[str, int]]] = []
     for table, index, entry in document.entries(by_table):
         kind = by_table[table]
         settings = _checked(document, (table, index), kind.settings, entry, mistakes)
-        sensors.append((kind, settings))
+        if settings is not None:
+            sensors.append(Sensor(kind, settings))
         pins.append((table, index, pins_as_written(entry) if settings is None else kind.pins(settings)))
     if in_detail := list(broker_mistakes(document)):
         # The settings check themselves as well, but only up to their first mistake and without its key.
@@ -269,7 +270,7 @@ def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]
         if profile.topic_slashes_max is not None:
             mistakes += too_deep(document, broker.topic_prefix, profile.topic_slashes_max + 1, broker.profile)
         if (site := sections["site"]) is not None:
-            subject = max((s.id for _, s in sensors if s is not None), key=len, default="gateway")
+            subject = max((sensor.id for sensor in sensors), key=len, default="gateway")
             topic = f"{broker.topic_prefix}/v1/{site.store}/{site.gateway}/event/gateway/{subject}"
             names: dict[Location, tuple[str, str, int | None]] = {
                 ("broker", "client_id"): (

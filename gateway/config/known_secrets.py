@@ -30,7 +30,7 @@ KEY_LEAST_BYTES = 8
 
 def redactor_of(configuration: Configuration) -> Redactor:
     """Return what takes out this gateway's secrets and every address, but addresses that a rule names."""
-    named = [address for kind, one in configuration.sensors for address in kind.describe(one).addresses]
+    named = [address for sensor in configuration.sensors for address in sensor.kind.describe(sensor.settings).addresses]
     return Redactor(known_secrets(configuration), named)
 
 

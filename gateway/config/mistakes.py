@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from gateway.config.file import Document, Location, Mistake, shown
 from gateway.config.words import allowed, annotation_at, did_you_mean, keys_of, nearest_choice
 from gateway.outbox.memory import SENSORS_BYTES_MAX, sensors_bytes
-from gateway.sensors.kind import Kind
+from gateway.sensors.kind import Sensor
 
 _MISSING = frozenset({"missing", "missing_argument"})
 _UNKNOWN_KEY = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
@@ -122,9 +122,9 @@ def shared_pins(document: Document, users: Iterable[tuple[str, int, Mapping[str,
                 first[pin] = at
 
 
-def too_much_to_remember(document: Document, sensors: Iterable[tuple[Kind[Any], Any]]) -> Iterator[Mistake]:
+def too_much_to_remember(document: Document, sensors: Iterable[Sensor[Any]]) -> Iterator[Mistake]:
     """Yield a mistake where what these sensors must know over restarts does not fit where the outbox keeps it."""
-    taken = [(kind.stream, settings.id, kind.remembered_bytes_max) for kind, settings in sensors if settings]
+    taken = [(one.kind.stream, one.id, one.kind.remembered_bytes_max) for one in sensors]
     if (needed := sensors_bytes(taken)) > SENSORS_BYTES_MAX:
         longest = max((sensor for _, sensor, known in taken if known), key=len)
         found = f"what {len(taken)} sensors keep over restarts takes {needed} bytes"

@@ -263,13 +263,13 @@ class Service:
 
             self._drivers.update(drivers(self.configuration, self.world.clock))
             return
-        for kind, settings in self.configuration.sensors:
+        for sensor in self.configuration.sensors:
             try:
-                self._drivers[settings.id] = kind.driver(settings, self.world.clock)
+                self._drivers[sensor.id] = sensor.kind.driver(sensor.settings, self.world.clock)
             except Exception as error:  # the supervisor of drivers: one that cannot be made is that sensor's fault
-                log.exception("a driver cannot be made sensor=%s", settings.id)
+                log.exception("a driver cannot be made sensor=%s", sensor.id)
                 detail = Redactor()(f"its driver cannot be made ({type(error).__name__}: {error})")
-                self.engine.offer(DriverFailed(settings.id, self.engine.clock.now(), "driver_missing", detail))
+                self.engine.offer(DriverFailed(sensor.id, self.engine.clock.now(), "driver_missing", detail))
 
     # Running.
 

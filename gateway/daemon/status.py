@@ -45,8 +45,8 @@ def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dic
             "unreadable": outbox.unreadable,
         },
         "sensors": {
-            settings.id: {"kind": kind.table, **sensor_of(engine.interpretation.senses[settings.id], engine, now)}
-            for kind, settings in configuration.sensors
+            sensor.id: {"kind": sensor.kind.table, **sensor_of(engine.interpretation.senses[sensor.id], engine, now)}
+            for sensor in configuration.sensors
         },
         "counters": {**engine.counters, "events_recorded": engine.outbox.recorded, **uplink.counters},
         "clock": now.clock,

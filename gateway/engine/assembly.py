@@ -67,10 +67,10 @@ def interpretation_of(
 ) -> Interpretation:
     """Build every configured sensor's interpreter, knowing what the last run remembered of it."""
     senses = []
-    for kind, settings in configuration.sensors:
-        faults = Faults(settings.id)
-        context = context_of(configuration, identify, remembered.get(settings.id, {}), faults)
-        senses.append(Sense(settings.id, kind.interpreter(settings, context), faults))
+    for sensor in configuration.sensors:
+        faults = Faults(sensor.id)
+        context = context_of(configuration, identify, remembered.get(sensor.id, {}), faults)
+        senses.append(Sense(sensor.id, sensor.kind.interpreter(sensor.settings, context), faults))
     return Interpretation(senses)
 
 
@@ -89,12 +89,12 @@ def context_of(
 
 def kinds_of(configuration: Configuration) -> dict[str, Kind[Any]]:
     """Return each configured sensor's kind, by the sensor's id."""
-    return {settings.id: kind for kind, settings in configuration.sensors}
+    return {sensor.id: sensor.kind for sensor in configuration.sensors}
 
 
 def intervals_of(configuration: Configuration) -> list[float]:
     """Return the distinct lengths, in seconds, of the intervals by which the configured sensors count."""
-    lengths = {kind.interval_s(settings) for kind, settings in configuration.sensors}
+    lengths = {sensor.kind.interval_s(sensor.settings) for sensor in configuration.sensors}
     return sorted(length for length in lengths if length is not None)
 
 
@@ -151,7 +151,7 @@ def assemble(
         site.store,
         site.gateway,
         __version__,
-        [kind.discovery(settings) for kind, settings in configuration.sensors],
+        [sensor.kind.discovery(sensor.settings) for sensor in configuration.sensors],
     )
     engine = Engine(
         clock=clock,
@@ -164,7 +164,7 @@ def assemble(
             describe_state=lambda: {
                 "version": __version__,
                 "config_sha256": configuration.sha256,
-                "sensors": [settings.id for _, settings in configuration.sensors],
+                "sensors": [sensor.id for sensor in configuration.sensors],
             },
             memory=outbox.memory,
             anchors=anchors,

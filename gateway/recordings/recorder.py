@@ -37,7 +37,7 @@ class Recorder:
     def __init__(
         self, configuration: Configuration, clock: Clock, file: IO[str], note: str, for_s: float | None
     ) -> None:
-        self.recorded = Recorded({settings.id: 0 for _, settings in configuration.sensors})
+        self.recorded = Recorded({sensor.id: 0 for sensor in configuration.sensors})
         self.stopping = threading.Event()
         self._configuration = configuration
         self._clock = clock
@@ -94,7 +94,7 @@ class Recorder:
             except queue.Full:
                 self.recorded.missed += 1
 
-        drivers = [kind.driver(settings, self._clock) for kind, settings in self._configuration.sensors]
+        drivers = [sensor.kind.driver(sensor.settings, self._clock) for sensor in self._configuration.sensors]
         try:
             for driver in drivers:
                 driver.start(emit)

@@ -182,3 +182,16 @@ class Kind(Generic[S]):
     changeable: str = ""
     on_demand: str = ""
     calibrates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor(Generic[S]):
+    """A configured sensor: its kind, and its own settings."""
+
+    kind: Kind[S]
+    settings: S
+
+    @property
+    def id(self) -> str:
+        """The name that it has in the configuration and in every event."""
+        return self.settings.id

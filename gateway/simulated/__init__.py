@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gateway.machine.clock import Clock
 from gateway.machine.threads import joined, started
 from gateway.model import NS_PER_S, Instant, Reading
-from gateway.sensors.kind import Driver, Kind
+from gateway.sensors.kind import Driver, Sensor
 from gateway.sensors.simulation import ITEM_SPREAD, Door, Goods, Habits, Lone, Said, Scanner, Shelf, Tag, Truth
 from gateway.simulated.shop import Shop
 
@@ -32,9 +32,9 @@ BEHIND_MAX_S = 2.0
 FEED_AT_LEAST_EVERY_S = 0.25
 
 
-def shop_of(sensors: Iterable[tuple[Kind[Any], Any]], seed: int | str = 1, habits: Habits | None = None) -> Shop:
+def shop_of(sensors: Iterable[Sensor[Any]], seed: int | str = 1, habits: Habits | None = None) -> Shop:
     """Return a shop that has the sensors of a configuration, as their kinds simulate them."""
-    parts = [part for kind, settings in sensors if (part := kind.simulate(settings)) is not None]
+    parts = [part for sensor in sensors if (part := sensor.kind.simulate(sensor.settings)) is not None]
 
     def those(one: type[P]) -> list[P]:
         return [part for part in parts if isinstance(part, one)]
@@ -46,7 +46,7 @@ def drivers(configuration: Configuration, clock: Clock, seed: int | str | None =
     """Return a driver for each configured sensor, all of one shop. Without a seed: that of the environment, else 1."""
     seed = os.environ.get(SEED_VARIABLE, "1") if seed is None else seed
     hardware = SimulatedHardware(configuration.sensors, clock, seed)
-    return {settings.id: hardware.driver(settings.id) for _, settings in configuration.sensors}
+    return {sensor.id: hardware.driver(sensor.id) for sensor in configuration.sensors}
 
 
 class SimulatedHardware:
@@ -57,13 +57,13 @@ class SimulatedHardware:
 
     def __init__(
         self,
-        sensors: Sequence[tuple[Kind[Any], Any]],
+        sensors: Sequence[Sensor[Any]],
         clock: Clock,
         seed: int | str = 1,
         habits: Habits | None = None,
         truth: Callable[[Truth], object] = lambda truth: None,
     ) -> None:
-        self._kinds = {settings.id: kind for kind, settings in sensors}
+        self._kinds = {sensor.id: sensor.kind for sensor in sensors}
         self._clock = clock
         self._truth = truth
         self._happenings = shop_of(sensors, seed, habits).happenings()

@@ -19,6 +19,7 @@ from gateway.config import Configuration
 from gateway.errors import GatewayError
 from gateway.machine.acting import acting_as_owner_of
 from gateway.machine.disk import Disk
+from gateway.sensors.kind import Sensor
 from gateway.sensors.shelf.calibration import CalibrationRefused, StoredCalibration, from_json, in_force
 
 FOLDER = "calibration"
@@ -116,13 +117,13 @@ def calibrated(
 ) -> tuple[Configuration, Mapping[str, CalibrationDamaged]]:
     """Return the configuration with the stored calibrations where they hold, and what is wrong with any, by shelf."""
     sensors, damaged = [], {}
-    for kind, settings in configuration.sensors:
-        used = settings
-        if kind.calibrates:
+    for sensor in configuration.sensors:
+        used = sensor.settings
+        if sensor.kind.calibrates:
             try:
-                found = in_force(settings.calibration, store.load(settings.id))
-                used = dataclasses.replace(settings, calibration=found)
+                found = in_force(sensor.settings.calibration, store.load(sensor.id))
+                used = dataclasses.replace(sensor.settings, calibration=found)
             except CalibrationDamaged as error:
-                damaged[settings.id] = error
-        sensors.append((kind, used))
+                damaged[sensor.id] = error
+        sensors.append(Sensor(sensor.kind, used))
     return dataclasses.replace(configuration, sensors=tuple(sensors)), damaged

@@ -67,7 +67,9 @@ class Held:
 
 def shelf_of(configuration: Configuration, shelf: Any) -> ShelfSettings:
     """Return a shelf's settings; CalibrationRefused names the shelves where there is none of this id."""
-    shelves: dict[str, ShelfSettings] = {s.id: s for kind, s in configuration.sensors if kind.calibrates}
+    shelves: dict[str, ShelfSettings] = {
+        sensor.id: sensor.settings for sensor in configuration.sensors if sensor.kind.calibrates
+    }
     if not isinstance(shelf, str) or shelf not in shelves:
         known = ", ".join(shelves) or "none is configured"
         raise CalibrationRefused(f"there is no shelf {shelf!r}; shelves: {known}")
@@ -196,13 +198,13 @@ class Scales:
         engine.routines[TARE_LATE] = self._give_up
         engine.listeners.append(self.take)
         now = engine.clock.now()
-        for _, settings in self.configuration.sensors:
-            error = self._damaged.get(settings.id)
+        for sensor in self.configuration.sensors:
+            error = self._damaged.get(sensor.id)
             if error is None:
                 continue
-            log.error("a stored calibration cannot be used sensor=%s error=%s", settings.id, error)
-            if settings.calibration is None:
-                faults = engine.interpretation.senses[settings.id].faults
+            log.error("a stored calibration cannot be used sensor=%s error=%s", sensor.id, error)
+            if sensor.settings.calibration is None:
+                faults = engine.interpretation.senses[sensor.id].faults
                 engine.record(faults.fail(engine.sensed(now), "not_calibrated", f"{error}; {error.advice}"), now)
 
     def ask(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,12 +238,12 @@ class Scales:
         while not self._adopting.empty():
             shelf, adopted = self._adopting.get()
             self.configuration, self._damaged = calibrated(self._given, self._store)
-            kind, settings = next(one for one in self.configuration.sensors if one[1].id == shelf)
+            sensor = next(sensor for sensor in self.configuration.sensors if sensor.id == shelf)
             interpretation = self._engine.interpretation
             faults = interpretation.senses[shelf].faults
-            remembered = self._engine.outbox.memory.streams.get(kind.stream, {}).get(shelf, {})
+            remembered = self._engine.outbox.memory.streams.get(sensor.kind.stream, {}).get(shelf, {})
             context = context_of(self.configuration, self._identify, remembered, faults)
-            fresh = kind.interpreter(settings, context)
+            fresh = sensor.kind.interpreter(sensor.settings, context)
             sensed = self._engine.sensed(now)
             yield from interpretation.replace(shelf, fresh, sensed, "weighed with a new calibration")
             log.info("a new calibration is in force sensor=%s", shelf)
@@ -303,5 +305,7 @@ class Scales:
         yield from ()
 
     def _in_force(self, shelf: str) -> Calibration | None:
-        found: Calibration | None = next(s.calibration for _, s in self.configuration.sensors if s.id == shelf)
+        found: Calibration | None = next(
+            sensor.settings.calibration for sensor in self.configuration.sensors if sensor.id == shelf
+        )
         return found

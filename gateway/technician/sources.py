@@ -115,15 +115,15 @@ class HardwareSource:
         self._heard: queue.Queue[Reading] = queue.Queue(WAITING_MAX)
         self._drivers: dict[str, Driver] = {}
         self._faults: dict[str, dict[str, Fault]] = {}
-        for kind, settings in configuration.sensors:
-            if settings.id in sensors:
+        for sensor in configuration.sensors:
+            if sensor.id in sensors:
                 try:
-                    driver = self._drivers[settings.id] = kind.driver(settings, clock)
+                    driver = self._drivers[sensor.id] = sensor.kind.driver(sensor.settings, clock)
                     driver.start(self._emit)
                 except Exception as error:  # the supervisor of drivers: one that cannot be made is that sensor's fault
-                    log.debug("a driver cannot be made sensor=%s", settings.id, exc_info=True)
+                    log.debug("a driver cannot be made sensor=%s", sensor.id, exc_info=True)
                     detail = f"its driver cannot be made ({type(error).__name__}: {error})"
-                    self._faults[settings.id] = {"driver_missing": Fault("driver_missing", detail)}
+                    self._faults[sensor.id] = {"driver_missing": Fault("driver_missing", detail)}
 
     def _emit(self, reading: Reading) -> None:
         try:

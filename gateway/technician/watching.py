@@ -13,7 +13,7 @@ from gateway.engine.interpretation import Interpretation
 from gateway.model import NS_PER_S, Event, Reading, data_of
 from gateway.sensors.fault import Known, faults_to_json
 from gateway.sensors.gauge import Gauge
-from gateway.sensors.kind import Kind
+from gateway.sensors.kind import Sensor
 
 EVENTS_KEPT = 50
 
@@ -23,12 +23,12 @@ class Watch:
 
     def __init__(
         self,
-        sensors: Sequence[tuple[Kind[Any], Any]],
+        sensors: Sequence[Sensor[Any]],
         interpretation: Interpretation,
         began_ns: int,
     ) -> None:
-        self.gauges: dict[str, Gauge] = {settings.id: kind.gauge(settings) for kind, settings in sensors}
-        self.tables: dict[str, str] = {settings.id: kind.table for kind, settings in sensors}
+        self.gauges: dict[str, Gauge] = {sensor.id: sensor.kind.gauge(sensor.settings) for sensor in sensors}
+        self.tables: dict[str, str] = {sensor.id: sensor.kind.table for sensor in sensors}
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.known: Mapping[str, Known] = {}
         """What is known of each sensor beside its readings, as the feed last heard it."""

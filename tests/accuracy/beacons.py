@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from gateway.model import data_of
+from gateway.sensors.kind import Sensor
 from gateway.sensors.scanner.kind import KIND
 from gateway.sensors.scanner.reading import Advertisement
 from gateway.sensors.scanner.settings import ScannerSettings
@@ -102,7 +103,7 @@ def _tag(room: Room, number: int, from_s: float, until_s: float, distance_m: Cal
 
 
 def _told(room: Room, until_s: float) -> list[Decided]:
-    return list(interpret([(KIND, SETTINGS)], room.readings(), until_s))
+    return list(interpret([Sensor(KIND, SETTINGS)], room.readings(), until_s))
 
 
 def _visits(told: list[Decided]) -> dict[str, list[tuple[str, float, float]]]:

@@ -16,6 +16,7 @@ from gateway.model import data_of
 from gateway.sensors.door.kind import KIND
 from gateway.sensors.door.reading import BeamChanged
 from gateway.sensors.door.settings import BeamName, DoorSettings
+from gateway.sensors.kind import Sensor
 from tests.accuracy.labelled import Measures, at, interpret
 from tests.accuracy.worlds import Walking, World
 
@@ -303,7 +304,7 @@ def measure(scene: str, world: World, seed: int, count: int) -> Measures:
     truth = [(t_s, "unknown" if door.single else way) for t_s, way in door.truth()]
     told = [
         (decided.event.at.boot_ns / 1e9, str(data_of(decided.event.fact)["direction"]))
-        for decided in interpret([(KIND, settings)], door.readings())
+        for decided in interpret([Sensor(KIND, settings)], door.readings())
         if decided.event.fact.type == "store.door.passed"
     ]
     return {

@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.engine.interpretation import Interpretation, Sense
 from gateway.model import NS_PER_S, Event, Instant, Reading
-from gateway.sensors.kind import Context, Faults, Kind
+from gateway.sensors.kind import Context, Faults, Sensor
 
 NINE_NS = 1_795_338_000 * NS_PER_S  # 2026-11-22T09:00:00Z
 
@@ -32,16 +32,16 @@ class Decided:
     event: Event
 
 
-def interpretation_of(sensors: Iterable[tuple[Kind[Any], Any]]) -> Interpretation:
+def interpretation_of(sensors: Iterable[Sensor[Any]]) -> Interpretation:
     senses = []
-    for kind, settings in sensors:
-        faults = Faults(settings.id)
-        senses.append(Sense(settings.id, kind.interpreter(settings, Context(faults)), faults))
+    for sensor in sensors:
+        faults = Faults(sensor.id)
+        senses.append(Sense(sensor.id, sensor.kind.interpreter(sensor.settings, Context(faults)), faults))
     return Interpretation(senses)
 
 
 def interpret(
-    sensors: Iterable[tuple[Kind[Any], Any]], readings: Iterable[Reading], until_s: float | None = None
+    sensors: Iterable[Sensor[Any]], readings: Iterable[Reading], until_s: float | None = None
 ) -> Iterator[Decided]:
     """Yield what becomes of readings in ascending time; `until_s` is when the recording ends."""
     pipe = interpretation_of(sensors)

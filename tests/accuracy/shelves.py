@@ -14,6 +14,7 @@ from random import Random
 from typing import Literal
 
 from gateway.model import data_of
+from gateway.sensors.kind import Sensor
 from gateway.sensors.shelf.goods import Product
 from gateway.sensors.shelf.kind import KIND
 from gateway.sensors.shelf.reading import ScaleSampled
@@ -282,7 +283,7 @@ def _told(shelf: Shelf) -> list[tuple[Took, float]]:
         "shelf", data_pin=5, clock_pin=6, rate_hz=RATE_HZ, products=shelf.products, calibration=shelf.calibration
     )
     found = []
-    for decided in interpret([(KIND, settings)], shelf.readings()):
+    for decided in interpret([Sensor(KIND, settings)], shelf.readings()):
         kind = decided.event.fact.type
         if kind in ("store.shelf.picked", "store.shelf.placed"):
             data = data_of(decided.event.fact)
@@ -307,7 +308,7 @@ def idle(world: World, seed: int, days: float) -> Measures:
     shelf = Shelf(world.weighing, rng, (Product("item", 330.0, 40, 6),), days * DAY_S, world.weighing.kelvin_a_day)
     shelf.fill(20)
     settings = ShelfSettings("shelf", data_pin=5, clock_pin=6, products=shelf.products, calibration=shelf.calibration)
-    kinds = [decided.event.fact.type for decided in interpret([(KIND, settings)], shelf.readings())]
+    kinds = [decided.event.fact.type for decided in interpret([Sensor(KIND, settings)], shelf.readings())]
     picks = sum(kind in ("store.shelf.picked", "store.shelf.placed") for kind in kinds)
     return {
         "picks a day": picks / days,
@@ -325,7 +326,7 @@ def theft(world: World, seed: int, over_s: float) -> Measures:
     shelf.steps = [(60.0 + n / 2, -330.0 / parts) for n in range(parts)]
     settings = ShelfSettings("shelf", data_pin=5, clock_pin=6, products=shelf.products, calibration=shelf.calibration)
     grams = 0.0
-    for decided in interpret([(KIND, settings)], shelf.readings()):
+    for decided in interpret([Sensor(KIND, settings)], shelf.readings()):
         data = data_of(decided.event.fact)
         kind = decided.event.fact.type
         grams += data["grams"] * {"store.shelf.picked": 1, "store.shelf.placed": -1, "store.shelf.changed": -1}.get(

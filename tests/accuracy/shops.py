@@ -7,6 +7,7 @@ from typing import Any
 from gateway.model import Reading, data_of
 from gateway.sensors.door.kind import KIND as DOOR
 from gateway.sensors.door.settings import DoorSettings
+from gateway.sensors.kind import Sensor
 from gateway.sensors.scanner.kind import KIND as SCANNER
 from gateway.sensors.scanner.settings import ScannerSettings
 from gateway.sensors.scanner.tags import IBeaconRule, TagRule
@@ -31,9 +32,9 @@ def measure(seed: str, until_s: float) -> Measures:
         [Scanner("ble", (Tag("loyalty", "ibeacon", UUID),))],
         Habits(arrivals_per_hour=120.0),
     )
-    sensors: list[tuple[Any, Any]] = [
-        (DOOR, DoorSettings("door", outer_pin=17, inner_pin=27)),
-        (
+    sensors: list[Sensor[Any]] = [
+        Sensor(DOOR, DoorSettings("door", outer_pin=17, inner_pin=27)),
+        Sensor(
             SHELF,
             ShelfSettings(
                 "shelf",
@@ -43,9 +44,9 @@ def measure(seed: str, until_s: float) -> Measures:
                 calibration=Calibration(84_213.0, 21.5),
             ),
         ),
-        (SCANNER, ScannerSettings("ble", tags=(TagRule("loyalty", ibeacon=IBeaconRule(UUID)),))),
+        Sensor(SCANNER, ScannerSettings("ble", tags=(TagRule("loyalty", ibeacon=IBeaconRule(UUID)),))),
     ]
-    readers = {settings.id: kind.reading_of for kind, settings in sensors}
+    readers = {sensor.id: sensor.kind.reading_of for sensor in sensors}
     readings: list[Reading] = []
     truths: list[Truth] = []
     for happening in made.happenings():

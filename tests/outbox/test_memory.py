@@ -56,7 +56,9 @@ def full() -> Memory:
 
 def test_a_door_on_every_pin_with_the_longest_name_fits_with_room_to_spare() -> None:
     configuration = loads(shop_of(28))
-    taken = sensors_bytes((kind.stream, one.id, kind.remembered_bytes_max) for kind, one in configuration.sensors)
+    taken = sensors_bytes(
+        (sensor.kind.stream, sensor.id, sensor.kind.remembered_bytes_max) for sensor in configuration.sensors
+    )
     memory = full()
     assert len(json.dumps({"door": memory.streams["door"]}, separators=(",", ":"))) <= taken < SENSORS_BYTES_MAX - 900
     assert known_bytes(memory.streams["door"]["000".ljust(LONGEST, "x")]) == DOOR.remembered_bytes_max
@@ -129,7 +131,7 @@ def test_a_kind_that_remembers_more_than_it_said_keeps_what_it_knew(
 def test_sensors_that_are_gone_are_forgotten_the_oldest_first_once_there_is_no_room(bench: Bench) -> None:
     configuration = loads(shop_of(14))
     known = DOOR.remember({}, DoorPassed.type, TOTALS)
-    here = {one.id: known for _, one in configuration.sensors}
+    here = {sensor.id: known for sensor in configuration.sensors}
     gone = {f"gone-{number:02}".ljust(LONGEST, "x"): known for number in range(30)}
     bench.outbox.memory.streams["door"] = {**gone, **here}
     forget_strangers(bench.outbox, configuration)

@@ -70,7 +70,7 @@ SHIPPED = loads(
     id = "ble"
     """
 )
-SENSORS = {kind.table: settings for kind, settings in SHIPPED.sensors}
+SENSORS = {sensor.kind.table: sensor.settings for sensor in SHIPPED.sensors}
 
 LIMITS: dict[str, tuple[Any, Any]] = {
     # [broker]

@@ -96,7 +96,7 @@ def test_a_damaged_file_is_told_and_replaced_by_the_next(tmp_path: Path, content
         store.load("aisle-3")
     given = load([configuration(tmp_path)])
     used, damaged = calibrated(given, store)
-    assert used.sensors[0][1].calibration is None
+    assert used.sensors[0].settings.calibration is None
     assert "aisle-3" in damaged
     store.save("aisle-3", stored(2))
     assert store.load("aisle-3") == stored(2)
@@ -106,10 +106,10 @@ def test_the_daemon_weighs_with_what_is_stored_unless_it_is_configured(tmp_path:
     store = CalibrationStore(tmp_path / "outbox", RealDisk())
     store.save("aisle-3", stored(84_213))
     used, _ = calibrated(load([configuration(tmp_path)]), store)
-    assert used.sensors[0][1].calibration == Calibration(84_213, 21.5)
+    assert used.sensors[0].settings.calibration == Calibration(84_213, 21.5)
     fixed = SHELF_TOML + "calibration = { offset_counts = 5, counts_per_gram = 7 }\n"
     used, _ = calibrated(load([configuration(tmp_path, fixed)]), store)
-    assert used.sensors[0][1].calibration == Calibration(5, 7)
+    assert used.sensors[0].settings.calibration == Calibration(5, 7)
 
 
 def test_a_new_interpreter_in_its_place_ends_the_old_ones_faults_and_touches_no_other() -> None:

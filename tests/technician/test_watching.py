@@ -16,7 +16,7 @@ from gateway.sensors.door.gauge import DoorGauge
 from gateway.sensors.door.settings import DoorSettings
 from gateway.sensors.fault import Fault, Known
 from gateway.sensors.gauge import bar, plot
-from gateway.sensors.kind import Context, Faults
+from gateway.sensors.kind import Context, Faults, Sensor
 from gateway.sensors.scanner.gauge import ADDRESSES_MAX, ScannerGauge
 from gateway.sensors.scanner.reading import Advertisement
 from gateway.sensors.scanner.resolving import ephemeral_id
@@ -40,11 +40,11 @@ SETTINGS: Mapping[str, Any] = {
 
 
 def watch() -> Watch:
-    sensors = [(kind, SETTINGS[kind.table]) for kind in kinds() if kind.table in SETTINGS]
+    sensors = [Sensor(kind, SETTINGS[kind.table]) for kind in kinds() if kind.table in SETTINGS]
     senses = []
-    for kind, settings in sensors:
-        faults = Faults(settings.id)
-        senses.append(Sense(settings.id, kind.interpreter(settings, Context(faults)), faults))
+    for sensor in sensors:
+        faults = Faults(sensor.id)
+        senses.append(Sense(sensor.id, sensor.kind.interpreter(sensor.settings, Context(faults)), faults))
     return Watch(sensors, Interpretation(senses), 0)
 
 

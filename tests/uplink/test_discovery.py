@@ -15,7 +15,7 @@ from gateway.daemon.announcing import NOTED_MAX, noted, path_of, with_withdrawal
 from gateway.model import NS_PER_S, Instant
 from gateway.sensors.door.kind import KIND as DOOR
 from gateway.sensors.door.settings import DoorSettings
-from gateway.sensors.kind import Kind
+from gateway.sensors.kind import Sensor
 from gateway.sensors.scanner.kind import KIND as BEACON
 from gateway.sensors.scanner.settings import ScannerSettings
 from gateway.sensors.shelf.kind import KIND as SHELF
@@ -32,13 +32,13 @@ from tests.uplink.weather import Sky
 ASKED = BrokerSettings(url="mqtt://broker.test", discovery="home-assistant")
 
 
-CONFIGURED: tuple[tuple[Kind[Any], Any], ...] = (
-    (DOOR, DoorSettings("entrance", outer_pin=17, inner_pin=27)),
-    (DOOR, DoorSettings("back", beam_pin=22)),
-    (SHELF, ShelfSettings("aisle-3", data_pin=5, clock_pin=6)),
-    (BEACON, ScannerSettings("ble")),
+CONFIGURED: tuple[Sensor[Any], ...] = (
+    Sensor(DOOR, DoorSettings("entrance", outer_pin=17, inner_pin=27)),
+    Sensor(DOOR, DoorSettings("back", beam_pin=22)),
+    Sensor(SHELF, ShelfSettings("aisle-3", data_pin=5, clock_pin=6)),
+    Sensor(BEACON, ScannerSettings("ble")),
 )
-SENSORS = [tuple(kind.discovery(settings)) for kind, settings in CONFIGURED]
+SENSORS = [tuple(sensor.kind.discovery(sensor.settings)) for sensor in CONFIGURED]
 
 
 def at(day: float) -> Instant:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,15 @@ INSTALL_LGPIO = f"{INSTALL}; from Python 3.13 on: apt install python3-lgpio, and
 def examinations(configuration: Configuration) -> Iterator[Examination]:
     """Yield what there is to look at for the sensors that are configured."""
     pins = {
-        f"{settings.id}.{key}": pin
-        for kind, settings in configuration.sensors
-        for key, pin in kind.pins(settings).items()
+        f"{sensor.id}.{key}": pin
+        for sensor in configuration.sensors
+        for key, pin in sensor.kind.pins(sensor.settings).items()
     }
     if pins:
         yield Examination("sensors", "pins", lambda: _pins(pins))
         yield Examination("sensors", "gpio library", _gpio_library)
-    for kind, settings in configuration.sensors:
-        yield Examination("sensors", settings.id, lambda kind=kind, s=settings: _of(kind, s))  # type: ignore[misc]
+    for sensor in configuration.sensors:
+        yield Examination("sensors", sensor.id, partial(_of, sensor.kind, sensor.settings))
 
 
 def _pins(pins: dict[str, int]) -> Check:
