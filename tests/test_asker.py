@@ -167,9 +167,12 @@ def test_a_service_does_not_begin_on_a_disk_that_does_not_answer(
 ) -> None:
     (tmp_path / "outbox").mkdir()
     monkeypatch.setattr(service, "OPENING_WITHIN_S", WITHIN_S)
+    begun = service.Service(configured(tmp_path), world_on(disk, asker))
     disk.goes_on.clear()
     with pytest.raises(OutboxUnusable, match="does not answer"):
-        service.Service(configured(tmp_path), world_on(disk, asker)).run()
+        begun._ask_at_start(disk.wait)
+    with pytest.raises(OutboxUnusable, match="does not answer"):
+        begun.run()
 
 
 def test_the_engine_goes_on_beside_a_disk_that_does_not_answer(asker: Asker, disk: Hanging, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def record(config: tuple[Path, ...], output: Path, for_text: str | None, note: s
     """
     from gateway.errors import RecordingError
     from gateway.machine.clock import SystemClock
+    from gateway.machine.owner import begun
     from gateway.machine.process import Signals
     from gateway.recordings.recorder import Recorded, Recorder
     from gateway.units import duration_s
@@ -43,10 +45,10 @@ def record(config: tuple[Path, ...], output: Path, for_text: str | None, note: s
     if output.exists() and not force:
         raise RecordingError(f"{output} is there already", "name another file, or give --force")
     try:
-        file = output.open("w", encoding="utf-8")
+        raw = begun(output)
     except OSError as error:
-        raise RecordingError(f"{output} cannot be written: {error.strerror}") from None
-    with file:
+        raise RecordingError(f"{output} cannot be written: {error.strerror}", "name another with --output") from None
+    with io.TextIOWrapper(raw, encoding="utf-8", write_through=True) as file:
         recorder = Recorder(configuration, SystemClock(), file, note, for_s)
 
         def progress(recorded: Recorded) -> None:

@@ -24,7 +24,7 @@ from gateway.cli.verb import Verb, configured, load, printing, say_json
 from gateway.errors import EXIT_GOOD, GatewayError
 from gateway.machine.acting import acting_as_owner_of
 from gateway.machine.bounded import read_bounded
-from gateway.machine.safe_files import opened
+from gateway.machine.owner import written
 from gateway.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 FILE_BYTES_MAX = 64 * 1024
 LOG_LINES = 5000
 LOG_WITHIN_S = 15.0
-BUNDLE_MODE = 0o640
 
 
 @click.command("support-bundle", cls=Verb, example="gateway support-bundle --output bundle.tar.gz")
@@ -56,8 +55,8 @@ def support_bundle(config: tuple[Path, ...], as_json: bool, output: Path | None)
     contents = redacted(collected(configuration), redactor(configuration))
     raw = packed(name, contents, now.wall_ns // 10**9)
     try:
-        with opened(path.parent) as folder:
-            folder.write(path.name, raw, BUNDLE_MODE)
+        with written(path) as file:
+            file.write(raw)
     except OSError as error:
         raise GatewayError(f"{path} cannot be written: {error.strerror}", "name another with --output") from None
     if as_json:
@@ -69,14 +68,14 @@ def support_bundle(config: tuple[Path, ...], as_json: bool, output: Path | None)
 
 def packed(name: str, contents: dict[str, str], made_s: int) -> bytes:
     """Return the archive of these files, in a folder of this name."""
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w:gz") as archive:
+    archived = io.BytesIO()
+    with tarfile.open(fileobj=archived, mode="w:gz") as archive:
         for file, text in contents.items():
             entry = tarfile.TarInfo(f"{name}/{file}")
             raw = text.encode(errors="replace")
             entry.size, entry.mtime, entry.mode = len(raw), made_s, 0o640
             archive.addfile(entry, io.BytesIO(raw))
-    return written.getvalue()
+    return archived.getvalue()
 
 
 def redactor(configuration: Configuration) -> Redactor:

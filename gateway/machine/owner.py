@@ -1,7 +1,8 @@
 """Whose files the gateway's are: what root makes in a folder belongs to the folder's owner, as if he had made it.
 
 Law: always by descriptor, never by a name that somebody may have changed meanwhile; a process that is not root gives
-nothing away. The mode is the one asked for, whatever the umask. (Whole verbs act as that user: `machine.acting`.)
+nothing away. The mode is the one asked for, whatever the umask, but of files that
+a person named. (Whole verbs act as that user: `machine.acting`.)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import stat
 from collections.abc import Iterator
 from io import BufferedWriter
 from pathlib import Path
+from typing import IO
 
 FILE_MODE = 0o640  # the technician's group reads beside the daemon
 DIRECTORY_MODE = 0o750
@@ -43,20 +45,47 @@ def written(path: Path) -> Iterator[BufferedWriter]:
     Raises OSError, also where a link, a pipe or a device has the name: somebody else may have put it there for root.
     """
     with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise OSError(errno.EINVAL, "it is a link, a pipe or a device, not a file", str(path))
+        _require_file(os.lstat(path), path)
     draft = path.with_name(f"{path.name}.new")
     with contextlib.suppress(FileNotFoundError):
         draft.unlink()
     with draft.open("xb") as file:
         try:
-            settle(file.fileno(), FILE_MODE, path.parent)
+            settle(file.fileno(), _as_asked(file.fileno()), path.parent)
             yield file
             file.flush()
             draft.rename(path)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
+
+
+def begun(path: Path) -> IO[bytes]:
+    """Open a file that a person named, emptied, to be written in its place: each line is of use, however it ends.
+
+    Raises OSError as `written`. The caller closes it.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        _require_file(os.lstat(path), path)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE_MODE)
+    try:
+        _require_file(os.fstat(fd), path)
+        settle(fd, _as_asked(fd), path.parent)
+        os.ftruncate(fd, 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return open(fd, "wb", buffering=0)
+
+
+def _as_asked(fd: int) -> int:
+    """Return the mode of a file that a person named: as the umask has it, and no more than others of ours have."""
+    return stat.S_IMODE(os.fstat(fd).st_mode) & FILE_MODE
+
+
+def _require_file(found: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise OSError(errno.EINVAL, "it is a link, a pipe or a device, not a file of its own", str(path))
 
 
 def put(path: Path, content: bytes) -> None:

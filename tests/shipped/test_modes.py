@@ -45,8 +45,7 @@ MODES: tuple[tuple[str, int], ...] = (
     (r"calibration/[a-z0-9-]+\.json(\.previous)?", 0o640),
     (r"outbox[.-][^/]*", 0o750),
     (r"outbox[.-][^/]*/[^/]+", 0o640),
-    (r"bundle\.tar\.gz", 0o640),
-    (r"recorded\.jsonl|wiring\.svg", WHO_ASKED),
+    (r"bundle\.tar\.gz|recorded\.jsonl|wiring\.svg", WHO_ASKED),
 )
 
 
