@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import grp
+import io
 import os
 import pwd
 import shlex
@@ -17,7 +18,6 @@ import stat
 from collections.abc import Iterator
 from io import BufferedWriter
 from pathlib import Path
-from typing import IO
 
 FILE_MODE = 0o640  # the technician's group reads beside the daemon
 DIRECTORY_MODE = 0o750
@@ -60,7 +60,7 @@ def written(path: Path) -> Iterator[BufferedWriter]:
             raise
 
 
-def begun(path: Path) -> IO[bytes]:
+def begun(path: Path) -> io.FileIO:
     """Open a file that a person named, emptied, to be written in its place: each line is of use, however it ends.
 
     Raises OSError as `written`. The caller closes it.
@@ -75,7 +75,7 @@ def begun(path: Path) -> IO[bytes]:
     except OSError:
         os.close(fd)
         raise
-    return open(fd, "wb", buffering=0)
+    return io.FileIO(fd, "w")
 
 
 def _as_asked(fd: int) -> int:
