@@ -133,16 +133,34 @@ def test_what_is_no_file_of_the_outbox_is_not_taken(
     card: Path, here: Configuration, place: Path, secret: Path, trick: Trick, name: str
 ) -> None:
     trick(outbox_of(card) / name, secret)
-    with pytest.raises(AdoptionRefused, match="bound" if trick is huge else "not taken"):
-        adopt(here, card)
-    assert taken(place) == b"", "nothing was changed"
-    if trick is not huge:
+    is_left = trick is huge and name == "state.ack.new"  # a file, and none that an outbox makes
+    if not is_left:
+        with pytest.raises(AdoptionRefused, match="bound" if trick is huge else "not taken"):
+            adopt(here, card)
+        assert taken(place) == b"", "nothing was changed"
+    if trick is not huge or is_left:
         done = adopt(here, card, damaged=True)
         assert any(name in told for told in done.damages)
         assert done.unsent["door"] == 6, "what is whole came along"
     assert SECRET not in taken(place)
     assert not secret.with_name("made-by-root").exists()
     assert secret.read_bytes() == SECRET
+
+
+def test_a_file_that_no_outbox_makes_is_named_and_left(card: Path, here: Configuration, place: Path) -> None:
+    for name in ("notes.txt", "door/huge", "door/0000000000000001-00000001.json.old", "shelf/readme.json"):
+        (outbox_of(card) / name).write_bytes(SECRET)
+    done = adopt(here, card)
+    told = " ".join(done.damages)
+    for name in ("notes.txt", "door/huge", "door/0000000000000001-00000001.json.old", "shelf/readme.json"):
+        assert f"{name}: no file of an outbox ({len(SECRET)} bytes), not taken" in told
+    assert SECRET not in taken(place)
+
+
+def test_what_the_outbox_itself_has_set_aside_comes_along(card: Path, here: Configuration, place: Path) -> None:
+    (outbox_of(card) / "door" / "0000000000000900-00000001.json.bad").write_bytes(b"set aside before")
+    adopt(here, card, damaged=True)
+    assert b"set aside before" in taken(place)
 
 
 @pytest.mark.parametrize("trick", TRICKS)

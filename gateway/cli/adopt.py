@@ -59,7 +59,7 @@ def adopt(
     if done.put_aside is not None:
         click.echo(f"the outbox that was here, all of it sent, lies in {done.put_aside}")
     for damage in done.damages:
-        click.echo(f"damaged: {damage}")
+        click.echo(f"damaged, or not taken: {damage}")
     if not done.identity_checked:
         click.echo("the card's configuration was not found: see yourself that it was this store's and this gateway's")
     if image is not None:

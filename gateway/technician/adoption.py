@@ -101,7 +101,7 @@ def _take_over(
     configuration: Configuration, card: Card, target: Path, damaged: bool, checked: bool, sealing: Sealing
 ) -> Adopted:
     fresh = target.with_name(f"{target.name}.adopting")
-    files, damages = files_of(card.outbox, configuration.outbox.bytes_max)
+    files, damages, left = files_of(card.outbox, configuration.outbox.bytes_max)
     try:
         damages += _copy(files, fresh, configuration.outbox.bytes_max)
         with acting_as_owner_of(target):
@@ -120,7 +120,7 @@ def _take_over(
     marked = _mark(card.outbox, configuration)
     with acting_as_owner_of(target):
         put_aside = _into_place(fresh, target)
-    told_damages = (*damages, *passed_over)
+    told_damages = (*damages, *left, *passed_over)
     return Adopted(reader.id, unsent, told_damages, taken, kept, checked, put_aside, marked)
 
 

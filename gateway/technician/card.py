@@ -20,7 +20,12 @@ from gateway.machine.owner import FILE_MODE
 from gateway.machine.safe_files import BLOCK_BYTES, Folder, opened, shown
 from gateway.model import STREAMS
 from gateway.outbox.adopted import MARK
+from gateway.outbox.directory import BALLAST_NAME
+from gateway.outbox.outbox import REFUSED_NAME
+from gateway.outbox.record import parse_name
+from gateway.outbox.state import STATE_NAME
 
+OWN = (STATE_NAME, BALLAST_NAME, REFUSED_NAME, f"{REFUSED_NAME}.1")
 LEFT_BEHIND = ("lock", "control", "privacy.key", MARK)
 CALIBRATIONS = "calibration"
 OUTBOX_ON_CARD = ("var", "lib", "gateway", "outbox")
@@ -98,13 +103,20 @@ class Found:
             folder.close()
 
 
-def files_of(outbox: Folder, bytes_max: int) -> tuple[list[Found], list[str]]:
-    """Return what is taken of the card's outbox, and a sentence for each name that is not.
+def is_own(stream: bool, name: str) -> bool:
+    """Tell whether an outbox makes files of this name, in the folder of a stream or in its own."""
+    return parse_name(name.removesuffix(".bad")) is not None if stream else name in OWN
 
-    Taken are regular files of the outbox and of its streams. Raises AdoptionRefused where they are too large, OSError.
+
+def files_of(outbox: Folder, bytes_max: int) -> tuple[list[Found], list[str], list[str]]:
+    """Return what is taken of the card's outbox, a sentence for each damage, and one for each file that is left.
+
+    Taken are regular files with a name that an outbox gives; other files are left, and what is no file is a damage.
+    Raises AdoptionRefused where what is taken is too large, OSError.
     """
     found: list[Found] = []
     passed_over: list[str] = []
+    left: list[str] = []
     size_bytes = 0
 
     def look(folder: Folder, below: tuple[str, ...]) -> None:
@@ -115,6 +127,9 @@ def files_of(outbox: Folder, bytes_max: int) -> tuple[list[Found], list[str]]:
                 continue
             if kind or not NAME.fullmatch(name):
                 passed_over.append(f"{'/'.join((*below, shown(name)))}: {kind or 'a strange name'}, not taken")
+                continue
+            if not is_own(bool(below), name):
+                left.append(f"{'/'.join((*below, name))}: no file of an outbox ({folder.size(name)} bytes), not taken")
                 continue
             size_bytes += folder.size(name)
             found.append(Found(below, name, outbox))
@@ -130,7 +145,7 @@ def files_of(outbox: Folder, bytes_max: int) -> tuple[list[Found], list[str]]:
     if size_bytes > bytes_max:
         advice = "raise outbox.bytes_max, or the least valuable events would be shed at the first start"
         raise AdoptionRefused(f"the old outbox has {size_bytes} bytes, above this one's bound", advice)
-    return found, passed_over
+    return found, passed_over, left
 
 
 def copy_file(source: int, to: Path, bytes_max: int) -> Iterator[str]:

@@ -134,6 +134,7 @@ def test_what_the_installer_writes_has_its_mode(tmp_path: Path, umask: int) -> N
     from scripts.installer.place import OWN_FILES, Place
 
     root = Path(__file__).resolve().parents[2]
+    (tmp_path / "pi").mkdir()
     place = Place(tmp_path / "pi")
     release = place.releases / "1"
     (release / "bin").mkdir(parents=True)
@@ -200,6 +201,7 @@ def test_a_bundle_that_is_not_as_it_was_made_is_not_installed(tmp_path: Path) ->
     (folder / SUMS).write_text(
         "".join(f"{digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files_of(folder))
     )
+    (tmp_path / "pi").mkdir()
     source = Source(Place(tmp_path / "pi"), folder, sys.executable)
     (folder / "wheels/a.whl").write_bytes(b"a wheeL")
     with pytest.raises(Failed, match="damaged"):
