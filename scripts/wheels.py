@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).resolve().parent.parent / "hardware" / "wheels.toml"
-GROUPS = ("direct", "pi", "bthome", "bleak", "brought")
+GROUPS = ("direct", "pi", "bthome", "bleak", "tui", "demo", "brought")
 SYSTEMS = {"bookworm": ("3.11", 36), "trixie": ("3.13", 41)}
 """Python and the minor version of glibc 2 on Raspberry Pi OS, which Debian gives it."""
 GLIBC_OLDEST = 17

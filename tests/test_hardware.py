@@ -274,7 +274,7 @@ def test_materials_say_what_they_are_for() -> None:
 def test_wheels_cover_what_is_pinned() -> None:
     wheels = read(HARDWARE / "wheels.toml")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = ("pi", "bthome", "bleak")
+    extras = ("pi", "bthome", "bleak", "tui", "demo")
     pins = {"direct": project["dependencies"], **{extra: project["optional-dependencies"][extra] for extra in extras}}
     for group, requirements in pins.items():
         pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)", "\n".join(requirements), re.M))

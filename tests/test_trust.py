@@ -82,6 +82,7 @@ def bundle(tmp_path: Path, keys: Path) -> Path:
 
 def device(root: Path, keys: Path, *trusted: str) -> Path:
     """A folder that stands for a device which knows these keys."""
+    root.mkdir()
     path = Place(root).release_key
     path.parent.mkdir(parents=True)
     path.write_text("# who may sign\n" + "".join((keys / f"{name}.pub").read_text() for name in trusted))
@@ -142,6 +143,7 @@ def test_a_device_with_a_key_takes_no_source_tree(tmp_path: Path, keys: Path) ->
 @pytest.mark.parametrize("content", ["", "nonsense\n", "ssh-rsa AAAA\n"])
 def test_a_key_file_that_has_none_refuses_everything(bundle: Path, tmp_path: Path, content: str) -> None:
     root = tmp_path / "pi"
+    root.mkdir()
     Place(root).release_key.parent.mkdir(parents=True)
     Place(root).release_key.write_text(content)
     assert install(bundle, root).returncode == 1
@@ -379,8 +381,8 @@ def test_an_archive_that_is_none(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0])
 def test_what_is_made_has_its_mode_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    (tmp_path / "pi").mkdir()
     place = Place(tmp_path / "pi")
-    place.root.mkdir()
     before = os.umask(umask)
     try:
         place.write(place.root / "etc/systemd/system/x.service", b"1")

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli import gateway
-from gateway.cli import outbox as outbox_verbs
+from gateway.cli import gateway, outbox_at_rest
 from gateway.config import load
 from gateway.control.serving import ControlServer
 from gateway.technician import doctor
@@ -44,7 +43,7 @@ def test_nothing_spilt_into_any_file_leaves_in_the_bundle(tmp_path: Path, monkey
     monkeypatch.setenv("PATH", f"{journal.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     monkeypatch.setattr(doctor, "examine", lambda configuration: {"checks": [SPILT], "result": "ok"})
-    monkeypatch.setattr(outbox_verbs, "outbox_at_rest", lambda *given: (dict(SPILT), {}))
+    monkeypatch.setattr(outbox_at_rest, "outbox_at_rest", lambda *given: (dict(SPILT), {}))
     server = ControlServer(load([config]), lambda verb, arguments: dict(SPILT))
     server.start()
     try:

@@ -232,6 +232,8 @@ class Broker:
             code = self._verdict(parsed, hated is not None) if connection.protocol == "5" else SUCCESS
             if code < 0x80:
                 self._accept(message, parsed)
+            else:
+                self._checker.topics.refused(parsed.events)
             self._answer(connection, message, parsed, code)
 
     def _verdict(self, parsed: Parsed, is_hated: bool) -> int:
@@ -304,6 +306,7 @@ class Broker:
         """End the connection in order; the client cannot know at which of its messages."""
         for parsed in connection.waiting.values():
             self._checker.closes.update(parsed.numbers)
+            self._checker.topics.refused(parsed.events)
         self._drop(connection, "broker.disconnected", in_order=True)
 
     def _drop(

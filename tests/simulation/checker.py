@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from gateway.model import STREAMS, Stream
 from gateway.outbox.recovery import Created
 from tests.simulation.clock import SimulatedClock
 from tests.simulation.lives import SAME, Account, Lives, Number, Parsed, Violation
+from tests.simulation.topics import Topics
 
 BATCH_EVENTS_MAX = 100
 BATCH_BYTES_MAX = 32 * 1024
@@ -38,6 +39,7 @@ class Checker:
         self.lives = Lives()
         self.hated: set[Number] = set()  # what the broker refuses for good, or closes at
         self.closes: Counter[Number] = Counter()
+        self.topics = Topics()
         self.forgotten: set[Number] = set()  # acknowledged, then lost by the broker
         self.promised_again: set[Number] = set()  # answered as sent again, not arrived since
         self.arrived_since_asked: set[Number] = set()  # it may come before the answer that promises it
@@ -182,7 +184,8 @@ class Checker:
         before = account.sent.get(sequence)
         if before is None:
             highest = account.highest_of_lane[lane]
-            if sequence not in account.faltering:  # what the card could not read at first follows out of order
+            is_late = sequence in account.faltering or self.topics.may_be_late(event)
+            if not is_late:  # what the card could not read at first, or waited with its topic, follows out of order
                 self._require(sequence > highest, f"{name} is first sent after {highest}, in lane {lane}")
                 account.highest_of_lane[lane] = sequence
             self.lives.now.epoch_sent = max(self.lives.now.epoch_sent, epoch)
@@ -233,6 +236,7 @@ class Checker:
 
     def accepted(self, parsed: Parsed) -> None:
         """The broker has it, and will hand it on."""
+        self.topics.taken(parsed.events)
         for outbox, stream, sequence in parsed.numbers:
             self.lives.of(parsed).accounts[outbox, stream].arrived.add(sequence)
         self.promised_again.difference_update(parsed.numbers)
@@ -272,14 +276,15 @@ class Checker:
 
     # The end.
 
-    def finish(self) -> None:
-        """Everything that was recorded has arrived, or is named as lost with a cause."""
-        dropped = self._dropped()
+    def finish(self, waiting: Collection[Number] = ()) -> None:
+        """Everything that was recorded has arrived, or is named as lost with a cause, or waits with its topic."""
+        dropped, self.topics.waiting = self._dropped(), set(waiting)
         for (outbox, stream), account in self.accounts.items():
             if outbox in self.lives.now.lost:
                 continue
             named = dropped.get((outbox, stream), set())
             missing = set(range(1, account.claimed + 1)) - account.arrived - named
+            missing -= self.topics.waiting_of(outbox, stream)
             lost = f"{stream}: {_spans(missing)} of {account.claimed} neither arrived nor are named lost"
             self._require(not missing, lost)
             owed = account.owed - named
@@ -366,6 +371,7 @@ class Checker:
                 gaps = {n for n in gaps if n <= self.accounts[place].claimed}
             excused = {number for outbox, name, number in self.forgotten if (outbox, name) == place}
             excused |= self._told_in_forgotten(*place)
+            excused |= self.topics.waiting_of(*place)
             self._require(gaps <= excused, f"the consumer misses {_spans(gaps - excused)} of {stream.stream}")
 
     def _account(self, outbox: str, stream: Stream) -> Account:
