@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from gateway.wrong import NotAllowed
+
 DURATION_UNITS_S = {
     "ms": 0.001,
     "s": 1.0,
@@ -94,7 +96,7 @@ class Pattern:
     def read(self, value: Any) -> Any:
         """Return a string of the form; ValueError says which form."""
         if isinstance(value, str) and not re.fullmatch(self.pattern, value):
-            raise ValueError(f"must be {self.says}")
+            raise NotAllowed(f"must be {self.says}")
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:

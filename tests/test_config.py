@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 import re
 from pathlib import Path
@@ -12,8 +13,11 @@ import jsonschema
 import pytest
 
 from gateway.cli.example import example
-from gateway.config import Configuration, load, loads, mistakes_of, require_broker, schema
+from gateway.config import SECTIONS, Configuration, load, loads, mistakes_of, require_broker, schema
 from gateway.errors import ConfigurationError
+from gateway.sensors import kinds
+from gateway.sensors.door.settings import DoorSettings
+from gateway.wrong import WrongSettings
 
 EXAMPLE = example()
 SITE = '[site]\nstore = "0042"\n'
@@ -280,6 +284,50 @@ def test_all_mistakes_are_told_at_once_in_the_files_order() -> None:
         '[[scanner]] "ble".tags[1].ibeacon.uuid',
         '[[scanner]] "ble".tags[1].ibeacon.major',
     ]
+
+
+def test_every_broken_rule_of_a_table_is_a_value_and_all_are_told_at_once() -> None:
+    with pytest.raises(WrongSettings) as refused:
+        DoorSettings("a", outer_pin=4, inner_pin=4, blocked_after_s=0, counted_every=0)
+    assert [(one.key, one.also) for one in refused.value.wrongs] == [
+        ("outer_pin", ("inner_pin",)),
+        ("blocked_after_s", ()),
+        ("counted_every", ()),
+    ]
+    lines = lines_of(
+        SITE + '[broker]\nurl = "http://h"\ncert_file = "x"\nproxy_password_file = "y"\n[health]\nevery = 0\n'
+        '[outbox]\nage_max = 0\nbytes_max = 5\n[commands]\nresponse_prefix = "a"\nconfig_keys = ["x", "broker.url"]\n'
+        '[[scanner]]\nid = "b"\ntags = [{ tag = "t", eddystone_eid = { key_file = "k", started = "soon" } }]\n'
+    )
+    told = [line.partition(": ")[2] for line in lines]
+    for words in (
+        'broker.url: found "http://h": the scheme is not known; allowed is mqtts, mqtt, wss, ws, then',
+        "broker.cert_file: stands there without key_file",
+        "broker: proxy_username and proxy_password_file need proxy beside them",
+        'broker.proxy_password_file: found "y": needs proxy_username beside it',
+        "health.every: found 0: must be at least 1 s",
+        "outbox.age_max: found 0: must be longer than nothing",
+        "outbox.bytes_max: must be at least 256 KiB, found 5 bytes",
+        'commands.response_prefix: found "a": must end with "/"',
+        'commands.config_keys: config_keys has "x", which is no key of the configuration',
+        'commands.config_keys: config_keys has "broker.url", which the cloud can never change',
+        '[[scanner]] "b".tags[0].eddystone_eid.started: found "soon"',
+    ):
+        assert any(line.startswith(words) for line in told), (words, told)
+    assert len(told) == 11
+
+
+def test_a_rule_says_nothing_new_of_a_key_that_is_wrong_already() -> None:
+    assert "outer_pin: found 99" in the_line(SITE + DOOR.replace("17", "99"))
+    assert "client_id" in the_line(SITE + "[broker]\nclient_id = 5\ncert_file = 'x'\nkey_file = 'y'\n")
+
+
+def test_no_settings_are_refused_but_by_the_values_of_their_rules() -> None:
+    todo: list[Any] = [*SECTIONS.values(), *(kind.settings for kind in kinds())]
+    for one in todo:
+        if hasattr(one, "__post_init__"):
+            assert "raise" not in inspect.getsource(one.__post_init__), one
+            assert inspect.isgeneratorfunction(one.wrong), one
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:

@@ -13,24 +13,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUND = {"errors", "facts", "model", "privacy", "redaction", "shown", "streams", "units", "wire"}
+GROUND = {"errors", "facts", "model", "privacy", "redaction", "shown", "streams", "units", "wire", "wrong"}
 """The files beside the rooms."""
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"machine"},
     "shown": set(),
     "streams": set(),
     "model": {"streams"},
-    "units": set(),
+    "units": {"wrong"},
+    "wrong": set(),
     "redaction": set(),
     "facts": {"model"},
     "wire": {"model"},
     "machine": {"model"},
     "privacy": {"machine", "model"},
-    "sensors": {"errors", "facts", "machine", "model", "redaction", "shown", "units"},
-    "outbox": {"errors", "machine", "model", "streams", "units"},
-    "uplink": {"model", "outbox", "shown", "units", "wire"},
+    "sensors": {"errors", "facts", "machine", "model", "redaction", "shown", "units", "wrong"},
+    "outbox": {"errors", "machine", "model", "streams", "units", "wrong"},
+    "uplink": {"model", "outbox", "shown", "units", "wire", "wrong"},
     "mqtt": {"errors", "machine", "model", "uplink"},
-    "config": {"errors", "machine", "outbox", "privacy", "redaction", "sensors", "units", "uplink"},
+    "config": {"errors", "machine", "outbox", "privacy", "redaction", "sensors", "units", "uplink", "wrong"},
     "commands": {"errors", "machine", "model", "wire"},
     "control": {"config", "errors", "machine", "model"},
     "engine": {"config", "facts", "machine", "model", "mqtt", "outbox", "sensors", "uplink", "wire"},

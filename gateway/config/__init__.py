@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,10 +25,9 @@ from zoneinfo import ZoneInfo
 from annotated_types import Ge
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from gateway.config.cloud_keys import check_keys, forbidden_keys
+from gateway.config.cloud_keys import forbidden_keys, wrong_keys
 from gateway.config.file import Document, Location, Mistake, Origin, lay_over, parse, read, shown
 from gateway.config.mistakes import (
-    broker_mistakes,
     pins_as_written,
     repeated_ids,
     shared_pins,
@@ -48,6 +47,7 @@ from gateway.sensors.kind import Sensor
 from gateway.units import Bytes, Identifier, Quantity
 from gateway.uplink.profiles import PROFILES
 from gateway.uplink.settings import BrokerSettings
+from gateway.wrong import NotAllowed, Wrong, refuse
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Zone:
     def read(self, name: str) -> str:
         """Return the name if the machine knows the zone; ValueError where it does not."""
         if not is_zone(name):
-            raise ValueError(f"must be {self.says}")
+            raise NotAllowed(f"must be {self.says}")
         return name
 
 
@@ -135,10 +135,15 @@ class CommandsSettings:
     resend_bytes_per_hour: Annotated[Bytes, Ge(1024)] = 64 << 20
 
     def __post_init__(self) -> None:
-        check_keys(self.config_keys or ())
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
+        for why in wrong_keys(self.config_keys or ()):
+            yield Wrong("config_keys", why, is_shown=False)
         prefix = self.response_prefix
         if prefix is not None and (prefix in ("", "/") or not prefix.endswith("/") or set(prefix) & set("+#\0")):
-            raise ValueError('response_prefix must end with "/" and be without + and #, such as "answers/"')
+            yield Wrong("response_prefix", 'must end with "/" and be without + and #, such as "answers/"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +153,12 @@ class HealthSettings:
     every: Annotated[float, Quantity("duration", 1.0)] = 300.0
 
     def __post_init__(self) -> None:
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
         if self.every < 1:
-            raise ValueError("every must be at least 1 s")
+            yield Wrong("every", "must be at least 1 s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +270,7 @@ def check(document: Document) -> tuple[Configuration | None, tuple[Mistake, ...]
         if settings is not None:
             sensors.append(Sensor(kind, settings))
         pins.append((table, index, pins_as_written(entry) if settings is None else kind.pins(settings)))
-    if in_detail := list(broker_mistakes(document)):
-        # The settings check themselves as well, but only up to their first mistake and without its key.
-        told = {"broker", *(mistake.key for mistake in in_detail)}
-        mistakes = [mistake for mistake in mistakes if mistake.key not in told] + in_detail
-    elif (broker := sections["broker"]) is not None:
+    if (broker := sections["broker"]) is not None:
         profile = PROFILES[broker.profile]
         if profile.topic_slashes_max is not None:
             mistakes += too_deep(document, broker.topic_prefix, profile.topic_slashes_max + 1, broker.profile)
@@ -335,8 +340,8 @@ def _not_a_list(document: Document, table: str) -> Iterator[Mistake]:
 def _checked(document: Document, at: Location, settings: Any, table: Mapping[str, Any], mistakes: list[Mistake]) -> Any:
     """Build the settings of one table, or return None with everything that is wrong in `mistakes`.
 
-    The settings' own checks run only where every key is of the right form, and stop at their first mistake. So what is
-    wrong is left out, or stood in for by something right, and the rest is checked again, without complaint of that.
+    The settings' own rules are asked only where every key is of the right form. So what is wrong is left out, or stood
+    in for by something right, and the rest is checked again, without complaint of that.
     """
     left_out: dict[str, Any] = {}
     while True:
@@ -350,18 +355,13 @@ def _checked(document: Document, at: Location, settings: Any, table: Mapping[str
             found = list(translated(document, at, settings, [{**one, "loc": one["loc"][1:]} for one in wrong]))
         else:
             return None if left_out else built
-        new = [(inside, told) for inside, told in found if not _mentions(inside, told.found, left_out)]
-        mistakes += [told for _, told in new]
-        next_out = {str(inside[0]) for inside, _ in new if inside}
+        new = [one for one in found if not one.keys & left_out.keys()]
+        mistakes += [one.mistake for one in new]
+        next_out = {str(one.inside[0]) for one in new if one.inside}
         if not next_out:
             return None
         for key in sorted(next_out):
             left_out[key] = stand_in(annotation_at(settings, (key,)), [*given.values(), *left_out.values()])
-
-
-def _mentions(inside: Location, words: str, keys: Iterable[str]) -> bool:
-    is_one = bool(inside) and str(inside[0]) in set(keys)
-    return is_one or any(re.search(rf"\b{re.escape(key)}\b", words) for key in keys)
 
 
 def schema() -> dict[str, Any]:

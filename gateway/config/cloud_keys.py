@@ -7,7 +7,7 @@ weaken privacy, throw recorded events away or widen its own rights. `[commands] 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -57,14 +57,14 @@ def fixed() -> frozenset[str]:
     return (OUR_FIXED | _keys(**of_sensors)) - changeable() - on_demand()
 
 
-def check_keys(keys: Collection[str]) -> None:
-    """Raise ValueError, with a sentence, where `[commands] config_keys` names a key that cannot stand there."""
+def wrong_keys(keys: Collection[str]) -> Iterator[str]:
+    """Yield a sentence where `[commands] config_keys` names a key that cannot stand there."""
     for key in keys:
         if key not in changeable() | on_demand():
             why = "is no key of the configuration"
             if key in fixed():
                 why = "the cloud can never change: hosts, files, pins, identities and rights are set at the gateway"
-            raise ValueError(f'config_keys has "{key[:80]}", which {why}')
+            yield f'config_keys has "{key[:80]}", which {why}'
 
 
 def changed_keys(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from gateway.model import STREAMS, Stream
 from gateway.streams import declared
 from gateway.units import Bytes, Milliseconds, Seconds
+from gateway.wrong import Wrong, refuse
 
 BYTES_MAX_LEAST = 256 << 10  # below it the segments of four streams, the state and a floor each do not fit
 COMMIT_INTERVALS_MS: dict[Stream, float] = {one.name: one.commit_interval_ms for one in declared()}
@@ -63,18 +65,24 @@ class OutboxSettings:
     old_key_file: Path | None = None  # opens what is sealed, and seals nothing: a key that was changed, or taken out
 
     def __post_init__(self) -> None:
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
         if self.bytes_max < BYTES_MAX_LEAST:
-            raise ValueError(f"bytes_max must be at least 256 KiB, found {self.bytes_max} bytes")
+            yield Wrong("bytes_max", f"must be at least 256 KiB, found {self.bytes_max} bytes", is_shown=False)
         unknown = set(self.commit_interval_ms) - set(STREAMS)
         if unknown:
-            raise ValueError(f"commit_interval_ms knows {', '.join(STREAMS)}, found {', '.join(sorted(unknown))}")
+            why = f"knows {', '.join(STREAMS)}, found {', '.join(sorted(unknown))}"
+            yield Wrong("commit_interval_ms", why, is_shown=False)
         if any(not 0 <= interval <= 60_000 for interval in self.commit_interval_ms.values()):
             stream, interval = next(one for one in self.commit_interval_ms.items() if not 0 <= one[1] <= 60_000)
-            raise ValueError(f"commit_interval_ms.{stream} must lie between 0 and 60000 ms, found {interval:g} ms")
+            why = f"{stream} must lie between 0 and 60000 ms, found {interval:g} ms"
+            yield Wrong("commit_interval_ms", why, is_shown=False)
         if not self.directory:
-            raise ValueError("directory must not be empty")
+            yield Wrong("directory", "must not be empty")
         if self.age_max <= 0:
-            raise ValueError("age_max must be longer than nothing")
+            yield Wrong("age_max", "must be longer than nothing")
 
     def interval_ns(self, stream: Stream) -> int:
         """Return how long an event of the stream may wait for its commit, in nanoseconds."""

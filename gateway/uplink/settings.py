@@ -5,6 +5,8 @@ Law: a value that cannot work is refused when it is built, with a sentence that 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,11 +15,24 @@ from urllib.parse import urlsplit
 from annotated_types import Ge, Le
 
 from gateway.units import Bytes, Seconds
+from gateway.wrong import Wrong, refuse
 
 Scheme = Literal["mqtt", "mqtts", "ws", "wss"]
 PORTS: dict[str, int] = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 PROXY_PORTS: dict[str, int] = {"http": 3128, "socks5": 1080}
 INFLIGHT_BYTES_MIN = 1024
+SCHEMES = ("mqtts", "mqtt", "wss", "ws")
+LIKELY_SCHEMES = {
+    "https": "wss is MQTT over HTTPS",
+    "http": "ws is MQTT over HTTP",
+    "ssl": "write mqtts",
+    "tcp": "write mqtt",
+}
+URL_EXAMPLE = '"mqtts://mqtt.example.com:8883"'
+NO_PORT = "the port is not a number from 1 to 65535"
+MQTT_TEXT_BYTES_MAX = 65_535
+"""MQTT 5, section 1.5.4."""
+TOPIC_PREFIX = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +63,13 @@ class Endpoint:
 
     @classmethod
     def parse(cls, url: str) -> Endpoint:
-        """Read `mqtts://host:8883`; ValueError says what is allowed."""
+        """Read `mqtts://host:8883`; ValueError says what is wrong with it."""
+        for why, advice in url_wrong(url):
+            raise ValueError(f"{why}; {advice}" if advice else why)
         parts = urlsplit(url)
-        scheme = parts.scheme.lower()
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"the port of {url!r} must be a number from 1 to 65535") from error
-        if scheme not in PORTS or not parts.hostname:
-            raise ValueError(
-                "write mqtt://, mqtts://, ws:// or wss:// and a host, for example mqtts://mqtt.example.com"
-            )
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("no user or password in the address: use username and password_file")
-        if parts.query or parts.fragment or (scheme in ("mqtt", "mqtts") and parts.path not in ("", "/")):
-            raise ValueError(f"nothing may follow host and port in {url!r}")
-        if port == 0:
-            raise ValueError(f"the port of {url!r} must be a number from 1 to 65535")
-        path = parts.path or "/mqtt"
-        return cls(scheme, parts.hostname, port or PORTS[scheme], path)  # type: ignore[arg-type]
+        assert parts.hostname is not None
+        scheme: Scheme = parts.scheme  # type: ignore[assignment]
+        return cls(scheme, parts.hostname, parts.port or PORTS[scheme], parts.path or "/mqtt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +83,56 @@ class Proxy:
 
     @classmethod
     def parse(cls, url: str, username: str | None = None) -> Proxy:
-        """Read `http://host:3128` or `socks5://host:1080`; ValueError says what is allowed."""
+        """Read `http://host:3128` or `socks5://host:1080`; ValueError says what is wrong with it."""
+        for why in proxy_wrong(url):
+            raise ValueError(why)
         parts = urlsplit(url)
-        scheme = parts.scheme.lower()
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"the port of {url!r} must be a number from 1 to 65535") from error
-        if scheme not in PROXY_PORTS or not parts.hostname or port == 0:
-            raise ValueError("write the proxy as http://host:3128 or socks5://host:1080")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("no user or password in the proxy's address: use proxy_username and proxy_password_file")
-        if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ValueError(f"nothing may follow host and port in {url!r}")
-        return cls(scheme, parts.hostname, port or PROXY_PORTS[scheme], username)  # type: ignore[arg-type]
+        assert parts.hostname is not None
+        return cls(parts.scheme, parts.hostname, parts.port or PROXY_PORTS[parts.scheme], username)  # type: ignore[arg-type]
+
+
+def url_wrong(url: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a broker's address, and what to do about it."""
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
+    except ValueError as error:
+        yield (NO_PORT if "ort" in str(error) else str(error)), ""
+        return
+    if parts.scheme not in PORTS or not url.startswith(f"{parts.scheme}://"):
+        why = "the scheme is not known" if "://" in url else "there is no scheme"
+        yield why, LIKELY_SCHEMES.get(parts.scheme, "")
+        return
+    if parts.username is not None or parts.password is not None:
+        yield "a user name stands in it", "write username = ... and password_file = ... instead"
+    if not host or not re.fullmatch(r"[A-Za-z0-9._:%-]+", host):
+        yield ("the host is not one" if host else "there is no host in it"), ""
+    if port == 0:
+        yield NO_PORT, ""
+    if parts.scheme in ("mqtt", "mqtts") and parts.path.strip("/"):
+        yield "a path stands in it", "only ws and wss have a path"
+    if parts.query or parts.fragment:
+        yield "something follows host, port and path", "take away what stands after ? or #"
+
+
+def proxy_wrong(url: str) -> Iterator[str]:
+    """Yield what is wrong with a proxy's address."""
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
+    except ValueError as error:
+        yield NO_PORT if "ort" in str(error) else str(error)
+        return
+    if parts.scheme not in PROXY_PORTS or not host or port == 0:
+        yield "write the proxy as http://host:3128 or socks5://host:1080"
+    elif parts.username is not None or parts.password is not None:
+        yield "no user or password in the proxy's address: use proxy_username and proxy_password_file"
+    elif parts.path not in ("", "/") or parts.query or parts.fragment:
+        yield "nothing may follow host and port"
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/]*@", "//...@", url)  # it must not reach a log
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,22 +169,43 @@ class BrokerSettings:
         return None if self.proxy is None else Proxy.parse(self.proxy, self.proxy_username)
 
     def __post_init__(self) -> None:
-        if self.proxy is None and (self.proxy_username is not None or self.proxy_password_file is not None):
-            raise ValueError("proxy_username and proxy_password_file need proxy beside them")
-        if self.proxy_password_file is not None and self.proxy_username is None:
-            raise ValueError("proxy_password_file needs proxy_username beside it")
-        if self.proxy_username is not None and not 1 <= len(self.proxy_username.encode()) <= 255:
-            raise ValueError("proxy_username must have 1 to 255 bytes")
-        if self.proxy is not None:
-            Proxy.parse(self.proxy)
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
         if self.url is not None:
-            Endpoint.parse(self.url)
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file belong together: give both or neither")
-        if self.password_file is not None and self.username is None:
-            raise ValueError("password_file needs username beside it")
+            words = f"{', '.join(SCHEMES)}, then :// and a host, such as {URL_EXAMPLE}"
+            for why, advice in url_wrong(self.url):
+                yield Wrong("url", why, words, advice, instead=_without_password(self.url))
+        if not TOPIC_PREFIX.fullmatch(self.topic_prefix):
+            words = 'segments of A-Z a-z 0-9 _ - with single slashes between them, such as "stores"'
+            yield Wrong("topic_prefix", "", words, "no slash at either end, no + or #, no leading $")
+        for key in ("client_id", "username"):
+            text = getattr(self, key)
+            if text is not None and not (0 < len(text.encode()) <= MQTT_TEXT_BYTES_MAX and text.isprintable()):
+                words = "1 to 65535 bytes of text without control characters"
+                is_short = len(text) <= 64
+                why = "" if is_short else f"found a text of {len(text.encode())} bytes"
+                yield Wrong(key, why, words, is_shown=is_short)
+        yield from self._halves("cert_file", "key_file", "mutual TLS needs both")
+        yield from self._halves("key_file", "cert_file", "mutual TLS needs both")
+        yield from self._halves("password_file", "username", "a password belongs to a user name")
         if self.inflight_bytes_max != "adaptive" and self.inflight_bytes_max < INFLIGHT_BYTES_MIN:
-            raise ValueError(f'inflight_bytes_max must be "adaptive" or at least {INFLIGHT_BYTES_MIN} bytes')
-        segments = self.topic_prefix.split("/")
-        if not all(s and s.isascii() and s.replace("-", "").replace("_", "").isalnum() for s in segments):
-            raise ValueError("topic_prefix must be segments of A-Z a-z 0-9 _ - joined by /")
+            yield Wrong("inflight_bytes_max", f'must be "adaptive" or at least {INFLIGHT_BYTES_MIN} bytes')
+        yield from self._proxy_wrong()
+
+    def _halves(self, present: str, absent: str, why: str) -> Iterator[Wrong]:
+        if getattr(self, present) is not None and getattr(self, absent) is None:
+            advice = f"add {absent} = ..., or take {present} away: {why}"
+            yield Wrong(present, f"stands there without {absent}", "", advice, also=(absent,), is_shown=False)
+
+    def _proxy_wrong(self) -> Iterator[Wrong]:
+        if self.proxy is not None:
+            for why in proxy_wrong(self.proxy):
+                yield Wrong("proxy", why, instead=_without_password(self.proxy))
+        elif self.proxy_username is not None or self.proxy_password_file is not None:
+            yield Wrong("", "proxy_username and proxy_password_file need proxy beside them", also=("proxy",))
+        if self.proxy_password_file is not None and self.proxy_username is None:
+            yield Wrong("proxy_password_file", "needs proxy_username beside it", also=("proxy_username",))
+        if self.proxy_username is not None and not 1 <= len(self.proxy_username.encode()) <= 255:
+            yield Wrong("proxy_username", "must have 1 to 255 bytes")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from gateway.units import Identifier, Pin, Seconds
+from gateway.wrong import Wrong, refuse
 
 BeamName = Literal["outer", "inner", "only"]
 BEAMS: tuple[BeamName, ...] = ("outer", "inner", "only")
@@ -35,19 +36,26 @@ class DoorSettings:
     wiring: Wiring = "beam"
 
     def __post_init__(self) -> None:
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
         is_single = self.beam_pin is not None
         if is_single == (self.outer_pin is not None or self.inner_pin is not None) or (
             not is_single and (self.outer_pin is None or self.inner_pin is None)
         ):
-            raise ValueError("give either outer_pin and inner_pin (two beams) or beam_pin (a single beam)")
+            why = "give either outer_pin and inner_pin (two beams) or beam_pin (a single beam)"
+            yield Wrong("", why, also=("outer_pin", "inner_pin", "beam_pin"))
         if self.outer_pin is not None and self.outer_pin == self.inner_pin:
-            raise ValueError(f"outer_pin and inner_pin are both {self.outer_pin}; each beam needs a pin of its own")
+            why = f"outer_pin and inner_pin are both {self.outer_pin}; each beam needs a pin of its own"
+            yield Wrong("outer_pin", why, also=("inner_pin",))
         if self.wiring == "reed" and not is_single:
-            raise ValueError('wiring "reed" takes beam_pin: one switch cannot tell the direction')
+            why = 'wiring "reed" takes beam_pin: one switch cannot tell the direction'
+            yield Wrong("wiring", why, also=("outer_pin", "inner_pin", "beam_pin"))
         if not 1.0 <= self.blocked_after_s <= 3600.0:
-            raise ValueError("blocked_after_s must lie between 1 s and 1 h")
+            yield Wrong("blocked_after_s", "must lie between 1 s and 1 h")
         if not 1.0 <= self.counted_every <= DAY_S:
-            raise ValueError("counted_every must lie between 1 s and 1 d")
+            yield Wrong("counted_every", "must lie between 1 s and 1 d")
 
     @property
     def beams(self) -> tuple[BeamName, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from annotated_types import Ge, Gt, Le
 
 from gateway.sensors.scanner.tags import TagRule, repeated_selectors
 from gateway.units import Identifier, Pattern, Seconds
+from gateway.wrong import Wrong, refuse
 
 RSSI_DBM_MIN = -126
 RSSI_DBM_MAX = 20
@@ -31,5 +33,9 @@ class ScannerSettings:
     tags: tuple[TagRule, ...] = ()
 
     def __post_init__(self) -> None:
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
         if repeated := repeated_selectors(self.tags):
-            raise ValueError(f"two rules of tags look for the same: {', '.join(repeated)}")
+            yield Wrong("tags", f"two rules of tags look for the same: {', '.join(repeated)}", is_shown=False)

@@ -10,7 +10,7 @@ file but that it is one.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated
@@ -31,6 +31,7 @@ from gateway.sensors.scanner.advertisement import (
 from gateway.sensors.scanner.resolving import EidKey, Resolver, started_ns
 from gateway.sensors.scanner.telemetry import BtHome, Telemetry
 from gateway.units import Address, Identifier, Pattern
+from gateway.wrong import Wrong, refuse
 
 CONTENTS_MAX = 8192
 """Payloads whose reading is remembered: most devices repeat theirs for minutes. At most 0.5 KB each."""
@@ -85,7 +86,14 @@ class EddystoneEidRule:
     exponent: Annotated[int, Ge(0), Le(15)] = 10
 
     def __post_init__(self) -> None:
-        started_ns(self.started)
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
+        try:
+            started_ns(self.started)
+        except ValueError as error:
+            yield Wrong("started", str(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +115,16 @@ class TagRule:
     bindkey_file: str | None = None
 
     def __post_init__(self) -> None:
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
         ways = (self.address, self.ibeacon, self.altbeacon, self.eddystone, self.eddystone_eid, self.irk_file)
         if sum(way is not None for way in ways) != 1:
-            raise ValueError(
-                "a rule names its tag by exactly one of address, ibeacon, altbeacon, eddystone, eddystone_eid "
-                "and irk_file"
-            )
+            names = "address, ibeacon, altbeacon, eddystone, eddystone_eid and irk_file"
+            yield Wrong("", f"a rule names its tag by exactly one of {names}")
         if self.bindkey_file is not None and self.address is None:
-            raise ValueError("bindkey_file needs a rule by address: the address is part of the encryption")
+            yield Wrong("bindkey_file", "needs a rule by address: the address is part of the encryption")
 
     @property
     def has_telemetry(self) -> bool:

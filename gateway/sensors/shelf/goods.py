@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from gateway.units import Pattern
+from gateway.wrong import Wrong, refuse
 
 State = Literal["empty", "low", "ok", "over"]
 
@@ -54,8 +55,12 @@ class Product:
     low_below: Annotated[int, Ge(0)] | None = None
 
     def __post_init__(self) -> None:
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
         if self.capacity is not None and self.low_below is not None and self.low_below > self.capacity:
-            raise ValueError("low_below must not be above capacity")
+            yield Wrong("low_below", "must not be above capacity", also=("capacity",))
 
 
 @dataclass(frozen=True, slots=True)

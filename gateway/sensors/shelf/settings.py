@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ from annotated_types import Ge, Le
 
 from gateway.sensors.shelf.goods import Product
 from gateway.units import Identifier, Pin, Seconds
+from gateway.wrong import Wrong, refuse
 
 SPI_PINS: Mapping[int, Mapping[str, int]] = {
     0: {"bus 0 (MISO)": 9, "bus 0 (MOSI)": 10, "bus 0 (SCLK)": 11, "bus 0 (CE0)": 8},
@@ -25,10 +26,14 @@ class Calibration:
     counts_per_gram: Annotated[float, Ge(-1e6), Le(1e6)]
 
     def __post_init__(self) -> None:
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
         if not -0x800000 <= self.offset_counts <= 0x7FFFFF:
-            raise ValueError("offset_counts must be a signed 24-bit value")
+            yield Wrong("offset_counts", "must be a signed 24-bit value")
         if not 1e-4 <= abs(self.counts_per_gram) <= 1e6:
-            raise ValueError("counts_per_gram must not be zero, and within 0.0001 to 1000000 in size")
+            yield Wrong("counts_per_gram", "must not be zero, and within 0.0001 to 1000000 in size")
 
     def grams(self, counts: float) -> float:
         """Return the weight at `counts`."""
@@ -51,26 +56,33 @@ class ShelfSettings:
     level_dwell_s: Seconds = 10.0
 
     def __post_init__(self) -> None:
+        refuse(self.wrong())
+
+    def wrong(self) -> Iterator[Wrong]:
+        """Yield every rule that is broken."""
         if self.driver == "hx711":
             if self.data_pin is None or self.clock_pin is None:
-                raise ValueError('driver "hx711" needs data_pin and clock_pin')
-            if self.data_pin == self.clock_pin:
-                raise ValueError(f"data_pin and clock_pin are both {self.data_pin}; each needs a pin of its own")
+                yield Wrong("", 'driver "hx711" needs data_pin and clock_pin', also=("driver", "data_pin", "clock_pin"))
+            elif self.data_pin == self.clock_pin:
+                why = f"data_pin and clock_pin are both {self.data_pin}; each needs a pin of its own"
+                yield Wrong("data_pin", why, also=("clock_pin",))
         elif self.data_pin is not None or self.clock_pin is not None:
-            raise ValueError(f'data_pin and clock_pin belong to driver "hx711", not to "{self.driver}"')
+            key = "clock_pin" if self.data_pin is None else "data_pin"
+            why = f'data_pin and clock_pin belong to driver "hx711", not to "{self.driver}"'
+            yield Wrong(key, why, also=("driver", "data_pin", "clock_pin"))
         if self.bus is not None and self.bus not in SPI_PINS:
-            raise ValueError("bus must be 0, the SPI bus that gpiozero opens")
+            yield Wrong("bus", "must be 0, the SPI bus that gpiozero opens")
         if self.device is not None and not 0 <= self.device <= 99:
-            raise ValueError("device must lie between 0 and 99")
+            yield Wrong("device", "must lie between 0 and 99")
         if self.rate_hz not in (10, 80):
-            raise ValueError("rate_hz must be 10 or 80, as the chip's RATE pin is wired")
+            yield Wrong("rate_hz", "must be 10 or 80, as the chip's RATE pin is wired")
         skus = [product.sku for product in self.products]
         if len(set(skus)) < len(skus):
-            raise ValueError("products: each sku may stand once only")
+            yield Wrong("products", "each sku may stand once only")
         if len(skus) > 12:
-            raise ValueError("products: at most 12 can be told apart on one scale")
+            yield Wrong("products", "at most 12 can be told apart on one scale")
         if not 0.0 <= self.level_dwell_s <= 86_400.0:
-            raise ValueError("level_dwell_s must lie between 0 s and 1 d")
+            yield Wrong("level_dwell_s", "must lie between 0 s and 1 d")
 
 
 def pins_of(settings: ShelfSettings) -> Mapping[str, int]:
