@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from gateway.streams import declared
 
@@ -180,6 +180,11 @@ class Acknowledgements:
 
     link: int
     words: tuple[tuple[int, int], ...]
+
+
+CommandVerb = Literal["ping", "status", "doctor", "tare", "resend", "config", "restart"]
+VERBS: tuple[CommandVerb, ...] = get_args(CommandVerb)
+"""What the cloud may ask a gateway to do."""
 
 
 @dataclass(frozen=True, slots=True)

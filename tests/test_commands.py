@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +16,6 @@ from gateway.commands.verbs import (
     EVENT_BYTES,
     PROVE_WITHIN_S,
     SEQUENCE_MAX,
-    VERBS,
     CommandRefused,
     Resend,
     ResendBudget,
@@ -20,7 +24,8 @@ from gateway.commands.verbs import (
     resent,
     understood,
 )
-from gateway.model import NS_PER_S
+from gateway.daemon import answers
+from gateway.model import NS_PER_S, STREAMS, VERBS
 
 
 def refusal(call: Any, *arguments: Any) -> tuple[str, str]:
@@ -171,3 +176,30 @@ def test_an_order_that_is_none(arguments: Any, word: str) -> None:
 
 def test_an_order_of_any_depth_is_looked_through() -> None:
     assert overlay_of({"config": json.loads('{"a": [1, {"b": {"c": [true, "x", {}]}}]}')})[0]["a"][0] == 1
+
+
+def lists(path: Path) -> Iterator[set[Any]]:
+    """Yield what each tuple, list and set of a module holds of constants."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        yield {member.value for member in getattr(node, "elts", ()) if isinstance(member, ast.Constant)}
+
+
+@pytest.mark.parametrize(("wanted", "place"), [(VERBS, "model.py"), (STREAMS, "streams.py")])
+def test_all_verbs_and_all_streams_are_listed_in_one_place(wanted: tuple[str, ...], place: str) -> None:
+    package = Path(answers.__file__).parents[1]
+    found = {
+        str(path.relative_to(package)) for path in package.rglob("*.py") for held in lists(path) if set(wanted) <= held
+    }
+    assert found <= {place}
+
+
+def test_each_verb_is_carried_out() -> None:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(answers.Answers._carry_out)))
+    cases = {
+        node.pattern.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.match_case)
+        and isinstance(node.pattern, ast.MatchValue)
+        and isinstance(node.pattern.value, ast.Constant)
+    }
+    assert cases == set(VERBS)

@@ -20,9 +20,9 @@ from typing import Any
 from gateway.commands.verbs import CommandRefused
 from gateway.machine.bounded import json_object, read_object
 from gateway.machine.owner import put
-from gateway.model import NS_PER_MS, Instant
+from gateway.model import NS_PER_MS, CommandVerb, Instant
 
-SIGNED_VERBS = ("config", "restart")
+SIGNED_VERBS: tuple[CommandVerb, ...] = ("config", "restart")
 """What needs a signature where `[commands] key_file` is set: what changes the gateway itself."""
 CONTEXT = b"store-gateway command v1\n"
 """Stands before what is signed, so that no signature made for something else is one of a command."""

@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.model import NS_PER_S, STREAMS
+from gateway.model import NS_PER_S, STREAMS, VERBS
 from gateway.wire import no_constant
 
 PAYLOAD_BYTES_MAX = 16 * 1024
-VERBS = ("ping", "status", "doctor", "tare", "resend", "config", "restart")
 SEQUENCE_MAX = 10**16 - 1
 PROVE_WITHIN_S = 120.0
 EVENT_BYTES = 512

@@ -40,6 +40,7 @@ from gateway.config.overlay import read_ordered
 from gateway.config.words import annotation_at, did_you_mean, stand_in
 from gateway.errors import ConfigurationError
 from gateway.machine.bounded import read_text
+from gateway.model import CommandVerb
 from gateway.outbox.settings import OutboxSettings
 from gateway.privacy import PrivacySettings
 from gateway.sensors import kinds
@@ -56,8 +57,6 @@ OVERLAY_NAME = "ordered by the cloud"
 ZONE_LINK = Path("/etc/localtime")
 ZONE_FILE = Path("/etc/timezone")
 ZONE_BYTES_MAX = 4096
-
-CommandVerb = Literal["ping", "status", "doctor", "tare", "resend", "config", "restart"]
 
 
 def host_name() -> str:

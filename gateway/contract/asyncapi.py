@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.commands.verbs import VERBS
 from gateway.contract.generation import IDENTIFIER, facts, name_of
-from gateway.model import STREAMS
+from gateway.model import STREAMS, VERBS
 
 PREFIX = "{prefix}/v1/{store}/{gateway}"
 ERROR_CODES = (
