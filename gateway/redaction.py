@@ -1,14 +1,16 @@
 """Takes out of a text what nobody else may read: secrets and radio addresses, by what a value is.
 
-What is known (the configured secrets, the content of their files, the keys) goes in every notation: as it is, escaped,
-percent-encoded, in base64 at any offset, in hex with and without separators, backwards. What is not known goes by its
-form: addresses in every notation, hex of keys and payloads, bytes, PEM, user names in URLs, and what follows a name
-such as `password`. Kept are UUIDs and the addresses that a rule of the configuration names. Pure: text in, text out.
+What is known (the configured secrets, the content of their files, the keys) goes in every notation: as it is, escaped
+as JSON, Python, a shell or HTML do, percent-encoded, in base64 at any offset, in hex with and without separators, as
+numbers, backwards. What is not known goes by its form: addresses in every notation, hex of keys and payloads, bytes,
+PEM, user names in URLs, and what follows a name such as `password`. Kept are UUIDs and the addresses that a rule of the
+configuration names. No text takes long, whoever wrote it. Pure: text in, text out.
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -19,6 +21,8 @@ SECRET, ADDRESS, HEX, USER = "[secret]", "[address]", "[hex]", "[user]"
 SHORT = 4
 """Characters; a shorter secret is taken out as a whole word only, or nothing else could be read."""
 BASE64_LEAST = 5
+SLASHES = r"\\{0,8}"
+"""Backslashes before an escaped character, more of them each time that it is escaped again."""
 ADDRESS_BYTES = 6
 
 _NAME = (
@@ -38,14 +42,14 @@ SPOKEN = re.compile(
     r"(?!(?-i:[A-Za-z]?[a-z]+(?:_file)?[.,:;)]*(?=\s|$))|\S*/\S*/|\[)\S+"
 )
 PEM = re.compile(r"-----BEGIN [^-\n]+-----.*?(?:-----END [^-\n]+-----|\Z)", re.S)
-URL_USER = re.compile(r"(?i)(//|%2f%2f)[^\s\"'<>]+(@|%40)")
+URL_USER = re.compile(r"(?i)(//|%2f%2f)[^\s\"'<>]{1,512}(@|%40)")
 BYTES = re.compile(r"\bb(['\"])(?:\\.|(?!\1)[^\n])*\\x(?:\\.|(?!\1)[^\n])*\1|(?:\\x[0-9A-Fa-f]{2}){4,}")
 _OCTET = "(?:0[xX])?[0-9A-Fa-f]{2}"
 SEPARATED = re.compile(rf"{_OCTET}(?P<by>[:_-]|%3[aA]|%2[dD]|\\u003[aA]|\\x3[aA]|\\:){_OCTET}(?:(?P=by){_OCTET}){{4,}}")
 SPACED = re.compile(rf"(?<![0-9A-Za-z]){_OCTET}(?P<by>, ?|[ .]){_OCTET}(?:(?P=by){_OCTET}){{4,}}(?![0-9A-Za-z])")
 """As numbers in a table stand too: hex only with a letter in it."""
 DOTTED = re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{4}([.:-])[0-9A-Fa-f]{4}\1[0-9A-Fa-f]{4}(?![0-9A-Fa-f]|\1[0-9A-Fa-f])")
-EUI64 = re.compile(r"(?i)(?:[0-9a-f]{0,4}:)*:?[0-9a-f]{1,2}ff:fe[0-9a-f]{2}:[0-9a-f]{1,4}")
+EUI64 = re.compile(r"(?i)(?:[0-9a-f]{0,4}:){0,7}:?[0-9a-f]{1,2}ff:fe[0-9a-f]{2}:[0-9a-f]{1,4}")
 """An IPv6 address that is made from a hardware address."""
 DECIMALS = re.compile(r"[\[(](?:\d{1,3}, ?){5}\d{1,3}[\])]")
 UUID = r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}(?![0-9A-Fa-f])"
@@ -155,21 +159,36 @@ def _forms(secret: bytes) -> Iterator[str]:
         if len(text) < SHORT:
             yield rf"(?<!\w){re.escape(text)}(?!\w)"
             continue
-        yield from (re.escape(form) for form in {text, json.dumps(text)[1:-1], repr(text)[1:-1]})
-        yield "".join(rf"(?:{re.escape(one)}|(?i:{re.escape(quote(one, safe=''))}{_hex_escape(one)}))" for one in text)
+        yield "".join(
+            map(_character, re.sub(r"\\+", r"\\", text))
+        )  # of backslashes a run is one, however often escaped
     for octets in {secret, secret[::-1]}:
         if len(octets) >= SHORT:
             yield "(?i:" + "(?:[:_ .-]|, ?)?".join(rf"(?:0x|%|\\x)?{octet:02x}" for octet in octets) + ")"
+        if len(octets) >= ADDRESS_BYTES:
+            yield ",? ?".join(rf"(?<!\d)0*{octet}(?!\d)" for octet in octets)
+            yield rf"(?<!\d){int.from_bytes(octets)}(?!\d)"
         for offset in range(3):
             whole = base64.b64encode(bytes(offset) + octets).decode()
             core = whole[(0, 2, 3)[offset] : (offset + len(octets)) * 8 // 6]
             if len(core) >= BASE64_LEAST:
                 either = re.escape(core).replace(r"\+", "[+-]").replace("/", "[/_]")
-                yield rf"[A-Za-z0-9+/_-]*{either}[A-Za-z0-9+/_-]*={{0,2}}"
+                yield rf"[A-Za-z0-9+/_-]{{0,256}}{either}[A-Za-z0-9+/_-]*={{0,2}}"
 
 
-def _hex_escape(one: str) -> str:
-    return f"|%{ord(one):02x}" if one.isascii() else ""
+def _character(one: str) -> str:
+    """Return a pattern for a character of a text as it is and as JSON, Python, a shell, a URL and HTML write it.
+
+    Each of them escapes some characters and not others, and escaped text may be escaped again.
+    """
+    octets = one.encode("utf-8", "surrogatepass")
+    escaped = {one, json.dumps(one)[1:-1], repr(one)[1:-1], "".join(rf"\x{octet:02x}" for octet in octets)}
+    bodies = {SLASHES.join(map(re.escape, form.lstrip("\\").split("\\"))) for form in escaped} - {""}
+    exact = [f"{SLASHES}{body}" for body in bodies] + ([r"\\{1,64}"] if one == "\\" else [])
+    encoded = {"".join(f"%{octet:02x}" for octet in octets), quote(one, safe=""), html.escape(one)}
+    encoded |= {f"&#{ord(one)};", f"&#x{ord(one):x};", "+" if one == " " else one}
+    loose = [f"(?i:{re.escape(form)})" for form in encoded - {one}]
+    return f"(?:{'|'.join(sorted(exact) + sorted(loose))})"
 
 
 def _text(secret: bytes) -> bool:
