@@ -344,7 +344,7 @@ KINDS = tuple(sorted(folder.parent.name for folder in (ROOT / "gateway/sensors")
 NAMES_OF_KINDS = {*KINDS, "beacon"}
 """Tables of the configuration and streams of the outbox."""
 SCALES = (
-    "gateway/cli/at_shelf",
+    "gateway/cli/technician",
     "gateway/cli/calibrate",
     "gateway/cli/tare",
     "gateway/technician/at_scale",

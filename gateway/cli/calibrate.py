@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.at_shelf import confirmed, ready, say, seconds, shelf_named, show, whoever
+from gateway.cli.technician import confirmed, ready, say, seconds, shelf_named, show, whoever
 from gateway.cli.verb import Verb, configured, console, load, printing, say_json, table
 from gateway.errors import EXIT_FAILED, EXIT_GOOD
 

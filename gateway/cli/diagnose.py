@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.at_shelf import as_calibrated, say, seconds
+from gateway.cli.technician import as_calibrated, say, seconds
 from gateway.cli.verb import Verb, configured, console, load, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD, EXIT_UNAVAILABLE
 

@@ -89,7 +89,7 @@ def import_(file: Path, config: tuple[Path, ...], here: bool, dry_run: bool, yes
     Exit status 0 once the broker has acknowledged every one.
     """
     configuration = load(config)
-    from gateway.consumer.homecoming import bring_home
+    from gateway.consumer.republishing import republish
 
     counts: dict[str, int] = {}
     for source, _ in _envelopes(file):
@@ -117,7 +117,7 @@ def import_(file: Path, config: tuple[Path, ...], here: bool, dry_run: bool, yes
     with progress_bar() as progress:
         task = progress.add_task("events", total=total)
         events = ((topic_of(source), line) for source, line in _envelopes(file))
-        sent = bring_home(configuration.broker, events, lambda count: progress.advance(task, count))
+        sent = republish(configuration.broker, events, lambda count: progress.advance(task, count))
     if as_json:
         say_json({"sent": sent, "sources": counts})
     else:

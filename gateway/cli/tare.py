@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.at_shelf import confirmed, ready, say, seconds, shelf_named, show, whoever
+from gateway.cli.technician import confirmed, ready, say, seconds, shelf_named, show, whoever
 from gateway.cli.verb import Verb, configured, load, printing, say_json
 from gateway.errors import EXIT_FAILED, EXIT_GOOD
 

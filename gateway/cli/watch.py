@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.at_shelf import as_calibrated, seconds
+from gateway.cli.technician import as_calibrated, seconds
 from gateway.cli.verb import Verb, configured, load, printing
 from gateway.errors import EXIT_GOOD
 

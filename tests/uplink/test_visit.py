@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.config import loads
-from gateway.consumer.homecoming import bring_home
+from gateway.consumer.republishing import republish
 from gateway.consumer.subscription import Subscription
 from gateway.errors import ConfigurationError, GatewayError, Unavailable
 from gateway.technician.checks import Check
@@ -36,7 +36,7 @@ def test_listen_and_import_reach_through_a_proxy_a_broker_whose_name_only_it_kno
         chosen = settings(scheme, between.port, **login)
         with Subscription(chosen, [TOPIC]) as subscription:
             taken: list[int] = []
-            assert bring_home(chosen, EVENTS, taken.append) == len(EVENTS) == sum(taken)
+            assert republish(chosen, EVENTS, taken.append) == len(EVENTS) == sum(taken)
             heard = 0
             while heard < len(EVENTS):
                 arrived = subscription.next(5.0)
@@ -64,7 +64,7 @@ def reasons_of(chosen: BrokerSettings, table: str) -> tuple[set[str], set[str]]:
     failed = next(check for check in found if check.result == "failed")
     errors = [
         reason_of(Subscription(chosen, [TOPIC]).open),
-        reason_of(lambda: bring_home(chosen, EVENTS)),
+        reason_of(lambda: republish(chosen, EVENTS)),
     ]
     sentences = {down.detail, failed.found, *(str(error).split(": ", 1)[-1] for error in errors)}
     return sentences, {down.advice, failed.advice, *(error.advice for error in errors)}
@@ -99,7 +99,7 @@ def test_a_certificate_of_a_stranger_is_told_by_all_in_the_same_words(tmp_path: 
 
 def test_a_file_that_is_missing_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
     chosen = BrokerSettings(url="mqtt://127.0.0.1:1", username="gw", password_file=tmp_path / "none")
-    for error in (reason_of(Subscription(chosen, [TOPIC]).open), reason_of(lambda: bring_home(chosen, EVENTS))):
+    for error in (reason_of(Subscription(chosen, [TOPIC]).open), reason_of(lambda: republish(chosen, EVENTS))):
         assert isinstance(error, ConfigurationError)
         assert "password_file" in str(error)
 
@@ -115,9 +115,9 @@ def test_import_says_why_a_broker_refuses_a_batch_and_when_it_goes_away() -> Non
     with scripted(script) as broker:
         chosen = BrokerSettings(url=broker.url)
         with pytest.raises(Unavailable, match="the broker closed the connection"):
-            bring_home(chosen, EVENTS[:1])
+            republish(chosen, EVENTS[:1])
         with pytest.raises(GatewayError, match=f"{TOPIC}.*0x87"):
-            bring_home(chosen, EVENTS[:1])
+            republish(chosen, EVENTS[:1])
 
 
 def test_what_a_broker_sends_before_its_answer_to_the_subscription_is_not_lost() -> None:
@@ -140,7 +140,7 @@ def test_a_listener_that_pauses_loses_nothing(tmp_path: Path, monkeypatch: pytes
         chosen = BrokerSettings(url=broker.url)
         with Subscription(chosen, [TOPIC]) as subscription:
             events = [(f"{TOPIC}", event) for _, event in EVENTS] * 20
-            sending = threading.Thread(target=bring_home, args=(chosen, events))
+            sending = threading.Thread(target=republish, args=(chosen, events))
             sending.start()
             sending.join(20)
             heard = 0

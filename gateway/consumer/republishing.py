@@ -56,7 +56,7 @@ def batches(events: Iterable[tuple[str, bytes]]) -> Iterator[Batch]:
         yield Batch(topic, tuple(gathered))
 
 
-def bring_home(
+def republish(
     settings: BrokerSettings, events: Iterable[tuple[str, bytes]], taken: Callable[[int], None] = lambda count: None
 ) -> int:
     """Publish all of `events` and wait for each acknowledgement; return how many events the broker has taken.

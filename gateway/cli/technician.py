@@ -1,4 +1,4 @@
-"""What the verbs at a shelf share: its settings, who is asking, questions to a person, and the scale's sentences."""
+"""What the verbs of a technician share: a sensor with its calibration, who is asking, questions, sentences of a scale."""
 
 from __future__ import annotations
 
