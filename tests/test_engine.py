@@ -135,7 +135,7 @@ def test_what_was_never_recorded_is_told_in_full_and_every_ten_seconds_at_most(b
     (told,) = bench.told("gateway.readings_discarded")
     assert told == {"sensor": "entrance", "count": 7, "reason": "inbox_full"}
     assert engine.counters["readings_discarded"] == 7
-    assert engine.interpretation.senses["entrance"].discarded == 7
+    assert engine.interpretation.by_sensor["entrance"].discarded == 7
     engine._discard("entrance", "disk_full", 2)
     engine._discard("entrance", "disk_full")
     bench.step(5)
@@ -305,7 +305,7 @@ class Recorded:
 
 
 def test_in_a_recordings_time_the_last_reading_says_how_far_it_is(bench: Bench) -> None:
-    bench.engine.sensing = Recorded()
+    bench.engine.sensor_time = Recorded()
     now = bench.clock.now()
     assert bench.engine.sensed(now) == now
     bench.engine.offer(Passing(Instant(7, 8)))
@@ -338,7 +338,7 @@ def test_only_a_full_inbox_counts_against_a_sensor(bench: Bench) -> None:
     bench.engine._discard("entrance", "disk_failed", 5)
     bench.engine._discard("nobody", "inbox_full", 2)
     bench.step(11)
-    assert bench.engine.interpretation.senses["entrance"].discarded == 0
+    assert bench.engine.interpretation.by_sensor["entrance"].discarded == 0
     assert bench.engine.counters["readings_discarded"] == 7
 
 

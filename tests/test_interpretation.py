@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from gateway.engine.interpretation import Interpretation, Sense
+from gateway.engine.interpretation import Interpretation, SensorInterpretation
 from gateway.model import DriverFailed, DriverRecovered, Event, Fact, Instant, Reading, Stream, data_of
 from gateway.sensors.kind import Faults
 
@@ -49,7 +49,7 @@ class Alarm:
 
 
 def shop(*alarms: Alarm) -> Interpretation:
-    return Interpretation(Sense(alarm.sensor, alarm, Faults(alarm.sensor)) for alarm in alarms)
+    return Interpretation(SensorInterpretation(alarm.sensor, alarm, Faults(alarm.sensor)) for alarm in alarms)
 
 
 def reading(sensor: str, t_ns: int) -> Reading:
@@ -95,7 +95,7 @@ def test_a_drivers_fault_is_told_once_and_its_end_with_how_long_it_lasted() -> N
         {"reason": "adapter_off", "detail": "the radio is off"},
         {"reason": "adapter_off", "detail": "reads again", "failed_ms": 5},
     ]
-    assert house.senses["bell"].readings == 0
+    assert house.by_sensor["bell"].readings == 0
 
 
 def test_a_reading_of_an_unknown_sensor_only_lets_time_pass() -> None:

@@ -1,4 +1,4 @@
-"""What the verbs of a technician share: a sensor with its calibration, who is asking, questions, sentences of a scale."""
+"""What a technician's verbs share: a sensor with its calibration, who is asking, questions, sentences of a scale."""
 
 from __future__ import annotations
 

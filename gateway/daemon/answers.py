@@ -108,7 +108,7 @@ class Answers:
         """Take over from the drivers how many readings they threw away."""
         for sensor, driver in self.drivers.items():
             thrown_away = (count for name, count in driver.counters().items() if name.endswith(SPOILED))
-            self.engine.interpretation.senses[sensor].spoiled = sum(thrown_away)
+            self.engine.interpretation.by_sensor[sensor].spoiled = sum(thrown_away)
 
     def command(self, command: CommandReceived, now: Instant) -> None:
         """Carry out and answer a command of the cloud; a retained one is ignored. Engine's thread."""

@@ -10,7 +10,7 @@ from typing import Any
 from gateway import __version__
 from gateway.config import Configuration
 from gateway.engine.engine import Engine
-from gateway.engine.interpretation import Sense
+from gateway.engine.interpretation import SensorInterpretation
 from gateway.facts import GatewayHealth
 from gateway.machine.health import Machine, last_reboot
 from gateway.model import NS_PER_MS, STREAMS, Event, Instant, rfc3339
@@ -45,7 +45,7 @@ def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dic
             "unreadable": outbox.unreadable,
         },
         "sensors": {
-            sensor.id: {"kind": sensor.kind.table, **sensor_of(engine.interpretation.senses[sensor.id], engine, now)}
+            sensor.id: {"kind": sensor.kind.table, **sensor_of(engine.interpretation.by_sensor[sensor.id], engine, now)}
             for sensor in configuration.sensors
         },
         "counters": {**engine.counters, "events_recorded": engine.outbox.recorded, **uplink.counters},
@@ -80,19 +80,19 @@ def positions_of(engine: Engine, stream: Any) -> dict[str, int]:
     }
 
 
-def sensor_of(sense: Sense, engine: Engine, now: Instant) -> dict[str, Any]:
+def sensor_of(one: SensorInterpretation, engine: Engine, now: Instant) -> dict[str, Any]:
     """Return what is known of one sensor: counts, the age of its last reading, its faults since when."""
     faults = (
-        Fault(reason, sense.faults.details.get(reason, ""), rfc3339(engine.sensing.stamp(began, now).wall_ns))
-        for reason, began in sense.faults.active.items()
+        Fault(reason, one.faults.details.get(reason, ""), rfc3339(engine.sensor_time.stamp(began, now).wall_ns))
+        for reason, began in one.faults.active.items()
     )
-    return {**counts_of(sense, engine, now), "faults": faults_to_json(faults)}
+    return {**counts_of(one, engine, now), "faults": faults_to_json(faults)}
 
 
-def counts_of(sense: Sense, engine: Engine, now: Instant) -> Mapping[str, int]:
-    counts = {"readings": sense.readings, "discarded": sense.discarded + sense.spoiled}
-    if sense.last is not None:
-        seen = engine.sensing.stamp(sense.last.at, now)
+def counts_of(one: SensorInterpretation, engine: Engine, now: Instant) -> Mapping[str, int]:
+    counts = {"readings": one.readings, "discarded": one.discarded + one.spoiled}
+    if one.last is not None:
+        seen = engine.sensor_time.stamp(one.last.at, now)
         counts["age_ms"] = max(0, (now.boot_ns - seen.boot_ns) // NS_PER_MS)
     return counts
 
@@ -107,7 +107,7 @@ def health_of(engine: Engine, machine: Machine, now: Instant, certificate_days: 
             memory_rss_bytes=machine.memory_rss_bytes,
             outbox_entries=outbox.entries,
             outbox_bytes=outbox.bytes,
-            sensors={sense.id: counts_of(sense, engine, now) for sense in engine.interpretation.senses.values()},
+            sensors={one.id: counts_of(one, engine, now) for one in engine.interpretation.by_sensor.values()},
             disk_free_bytes=engine.outbox.free_bytes(),
             oldest_entry_ms=outbox.oldest_entry_ms,
             cpu_celsius=machine.cpu_celsius,

@@ -14,8 +14,8 @@ from typing import Any
 
 from gateway import __version__, wire
 from gateway.config import Configuration
-from gateway.engine.engine import Engine, Item, Link, LiveSensing, Remember, Sensing, Wake, fold
-from gateway.engine.interpretation import Interpretation, Sense
+from gateway.engine.engine import Engine, Item, Link, LiveSensorTime, Remember, SensorTime, Wake, fold
+from gateway.engine.interpretation import Interpretation, SensorInterpretation
 from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxCreated
 from gateway.machine.asker import AskedDisk, Asker
 from gateway.machine.clock import Clock
@@ -66,12 +66,14 @@ def interpretation_of(
     configuration: Configuration, identify: Identify, remembered: Mapping[str, Mapping[str, Any]]
 ) -> Interpretation:
     """Build every configured sensor's interpreter, knowing what the last run remembered of it."""
-    senses = []
+    interpretations = []
     for sensor in configuration.sensors:
         faults = Faults(sensor.id)
         context = context_of(configuration, identify, remembered.get(sensor.id, {}), faults)
-        senses.append(Sense(sensor.id, sensor.kind.interpreter(sensor.settings, context), faults))
-    return Interpretation(senses)
+        interpretations.append(
+            SensorInterpretation(sensor.id, sensor.kind.interpreter(sensor.settings, context), faults)
+        )
+    return Interpretation(interpretations)
 
 
 def context_of(
@@ -102,7 +104,7 @@ def assemble(
     configuration: Configuration,
     world: World,
     identify: Identify,
-    sensing: Sensing | None = None,
+    sensor_time: SensorTime | None = None,
     leap: int | None = None,
 ) -> Engine:
     """Open the outbox and put the engine together. Nothing runs yet; the first step does the first work.
@@ -179,7 +181,7 @@ def assemble(
         interpretation=interpretation_of(configuration, identify, remembered),
         remember=remember,
         anchors=anchors,
-        sensing=sensing or LiveSensing(),
+        sensor_time=sensor_time or LiveSensorTime(),
     )
     engine.record(_opening(configuration, outbox, clock, now), now)
     return engine

@@ -65,7 +65,7 @@ class Link(Protocol):
         ...
 
 
-class Sensing(Protocol):
+class SensorTime(Protocol):
     """The time in which readings are interpreted: the machine's own, or a recording's."""
 
     def now(self, now: Instant) -> Instant | None:
@@ -77,7 +77,7 @@ class Sensing(Protocol):
         ...
 
 
-class LiveSensing:
+class LiveSensorTime:
     """Sensors live in the machine's own time."""
 
     def now(self, now: Instant) -> Instant | None:
@@ -167,7 +167,7 @@ class Engine:
     remember: Remember
     anchors: dict[str, int] = field(default_factory=dict)
     """Wall minus boot in milliseconds, of each boot whose clock was ever set: those by which entries may be told."""
-    sensing: Sensing = field(default_factory=LiveSensing)
+    sensor_time: SensorTime = field(default_factory=LiveSensorTime)
     routines: dict[str, Callable[[Instant], Iterable[Event]]] = field(default_factory=dict)
     answer: Callable[[str, Mapping[str, Any], Instant], dict[str, Any]] | None = None
     command: Callable[[CommandReceived, Instant], None] | None = None
@@ -212,7 +212,7 @@ class Engine:
         self._watch_clock(now)
         for item in items:
             self._take(item, now)
-        if (sensed := self.sensing.now(now)) is not None:
+        if (sensed := self.sensor_time.now(now)) is not None:
             self.record(self.interpretation.advance(sensed), now)
         self._tell_discards(now)
         self.carry(now)
@@ -232,7 +232,7 @@ class Engine:
         for event in events:
             if not self.outbox.has_room():
                 self.outbox.step(now)
-            stamped = Event(event.subject, self.sensing.stamp(event.at, now), event.fact)
+            stamped = Event(event.subject, self.sensor_time.stamp(event.at, now), event.fact)
             try:
                 payload = wire.record(stamped, self.clock.bootid)
             except ValueError:
@@ -251,7 +251,7 @@ class Engine:
     def due_in_s(self, now: Instant) -> float:
         """Return how long nothing falls due by itself, in seconds, `WAIT_MAX_S` at most."""
         dues = [self.outbox.due_ns(), self.uplink.due_ns()]
-        if self.sensing.now(now) is not None:
+        if self.sensor_time.now(now) is not None:
             dues.append(self.interpretation.due_ns())
         due_ns = min((due for due in dues if due is not None), default=None)
         if due_ns is None:
@@ -298,7 +298,7 @@ class Engine:
 
     def sensed(self, now: Instant) -> Instant:
         """Return the moment up to which time has passed for the sensors, told on the machine's wall clock."""
-        if (sensed := self.sensing.now(now)) is not None:
+        if (sensed := self.sensor_time.now(now)) is not None:
             return sensed
         boot_ns = now.boot_ns if self._sensed_boot_ns is None else self._sensed_boot_ns
         return Instant(boot_ns, now.wall_ns, now.clock)
@@ -362,6 +362,6 @@ class Engine:
                 self._discard(sensor, reason, count)
                 continue
             self.counters["readings_discarded"] += count
-            if reason == "inbox_full" and sensor in self.interpretation.senses:
-                self.interpretation.senses[sensor].discarded += count
+            if reason == "inbox_full" and sensor in self.interpretation.by_sensor:
+                self.interpretation.by_sensor[sensor].discarded += count
             log.warning("readings were never recorded sensor=%s count=%d reason=%s", sensor, count, reason)

@@ -28,7 +28,7 @@ DUE_TICKS_MAX = 10_000
 
 
 @dataclass(slots=True)
-class Sense:
+class SensorInterpretation:
     """One configured sensor: its interpreter, its faults, and what was counted.
 
     `discarded` readings found the inbox full; `spoiled` ones were thrown away by the driver.
@@ -49,31 +49,31 @@ class Sense:
 class Interpretation:
     """All configured sensors' interpreters, in the configuration's order."""
 
-    def __init__(self, senses: Iterable[Sense]) -> None:
-        self.senses: Mapping[str, Sense] = {sense.id: sense for sense in senses}
+    def __init__(self, interpretations: Iterable[SensorInterpretation]) -> None:
+        self.by_sensor: Mapping[str, SensorInterpretation] = {one.id: one for one in interpretations}
         self._due_ns: int | None = None
-        for sense in self.senses.values():
-            self._ask(sense)
+        for one in self.by_sensor.values():
+            self._ask(one)
 
     def read(self, reading: Reading) -> Iterator[Event]:
         """Advance to the reading's moment, then interpret it. A reading of an unknown sensor is not interpreted."""
         yield from self.advance(reading.at)
-        sense = self.senses.get(reading.sensor)
-        if sense is None:
+        one = self.by_sensor.get(reading.sensor)
+        if one is None:
             return
         if isinstance(reading, DriverFailed):
-            sense.driver_faults.add(reading.reason)
-            yield from sense.faults.fail(reading.at, reading.reason, reading.detail)
+            one.driver_faults.add(reading.reason)
+            yield from one.faults.fail(reading.at, reading.reason, reading.detail)
             return
         if isinstance(reading, DriverRecovered):
             # What the interpreter found wrong by itself is not over because the driver reads again.
-            reasons, sense.driver_faults = sense.driver_faults, set()
+            reasons, one.driver_faults = one.driver_faults, set()
             if reasons:
-                yield from sense.faults.recover(reading.at, *sorted(reasons))
+                yield from one.faults.recover(reading.at, *sorted(reasons))
             return
-        sense.readings += 1
-        sense.last = reading
-        yield from self._guarded(sense, reading.at, lambda: sense.interpreter.read(reading))
+        one.readings += 1
+        one.last = reading
+        yield from self._guarded(one, reading.at, lambda: one.interpreter.read(reading))
 
     def advance(self, now: Instant) -> Iterator[Event]:
         """Tick every interpreter at its due moments up to and including `now`."""
@@ -82,27 +82,27 @@ class Interpretation:
             if due_ns is None or due_ns > now.boot_ns:
                 return
             moment = now.later(due_ns - now.boot_ns)
-            for sense in self.senses.values():
-                if sense.due_ns == due_ns:
-                    yield from self._tick(sense, moment)
+            for one in self.by_sensor.values():
+                if one.due_ns == due_ns:
+                    yield from self._tick(one, moment)
         log.error("interpreters stay due at=%d", now.boot_ns)
 
     def tick(self, now: Instant) -> Iterator[Event]:
         """Advance to `now`, then tick every interpreter there: closes intervals whose boundary has come."""
         yield from self.advance(now)
-        for sense in self.senses.values():
-            yield from self._tick(sense, now)
+        for one in self.by_sensor.values():
+            yield from self._tick(one, now)
 
     def clock_set(self, before: Instant, after: Instant) -> Iterator[Event]:
         """Tell every interpreter that the wall clock was set."""
-        for sense in self.senses.values():
-            yield from self._guarded(sense, after, lambda i=sense.interpreter: i.clock_set(before, after))  # type: ignore[misc]
+        for one in self.by_sensor.values():
+            yield from self._guarded(one, after, lambda i=one.interpreter: i.clock_set(before, after))  # type: ignore[misc]
 
     def finish(self, now: Instant) -> Iterator[Event]:
         """Decide what is pending in every interpreter; nothing more will come."""
         yield from self.advance(now)
-        for sense in self.senses.values():
-            yield from self._guarded(sense, now, lambda i=sense.interpreter: i.finish(now))  # type: ignore[misc]
+        for one in self.by_sensor.values():
+            yield from self._guarded(one, now, lambda i=one.interpreter: i.finish(now))  # type: ignore[misc]
 
     def replace(self, sensor: str, interpreter: Interpreter, now: Instant, why: str) -> Iterator[Event]:
         """Put another interpreter in a sensor's place: what is pending in the old one is decided first.
@@ -111,41 +111,41 @@ class Interpretation:
         not touched.
         """
         yield from self.advance(now)
-        sense = self.senses[sensor]
-        yield from self._guarded(sense, now, lambda: sense.interpreter.finish(now))
-        told = [reason for reason in sense.faults.active if reason not in DRIVER_REASONS]
+        one = self.by_sensor[sensor]
+        yield from self._guarded(one, now, lambda: one.interpreter.finish(now))
+        told = [reason for reason in one.faults.active if reason not in DRIVER_REASONS]
         for reason in told:
-            yield from sense.faults.recover(now, reason, detail=why)
-        sense.interpreter, sense.broken = interpreter, False
-        self._ask(sense)
-        yield from self._tick(sense, now)
+            yield from one.faults.recover(now, reason, detail=why)
+        one.interpreter, one.broken = interpreter, False
+        self._ask(one)
+        yield from self._tick(one, now)
 
     def due_ns(self) -> int | None:
         """`boot_ns` of the earliest moment at which an interpreter has something to decide, or None."""
         return self._due_ns
 
-    def _ask(self, sense: Sense) -> None:
-        """Ask a sense when it is due next; only one that was called can have changed its mind."""
-        before, sense.due_ns = sense.due_ns, None if sense.broken else sense.interpreter.due_ns()
-        if sense.due_ns is not None and (self._due_ns is None or sense.due_ns <= self._due_ns):
-            self._due_ns = sense.due_ns
+    def _ask(self, one: SensorInterpretation) -> None:
+        """Ask an interpreter when it is due next; only the one that was called can have changed its mind."""
+        before, one.due_ns = one.due_ns, None if one.broken else one.interpreter.due_ns()
+        if one.due_ns is not None and (self._due_ns is None or one.due_ns <= self._due_ns):
+            self._due_ns = one.due_ns
         elif before is not None and before == self._due_ns:
-            self._due_ns = min((s.due_ns for s in self.senses.values() if s.due_ns is not None), default=None)
+            self._due_ns = min((s.due_ns for s in self.by_sensor.values() if s.due_ns is not None), default=None)
 
-    def _tick(self, sense: Sense, now: Instant) -> Iterator[Event]:
-        yield from self._guarded(sense, now, lambda: sense.interpreter.tick(now))
+    def _tick(self, one: SensorInterpretation, now: Instant) -> Iterator[Event]:
+        yield from self._guarded(one, now, lambda: one.interpreter.tick(now))
 
-    def _guarded(self, sense: Sense, at: Instant, work: Callable[[], Iterable[Event]]) -> Iterator[Event]:
-        if sense.broken:
+    def _guarded(self, one: SensorInterpretation, at: Instant, work: Callable[[], Iterable[Event]]) -> Iterator[Event]:
+        if one.broken:
             return
         try:
             events = list(work())
-            self._ask(sense)
+            self._ask(one)
         except Exception as error:  # the supervisor of interpreters: one broken sensor stops no other
-            log.exception("interpreter failed sensor=%s", sense.id)
-            sense.broken = True
-            self._ask(sense)
+            log.exception("interpreter failed sensor=%s", one.id)
+            one.broken = True
+            self._ask(one)
             detail = f"the interpreter stopped on an internal error ({type(error).__name__}: {error}); please report it"
-            yield from sense.faults.fail(at, "interpreter_error", detail)
+            yield from one.faults.fail(at, "interpreter_error", detail)
         else:
             yield from events

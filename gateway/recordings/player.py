@@ -29,7 +29,7 @@ ROOM_ASKED_EVERY_S = 0.005
 class Player:
     """Plays a recording into the engine from a thread of its own, `speed` times as fast as it was (None: at once).
 
-    It is the engine's `Sensing` too: time passes for the sensors by readings and `Passing` alone.
+    It is the engine's `SensorTime` too: time passes for the sensors by readings and `Passing` alone.
 
     `offer` takes the readings; it is only called while `has_room()`. `finished` is called once, after the last line.
     """

@@ -204,7 +204,7 @@ class Scales:
                 continue
             log.error("a stored calibration cannot be used sensor=%s error=%s", sensor.id, error)
             if sensor.settings.calibration is None:
-                faults = engine.interpretation.senses[sensor.id].faults
+                faults = engine.interpretation.by_sensor[sensor.id].faults
                 engine.record(faults.fail(engine.sensed(now), "not_calibrated", f"{error}; {error.advice}"), now)
 
     def ask(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class Scales:
             self.configuration, self._damaged = calibrated(self._given, self._store)
             sensor = next(sensor for sensor in self.configuration.sensors if sensor.id == shelf)
             interpretation = self._engine.interpretation
-            faults = interpretation.senses[shelf].faults
+            faults = interpretation.by_sensor[shelf].faults
             remembered = self._engine.outbox.memory.streams.get(sensor.kind.stream, {}).get(shelf, {})
             context = context_of(self.configuration, self._identify, remembered, faults)
             fresh = sensor.kind.interpreter(sensor.settings, context)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.engine.interpretation import Interpretation, Sense
+from gateway.engine.interpretation import Interpretation, SensorInterpretation
 from gateway.model import NS_PER_S, Event, Instant, Reading
 from gateway.sensors.kind import Context, Faults, Sensor
 
@@ -33,11 +33,13 @@ class Decided:
 
 
 def interpretation_of(sensors: Iterable[Sensor[Any]]) -> Interpretation:
-    senses = []
+    interpretations = []
     for sensor in sensors:
         faults = Faults(sensor.id)
-        senses.append(Sense(sensor.id, sensor.kind.interpreter(sensor.settings, Context(faults)), faults))
-    return Interpretation(senses)
+        interpretations.append(
+            SensorInterpretation(sensor.id, sensor.kind.interpreter(sensor.settings, Context(faults)), faults)
+        )
+    return Interpretation(interpretations)
 
 
 def interpret(

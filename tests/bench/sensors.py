@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from typing import Literal
 
-from gateway.engine.interpretation import Interpretation, Sense
+from gateway.engine.interpretation import Interpretation, SensorInterpretation
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors.door.interpreter import DoorInterpreter
 from gateway.sensors.door.reading import BeamChanged
@@ -42,9 +42,9 @@ def at(t_s: float) -> Instant:
     return Instant(t_ns, WALL_NS + t_ns)
 
 
-def cost_us(senses: Iterable[Sense], readings: list[Reading]) -> float:
+def cost_us(by_sensor: Iterable[SensorInterpretation], readings: list[Reading]) -> float:
     """Return microseconds of CPU a reading."""
-    pipe = Interpretation(senses)
+    pipe = Interpretation(interpretations)
     gc.collect()
     began = time.process_time()
     for reading in readings:
@@ -53,7 +53,7 @@ def cost_us(senses: Iterable[Sense], readings: list[Reading]) -> float:
     return (time.process_time() - began) / len(readings) * 1e6
 
 
-def edges(people: int, gap_s: float) -> tuple[list[Sense], list[Reading]]:
+def edges(people: int, gap_s: float) -> tuple[list[SensorInterpretation], list[Reading]]:
     dice = random.Random(3)
     levels: list[tuple[float, BeamName, bool]] = []
     t_s = 1.0
@@ -67,13 +67,13 @@ def edges(people: int, gap_s: float) -> tuple[list[Sense], list[Reading]]:
         t_s += 0.6 + dice.expovariate(1 / gap_s)
     faults = Faults("door")
     settings = DoorSettings("door", outer_pin=17, inner_pin=27)
-    senses = [Sense("door", DoorInterpreter(settings, Context(faults)), faults)]
-    return senses, [BeamChanged("door", at(t_s), beam, broken) for t_s, beam, broken in sorted(levels)]
+    interpretations = [SensorInterpretation("door", DoorInterpreter(settings, Context(faults)), faults)]
+    return interpretations, [BeamChanged("door", at(t_s), beam, broken) for t_s, beam, broken in sorted(levels)]
 
 
-def scales(seconds: float, busy: bool) -> tuple[list[Sense], list[Reading]]:
+def scales(seconds: float, busy: bool) -> tuple[list[SensorInterpretation], list[Reading]]:
     dice = random.Random(5)
-    senses, readings = [], []
+    interpretations, readings = [], []
     grams = [3300.0] * SCALES
     for n in range(SCALES):
         faults = Faults(f"shelf-{n}")
@@ -81,21 +81,23 @@ def scales(seconds: float, busy: bool) -> tuple[list[Sense], list[Reading]]:
             f"shelf-{n}", data_pin=5, clock_pin=6, rate_hz=SCALE_HZ, products=(Product("jar", 330.0, 24, 6),),
             calibration=Calibration(84_213, 21.5),
         )  # fmt: skip
-        senses.append(Sense(settings.id, ShelfInterpreter(settings, Context(faults)), faults))
+        interpretations.append(SensorInterpretation(settings.id, ShelfInterpreter(settings, Context(faults)), faults))
     for tick in range(int(seconds * SCALE_HZ)):
         for n in range(SCALES):
             if busy and dice.random() < 1 / (5 * SCALE_HZ):
                 grams[n] += 330.0 if grams[n] < 1000.0 else -330.0
             t_s = tick / SCALE_HZ + n / SCALE_HZ / SCALES
             readings.append(ScaleSampled(f"shelf-{n}", at(t_s), int(84_213 + 21.5 * grams[n] + dice.gauss(0, 30))))
-    return senses, list(readings)
+    return interpretations, list(readings)
 
 
-def radio(count: int) -> tuple[list[Sense], list[Reading]]:
+def radio(count: int) -> tuple[list[SensorInterpretation], list[Reading]]:
     dice = random.Random(1)
     heard = advertisements.heard(advertisements.tags() + advertisements.strangers(dice, 300), count, dice)
     faults = Faults("ble")
-    return [Sense("ble", BeaconInterpreter(advertisements.SETTINGS, Context(faults)), faults)], list(heard)
+    return [SensorInterpretation("ble", BeaconInterpreter(advertisements.SETTINGS, Context(faults)), faults)], list(
+        heard
+    )
 
 
 def measure(quick: bool) -> dict[str, dict[str, float]]:

@@ -267,7 +267,7 @@ def test_what_is_not_allowed_does_not_run(verb: str) -> None:
 
 
 def test_readings_beyond_the_inbox_are_counted_and_a_signal_is_always_taken() -> None:
-    nothing: Any = SimpleNamespace(senses={})
+    nothing: Any = SimpleNamespace(by_sensor={})
     engine = Engine(nothing, nothing, nothing, nothing, nothing, lambda *about: {})
     reading = DriverRecovered("door", NOW)
     taken = sum(engine.offer(reading) for _ in range(READINGS_MAX + 7))

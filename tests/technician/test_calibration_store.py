@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from gateway.engine.interpretation import Interpretation, Sense
+from gateway.engine.interpretation import Interpretation, SensorInterpretation
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_S, Event
 from gateway.sensors.kind import Context, Faults
@@ -115,19 +115,21 @@ def test_the_daemon_weighs_with_what_is_stored_unless_it_is_configured(tmp_path:
 def test_a_new_interpreter_in_its_place_ends_the_old_ones_faults_and_touches_no_other() -> None:
     from dataclasses import replace
 
-    senses = []
+    interpretations = []
     for sensor in ("aisle-3", "aisle-4"):
         faults = Faults(sensor)
-        senses.append(Sense(sensor, ShelfInterpreter(replace(SHELF, id=sensor), Context(faults)), faults))
-    interpretation = Interpretation(senses)
+        interpretations.append(
+            SensorInterpretation(sensor, ShelfInterpreter(replace(SHELF, id=sensor), Context(faults)), faults)
+        )
+    interpretation = Interpretation(interpretations)
     for reading in samples([(1000, 3)]):
         list(interpretation.read(reading))
         list(interpretation.read(replace(reading, sensor="aisle-4")))
-    other = interpretation.senses["aisle-4"]
+    other = interpretation.by_sensor["aisle-4"]
     before = other.interpreter
-    assert set(other.faults.active) == set(interpretation.senses["aisle-3"].faults.active) == {"not_calibrated"}
+    assert set(other.faults.active) == set(interpretation.by_sensor["aisle-3"].faults.active) == {"not_calibrated"}
     settings = replace(SHELF, calibration=Calibration(84_213, 21.5))
-    faults = interpretation.senses["aisle-3"].faults
+    faults = interpretation.by_sensor["aisle-3"].faults
     fresh = ShelfInterpreter(settings, Context(faults))
     told: list[Event] = list(interpretation.replace("aisle-3", fresh, at(3.1), "weighed anew"))
     assert [(event.subject, event.fact.type) for event in told] == [("aisle-3", "store.sensor.recovered")]
@@ -136,6 +138,6 @@ def test_a_new_interpreter_in_its_place_ends_the_old_ones_faults_and_touches_no_
     later = [replace(r, at=r.at.later(4 * NS_PER_S)) for r in samples([(1000, 8)])]
     told = [event for reading in later for event in interpretation.read(reading)]
     assert {event.subject for event in told} <= {"aisle-4"}  # which has fallen silent meanwhile
-    assert interpretation.senses["aisle-3"].interpreter is fresh
+    assert interpretation.by_sensor["aisle-3"].interpreter is fresh
     list(interpretation.read(replace(later[-1], sensor="aisle-4")))
     assert set(other.faults.active) >= {"not_calibrated"}

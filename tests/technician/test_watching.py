@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.cli.watch_view import WatchView
-from gateway.engine.interpretation import Interpretation, Sense
+from gateway.engine.interpretation import Interpretation, SensorInterpretation
 from gateway.errors import GatewayError
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors import kinds
@@ -41,11 +41,13 @@ SETTINGS: Mapping[str, Any] = {
 
 def watch() -> Watch:
     sensors = [Sensor(kind, SETTINGS[kind.table]) for kind in kinds() if kind.table in SETTINGS]
-    senses = []
+    interpretations = []
     for sensor in sensors:
         faults = Faults(sensor.id)
-        senses.append(Sense(sensor.id, sensor.kind.interpreter(sensor.settings, Context(faults)), faults))
-    return Watch(sensors, Interpretation(senses), 0)
+        interpretations.append(
+            SensorInterpretation(sensor.id, sensor.kind.interpreter(sensor.settings, Context(faults)), faults)
+        )
+    return Watch(sensors, Interpretation(interpretations), 0)
 
 
 def advertisement(t_s: float, address: str, rssi_dbm: int) -> Advertisement:
