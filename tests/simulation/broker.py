@@ -232,7 +232,7 @@ class Broker:
             code = self._verdict(parsed, hated is not None) if connection.protocol == "5" else SUCCESS
             if code < 0x80:
                 self._accept(message, parsed)
-            else:
+            elif hated is not None or parsed.lane == "live":
                 self._checker.topics.refused(parsed.events)
             self._answer(connection, message, parsed, code)
 

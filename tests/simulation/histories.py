@@ -206,6 +206,7 @@ class History:
         self.faults.end()
         self.disk.cut_at = None
         self.broker.manners.polite()
+        self.checker.topics.begin_again()
         self._mend_network()
         machine = self.machine
 

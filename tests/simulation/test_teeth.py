@@ -218,7 +218,7 @@ BUGS: tuple[tuple[Callable[[Patch], None], int, int], ...] = (
     (an_old_links_word_is_believed, 61, 20),
     (who_asks_again_has_the_rest, 0, 20),
     (a_resend_overtakes, 315, 40),
-    (a_resend_dies_with_its_link, 3, 20),
+    (a_resend_dies_with_its_link, 101, 20),
     (an_interpreter_may_raise_through, 0, 1),
 )
 """The bug, a seed to begin with (the rare ones near one that finds them, to be quick), and within how many it is found.

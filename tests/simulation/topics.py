@@ -36,6 +36,10 @@ class Topics:
             if self._refused_on_end[topic] >= HELD_AFTER:
                 self._ever_held.add(topic)
 
+    def begin_again(self) -> None:
+        """The broker is polite from now on: what it did in bad weather excuses nothing."""
+        self._refused_on_end.clear()
+
     def taken(self, events: Iterable[Mapping[str, Any]]) -> None:
         """The broker took a message with these events."""
         for event in events:
