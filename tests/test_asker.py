@@ -7,11 +7,15 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import gateway.machine.asker as asker_module
+from gateway.commands.verbs import CommandRefused
 from gateway.config import Configuration, loads
+from gateway.config.overlay import Ordered, Trial, read_ordered, write_ordered
 from gateway.daemon import service
 from gateway.engine.assembly import World, assemble
 from gateway.errors import OutboxUnusable
@@ -173,6 +177,38 @@ def test_a_service_does_not_begin_on_a_disk_that_does_not_answer(
         begun._ask_at_start(disk.wait)
     with pytest.raises(OutboxUnusable, match="does not answer"):
         begun.run()
+
+
+def test_files_of_the_configuration_hold_the_loop_for_no_longer_than_its_patience(
+    asker: Asker, disk: Hanging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asker_module, "PATIENCE_S", WITHIN_S)
+    configuration, now = configured(tmp_path), SystemClock().now()
+    recorded: list[Any] = []
+    link = SimpleNamespace(counters=SimpleNamespace(acknowledged=1), answer=lambda *_: None)
+    engine: Any = SimpleNamespace(uplink=link, record=lambda events, now: recorded.extend(events))
+    trial = Trial(configuration.sha256, 60.0, "topic")
+    write_ordered(configuration.outbox.directory, Ordered({"health": {"every": 60}}, trial))
+    world = world_on(disk, asker)
+    running = service.Service(configuration, world, reread=lambda: configuration, overlaid=lambda _: configuration)
+    remote = running._remote
+    remote.count_start()
+    disk.goes_on.clear()
+    with pytest.raises(TimeoutError):
+        asker.call(disk.wait, within_s=WITHIN_S)
+    remote.watch(engine, now)
+    assert not recorded, "what cannot be kept is not settled"
+    remote._trial, on_trial = None, remote._trial
+    with pytest.raises(CommandRefused, match="does not answer") as refused:
+        remote.order(engine, {"config": {"health": {"every": 61}}}, "topic", None, now)
+    assert refused.value.code == "failed"
+    (rejected,) = running._reload(now)
+    assert rejected.fact.outcome == "rejected"  # type: ignore[attr-defined]
+    remote._trial = on_trial
+    disk.goes_on.set()
+    wait_for(lambda: asker.is_answered, what="the late answer")
+    remote.watch(engine, now)
+    assert read_ordered(configuration.outbox.directory) == Ordered({"health": {"every": 60}})
 
 
 def test_the_engine_goes_on_beside_a_disk_that_does_not_answer(asker: Asker, disk: Hanging, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from gateway.daemon.remote import RemoteConfiguration
 from gateway.daemon.status import status_of
 from gateway.engine.engine import Engine, Question, Say
 from gateway.errors import ConfigurationError
+from gateway.machine.asker import Ask, at_once
 from gateway.machine.threads import REFUSED, started
 from gateway.model import NS_PER_MS, CommandReceived, Instant
 from gateway.recordings.tap import Tap
@@ -55,6 +56,8 @@ class Answers:
     scales: Scales
     remote: RemoteConfiguration
     redact: Redactor = field(default_factory=Redactor)
+    disk: Ask = at_once
+    """Calls what touches a file in the engine's thread."""
     _rate: TokenBucket = field(default_factory=lambda: TokenBucket(COMMANDS_PER_S_MAX))
     _budget: ResendBudget = field(init=False)
     _examining: threading.Lock = field(default_factory=threading.Lock)
@@ -139,14 +142,16 @@ class Answers:
         """Return what was signed, once it is kept that it was; the key is read anew, so that it can be replaced."""
         directory = self.configuration.outbox.directory
         try:
-            verify = verifier(key_file)
+            verify = self.disk(verifier, key_file)
+        except TimeoutError as error:
+            raise CommandRefused("failed", f"the key of [commands] key_file: {error.strerror}") from None
         except ConfigurationError as error:
             log.error("no command can be believed: %s; %s", error, error.advice)
             raise CommandRefused("not_signed", "this gateway cannot read the key of [commands] key_file") from None
         topic = f"{self._own}command/{command.verb}"
         try:
-            arguments, believed = opened(outer, topic, verify, now, read_believed(directory, now))
-            write_believed(directory, believed)
+            arguments, believed = opened(outer, topic, verify, now, self.disk(read_believed, directory, now))
+            self.disk(write_believed, directory, believed)
         except OSError as error:
             detail = f"what was carried out cannot be kept: {error.strerror or error}"
             raise CommandRefused("failed", detail) from None

@@ -23,6 +23,7 @@ from gateway.config.overlay import Ordered, Trial, Verdict, read_ordered, write_
 from gateway.engine.engine import Engine
 from gateway.errors import ConfigurationError
 from gateway.facts import ConfigChanged
+from gateway.machine.asker import Ask, at_once
 from gateway.model import NS_PER_S, Event, Instant
 
 log = logging.getLogger(__name__)
@@ -36,11 +37,15 @@ Said = tuple[str, dict[str, Any], bytes | None]
 
 @dataclass(slots=True)
 class RemoteConfiguration:
-    """One run's part in it. `overlaid` gives the configuration with another overlay; `reload` stops and starts."""
+    """One run's part in it. `overlaid` gives the configuration with another overlay; `reload` stops and starts.
+
+    `ask` calls what touches a file; a disk that does not answer then leaves things as they are, to be tried again.
+    """
 
     configuration: Configuration
     overlaid: Callable[[Mapping[str, Any]], Configuration] | None
     reload: Callable[[], None]
+    ask: Ask = at_once
     _trial: Trial | None = None
     _until_ns: int = 0
     _told: Said | None = None
@@ -55,7 +60,10 @@ class RemoteConfiguration:
 
     def begin(self, engine: Engine, now: Instant) -> None:
         """Take up a trial that the last run began, or tell that one was lost."""
-        ordered = self._read()
+        try:
+            ordered = self._read()
+        except TimeoutError:
+            ordered = Ordered()  # a verdict is told by the next start
         if (lost := ordered.verdict) is not None:
             self._write(dataclasses.replace(ordered, verdict=None))
             engine.record([Event("gateway", now, ConfigChanged(lost.sha256, BY, "rolled_back"))], now)
@@ -81,8 +89,12 @@ class RemoteConfiguration:
         if trial is None:
             return
         if is_proved:
+            try:
+                kept = self._read()
+            except TimeoutError:
+                return  # the next turn asks again
             self._trial = None
-            self._write(dataclasses.replace(self._read(), trial=None))
+            self._write(dataclasses.replace(kept, trial=None))
             engine.record([Event("gateway", now, ConfigChanged(trial.sha256, BY, "applied"))], now)
             result = {"outcome": "applied", "config_sha256": trial.sha256}
             self._say(engine, trial.topic, {"ok": True, "result": result}, _bytes(trial.correlation))
@@ -99,21 +111,20 @@ class RemoteConfiguration:
             raise CommandRefused("failed", "this daemon runs without configuration files")
         overlay, within_s = overlay_of(arguments)
         try:
-            fresh = self.overlaid(overlay)
-            self._refuse_what_is_local(self.overlaid({}), fresh)
+            fresh = self.ask(self.overlaid, overlay)
+            self._refuse_what_is_local(self.ask(self.overlaid, {}), fresh)
             require_broker(fresh)
+        except TimeoutError as error:
+            raise CommandRefused("failed", f"the files here cannot be read: {error.strerror}") from None
         except (ConfigurationError, CommandRefused) as error:
             engine.record([Event("gateway", now, ConfigChanged(self.configuration.sha256, BY, "rejected"))], now)
             raise CommandRefused("invalid", str(error)) from None
         if fresh.sha256 == self.configuration.sha256:
             return {"outcome": "unchanged", "config_sha256": fresh.sha256}
-        before = self._read().overlay
         said = None if correlation is None else correlation.hex()
         try:
-            write_ordered(
-                self.configuration.outbox.directory,
-                Ordered(overlay, Trial(fresh.sha256, within_s, topic, said, before)),
-            )
+            trial = Trial(fresh.sha256, within_s, topic, said, self._read().overlay)
+            self.ask(write_ordered, self.configuration.outbox.directory, Ordered(overlay, trial))
         except OSError as error:
             raise CommandRefused("failed", f"it cannot be kept: {error.strerror or error}") from None
         self.reload()
@@ -138,11 +149,11 @@ class RemoteConfiguration:
         engine.uplink.answer(topic, orjson.dumps(document), correlation)
 
     def _read(self) -> Ordered:
-        return read_ordered(self.configuration.outbox.directory)
+        return self.ask(read_ordered, self.configuration.outbox.directory)
 
     def _write(self, ordered: Ordered) -> bool:
         try:
-            write_ordered(self.configuration.outbox.directory, ordered)
+            self.ask(write_ordered, self.configuration.outbox.directory, ordered)
         except OSError as error:
             log.error("the ordered configuration cannot be kept: %s", error.strerror or error)
             return False

@@ -153,7 +153,8 @@ class Service:
         world.asker.limit(OPENING_WITHIN_S)
         self._scales = self._ask_at_start(Scales, configuration, world.disk, self._pseudonyms.identify)
         self.configuration = self._scales.configuration
-        self._remote = RemoteConfiguration(self.configuration, overlaid, lambda: self.stop(RELOAD))
+        ask = world.asker.patiently
+        self._remote = RemoteConfiguration(self.configuration, overlaid, lambda: self.stop(RELOAD), ask)
 
     def play(self, recording: Recording, speed: float | None, stay: bool) -> None:
         """Put a recording in the hardware's place."""
@@ -186,6 +187,7 @@ class Service:
                 self._scales,
                 self._remote,
                 redactor_of(self.configuration),
+                self.world.asker.patiently,
             )
             scheduler = Scheduler(engine.offer, self.configuration.site.zone)
             self._wire(scheduler)
@@ -345,11 +347,11 @@ class Service:
         if self._reread is None:
             return
         try:
-            fresh = self._reread()
+            fresh = self.world.asker.patiently(self._reread)
             require_broker(fresh)
             self._require_same_directory(fresh)
-            reader_of(fresh.outbox)  # under the keys that it would be opened with
-        except GatewayError as error:
+            self.world.asker.patiently(reader_of, fresh.outbox)  # under the keys that it would be opened with
+        except (GatewayError, TimeoutError) as error:
             log.error("the new configuration is refused, the old one stays in force\n%s", error)
             yield Event("gateway", now, ConfigChanged(self.configuration.sha256, "sighup", "rejected"))
             return

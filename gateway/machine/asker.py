@@ -19,6 +19,8 @@ from gateway.machine.disk import Disk, Space
 ANSWER_WITHIN_S = 2.0
 """A worn card stalls for 2 s and is well; the loop stands still meanwhile, and its inbox holds more than that."""
 
+PATIENCE_S = 10.0
+"""For a configuration that is read or kept: it is rare, and the watchdog waits for 30 s."""
 OPENING_WITHIN_S = 30.0
 """For one call before the daemon has started: nothing waits for it yet, and systemd gives a start 90 s."""
 
@@ -48,13 +50,15 @@ class Asker:
     def __init__(self) -> None:
         self._limit_s: float | None = None
         self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._late: tuple[queue.SimpleQueue[Any], Callable[[Any], object] | None] | None = None
 
     def limit(self, seconds: float = ANSWER_WITHIN_S) -> None:
         """Wait no longer than this for a call from now on."""
         if self._limit_s is None:
-            threading.Thread(target=self._work, name="disk-asker", daemon=True).start()
+            self._thread = threading.Thread(target=self._work, name="disk-asker", daemon=True)
+            self._thread.start()
         self._limit_s = seconds
 
     def close(self) -> None:
@@ -69,19 +73,25 @@ class Asker:
         late = self._late
         return late is None or not late[0].empty()
 
-    def call(self, act: Callable[..., T], *arguments: Any, undo: Callable[[T], object] | None = None) -> T:
+    def call(
+        self,
+        act: Callable[..., T],
+        *arguments: Any,
+        undo: Callable[[T], object] | None = None,
+        within_s: float | None = None,
+    ) -> T:
         """Return what `act` returns, or raise what it raises; TimeoutError where it takes too long, or another does.
 
-        `undo` is called with what it returns too late, in the thread of the calls.
+        `undo` is called with what it returns too late, in the thread of the calls. `within_s` is this call's own limit.
         """
-        if self._limit_s is None:
+        if self._limit_s is None or threading.current_thread() is self._thread:
             return act(*arguments)
         with self._lock:
             self._take_late()
             answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
             self._calls.put((act, arguments, answer))
             try:
-                value, error = answer.get(timeout=self._limit_s)
+                value, error = answer.get(timeout=within_s or self._limit_s)
             except queue.Empty:
                 self._late = answer, undo
                 raise _silence() from None
@@ -89,6 +99,10 @@ class Asker:
             raise error
         found: T = value
         return found
+
+    def patiently(self, act: Callable[..., T], *arguments: Any) -> T:
+        """Call what does many things at once, or what is better waited for than left half done."""
+        return self.call(act, *arguments, within_s=PATIENCE_S)
 
     def leave(self, act: Callable[..., object], *arguments: Any) -> None:
         """Let `act` be called when its turn comes; nobody waits for it, or hears of it."""
