@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from gateway.engine.interpretation import Interpretation, SensorInterpretation
+from gateway.engine.interpretation import Interpretation, Interpreted
 from gateway.model import DriverFailed, DriverRecovered, Event, Fact, Instant, Reading, Stream, data_of
 from gateway.sensors.kind import Faults
 
@@ -49,7 +49,7 @@ class Alarm:
 
 
 def shop(*alarms: Alarm) -> Interpretation:
-    return Interpretation(SensorInterpretation(alarm.sensor, alarm, Faults(alarm.sensor)) for alarm in alarms)
+    return Interpretation(Interpreted(alarm.sensor, alarm, Faults(alarm.sensor)) for alarm in alarms)
 
 
 def reading(sensor: str, t_ns: int) -> Reading:

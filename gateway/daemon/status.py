@@ -10,7 +10,7 @@ from typing import Any
 from gateway import __version__
 from gateway.config import Configuration
 from gateway.engine.engine import Engine
-from gateway.engine.interpretation import SensorInterpretation
+from gateway.engine.interpretation import Interpreted
 from gateway.facts import GatewayHealth
 from gateway.machine.health import Machine, last_reboot
 from gateway.model import NS_PER_MS, STREAMS, Event, Instant, rfc3339
@@ -80,7 +80,7 @@ def positions_of(engine: Engine, stream: Any) -> dict[str, int]:
     }
 
 
-def sensor_of(one: SensorInterpretation, engine: Engine, now: Instant) -> dict[str, Any]:
+def sensor_of(one: Interpreted, engine: Engine, now: Instant) -> dict[str, Any]:
     """Return what is known of one sensor: counts, the age of its last reading, its faults since when."""
     faults = (
         Fault(reason, one.faults.details.get(reason, ""), rfc3339(engine.sensor_time.stamp(began, now).wall_ns))
@@ -89,7 +89,7 @@ def sensor_of(one: SensorInterpretation, engine: Engine, now: Instant) -> dict[s
     return {**counts_of(one, engine, now), "faults": faults_to_json(faults)}
 
 
-def counts_of(one: SensorInterpretation, engine: Engine, now: Instant) -> Mapping[str, int]:
+def counts_of(one: Interpreted, engine: Engine, now: Instant) -> Mapping[str, int]:
     counts = {"readings": one.readings, "discarded": one.discarded + one.spoiled}
     if one.last is not None:
         seen = engine.sensor_time.stamp(one.last.at, now)

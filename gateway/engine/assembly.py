@@ -15,7 +15,7 @@ from typing import Any
 from gateway import __version__, wire
 from gateway.config import Configuration
 from gateway.engine.engine import Engine, Item, Link, LiveSensorTime, Remember, SensorTime, Wake, fold
-from gateway.engine.interpretation import Interpretation, SensorInterpretation
+from gateway.engine.interpretation import Interpretation, Interpreted
 from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxCreated
 from gateway.machine.asker import AskedDisk, Asker
 from gateway.machine.clock import Clock
@@ -70,9 +70,7 @@ def interpretation_of(
     for sensor in configuration.sensors:
         faults = Faults(sensor.id)
         context = context_of(configuration, identify, remembered.get(sensor.id, {}), faults)
-        interpretations.append(
-            SensorInterpretation(sensor.id, sensor.kind.interpreter(sensor.settings, context), faults)
-        )
+        interpretations.append(Interpreted(sensor.id, sensor.kind.interpreter(sensor.settings, context), faults))
     return Interpretation(interpretations)
 
 

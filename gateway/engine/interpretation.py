@@ -28,7 +28,7 @@ DUE_TICKS_MAX = 10_000
 
 
 @dataclass(slots=True)
-class SensorInterpretation:
+class Interpreted:
     """One configured sensor: its interpreter, its faults, and what was counted.
 
     `discarded` readings found the inbox full; `spoiled` ones were thrown away by the driver.
@@ -49,8 +49,8 @@ class SensorInterpretation:
 class Interpretation:
     """All configured sensors' interpreters, in the configuration's order."""
 
-    def __init__(self, interpretations: Iterable[SensorInterpretation]) -> None:
-        self.by_sensor: Mapping[str, SensorInterpretation] = {one.id: one for one in interpretations}
+    def __init__(self, interpretations: Iterable[Interpreted]) -> None:
+        self.by_sensor: Mapping[str, Interpreted] = {one.id: one for one in interpretations}
         self._due_ns: int | None = None
         for one in self.by_sensor.values():
             self._ask(one)
@@ -124,7 +124,7 @@ class Interpretation:
         """`boot_ns` of the earliest moment at which an interpreter has something to decide, or None."""
         return self._due_ns
 
-    def _ask(self, one: SensorInterpretation) -> None:
+    def _ask(self, one: Interpreted) -> None:
         """Ask an interpreter when it is due next; only the one that was called can have changed its mind."""
         before, one.due_ns = one.due_ns, None if one.broken else one.interpreter.due_ns()
         if one.due_ns is not None and (self._due_ns is None or one.due_ns <= self._due_ns):
@@ -132,10 +132,10 @@ class Interpretation:
         elif before is not None and before == self._due_ns:
             self._due_ns = min((s.due_ns for s in self.by_sensor.values() if s.due_ns is not None), default=None)
 
-    def _tick(self, one: SensorInterpretation, now: Instant) -> Iterator[Event]:
+    def _tick(self, one: Interpreted, now: Instant) -> Iterator[Event]:
         yield from self._guarded(one, now, lambda: one.interpreter.tick(now))
 
-    def _guarded(self, one: SensorInterpretation, at: Instant, work: Callable[[], Iterable[Event]]) -> Iterator[Event]:
+    def _guarded(self, one: Interpreted, at: Instant, work: Callable[[], Iterable[Event]]) -> Iterator[Event]:
         if one.broken:
             return
         try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.engine.interpretation import Interpretation, SensorInterpretation
+from gateway.engine.interpretation import Interpretation, Interpreted
 from gateway.model import NS_PER_S, Event, Instant, Reading
 from gateway.sensors.kind import Context, Faults, Sensor
 
@@ -37,7 +37,7 @@ def interpretation_of(sensors: Iterable[Sensor[Any]]) -> Interpretation:
     for sensor in sensors:
         faults = Faults(sensor.id)
         interpretations.append(
-            SensorInterpretation(sensor.id, sensor.kind.interpreter(sensor.settings, Context(faults)), faults)
+            Interpreted(sensor.id, sensor.kind.interpreter(sensor.settings, Context(faults)), faults)
         )
     return Interpretation(interpretations)
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from gateway.engine.interpretation import Interpretation, SensorInterpretation
+from gateway.engine.interpretation import Interpretation, Interpreted
 from gateway.model import NS_PER_S, Instant
 from gateway.sensors.kind import Context, Faults
 from gateway.sensors.scanner.advertisement import decode
@@ -106,7 +106,7 @@ def interpreted(readings: list[Advertisement]) -> Callable[[], int]:
 def piped(readings: list[Advertisement]) -> Callable[[], int]:
     def work() -> int:
         faults = Faults("ble")
-        pipe = Interpretation([SensorInterpretation("ble", BeaconInterpreter(SETTINGS, Context(faults)), faults)])
+        pipe = Interpretation([Interpreted("ble", BeaconInterpreter(SETTINGS, Context(faults)), faults)])
         return sum(1 for reading in readings for _ in pipe.read(reading))
 
     return work

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from typing import Literal
 
-from gateway.engine.interpretation import Interpretation, SensorInterpretation
+from gateway.engine.interpretation import Interpretation, Interpreted
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors.door.interpreter import DoorInterpreter
 from gateway.sensors.door.reading import BeamChanged
@@ -42,7 +42,7 @@ def at(t_s: float) -> Instant:
     return Instant(t_ns, WALL_NS + t_ns)
 
 
-def cost_us(by_sensor: Iterable[SensorInterpretation], readings: list[Reading]) -> float:
+def cost_us(interpretations: Iterable[Interpreted], readings: list[Reading]) -> float:
     """Return microseconds of CPU a reading."""
     pipe = Interpretation(interpretations)
     gc.collect()
@@ -53,7 +53,7 @@ def cost_us(by_sensor: Iterable[SensorInterpretation], readings: list[Reading]) 
     return (time.process_time() - began) / len(readings) * 1e6
 
 
-def edges(people: int, gap_s: float) -> tuple[list[SensorInterpretation], list[Reading]]:
+def edges(people: int, gap_s: float) -> tuple[list[Interpreted], list[Reading]]:
     dice = random.Random(3)
     levels: list[tuple[float, BeamName, bool]] = []
     t_s = 1.0
@@ -67,11 +67,11 @@ def edges(people: int, gap_s: float) -> tuple[list[SensorInterpretation], list[R
         t_s += 0.6 + dice.expovariate(1 / gap_s)
     faults = Faults("door")
     settings = DoorSettings("door", outer_pin=17, inner_pin=27)
-    interpretations = [SensorInterpretation("door", DoorInterpreter(settings, Context(faults)), faults)]
+    interpretations = [Interpreted("door", DoorInterpreter(settings, Context(faults)), faults)]
     return interpretations, [BeamChanged("door", at(t_s), beam, broken) for t_s, beam, broken in sorted(levels)]
 
 
-def scales(seconds: float, busy: bool) -> tuple[list[SensorInterpretation], list[Reading]]:
+def scales(seconds: float, busy: bool) -> tuple[list[Interpreted], list[Reading]]:
     dice = random.Random(5)
     interpretations, readings = [], []
     grams = [3300.0] * SCALES
@@ -81,7 +81,7 @@ def scales(seconds: float, busy: bool) -> tuple[list[SensorInterpretation], list
             f"shelf-{n}", data_pin=5, clock_pin=6, rate_hz=SCALE_HZ, products=(Product("jar", 330.0, 24, 6),),
             calibration=Calibration(84_213, 21.5),
         )  # fmt: skip
-        interpretations.append(SensorInterpretation(settings.id, ShelfInterpreter(settings, Context(faults)), faults))
+        interpretations.append(Interpreted(settings.id, ShelfInterpreter(settings, Context(faults)), faults))
     for tick in range(int(seconds * SCALE_HZ)):
         for n in range(SCALES):
             if busy and dice.random() < 1 / (5 * SCALE_HZ):
@@ -91,13 +91,11 @@ def scales(seconds: float, busy: bool) -> tuple[list[SensorInterpretation], list
     return interpretations, list(readings)
 
 
-def radio(count: int) -> tuple[list[SensorInterpretation], list[Reading]]:
+def radio(count: int) -> tuple[list[Interpreted], list[Reading]]:
     dice = random.Random(1)
     heard = advertisements.heard(advertisements.tags() + advertisements.strangers(dice, 300), count, dice)
     faults = Faults("ble")
-    return [SensorInterpretation("ble", BeaconInterpreter(advertisements.SETTINGS, Context(faults)), faults)], list(
-        heard
-    )
+    return [Interpreted("ble", BeaconInterpreter(advertisements.SETTINGS, Context(faults)), faults)], list(heard)
 
 
 def measure(quick: bool) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from gateway.engine.interpretation import Interpretation, SensorInterpretation
+from gateway.engine.interpretation import Interpretation, Interpreted
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_S, Event
 from gateway.sensors.kind import Context, Faults
@@ -119,7 +119,7 @@ def test_a_new_interpreter_in_its_place_ends_the_old_ones_faults_and_touches_no_
     for sensor in ("aisle-3", "aisle-4"):
         faults = Faults(sensor)
         interpretations.append(
-            SensorInterpretation(sensor, ShelfInterpreter(replace(SHELF, id=sensor), Context(faults)), faults)
+            Interpreted(sensor, ShelfInterpreter(replace(SHELF, id=sensor), Context(faults)), faults)
         )
     interpretation = Interpretation(interpretations)
     for reading in samples([(1000, 3)]):

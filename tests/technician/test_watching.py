@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.cli.watch_view import WatchView
-from gateway.engine.interpretation import Interpretation, SensorInterpretation
+from gateway.engine.interpretation import Interpretation, Interpreted
 from gateway.errors import GatewayError
 from gateway.model import NS_PER_S, Instant, Reading
 from gateway.sensors import kinds
@@ -45,7 +45,7 @@ def watch() -> Watch:
     for sensor in sensors:
         faults = Faults(sensor.id)
         interpretations.append(
-            SensorInterpretation(sensor.id, sensor.kind.interpreter(sensor.settings, Context(faults)), faults)
+            Interpreted(sensor.id, sensor.kind.interpreter(sensor.settings, Context(faults)), faults)
         )
     return Watch(sensors, Interpretation(interpretations), 0)
 
