@@ -190,7 +190,8 @@ class History:
             recorded = max([outbox.positions(name).recorded_through, *since[name]])
             demand(known <= recorded, f"memory knows of {name} {known}, recorded are {recorded}")
             there = [n for n in range(known + 1, recorded + 1) if (name, n) in self.ledger.durable]
-            shed = [n for n in there if n not in since[name]]
+            events = (n for n in there if b"events_dropped" not in self.ledger.durable[name, n])
+            shed = [n for n in events if n not in since[name]]
             if self.troubles.capacity_bytes is None and self.troubles.bytes_max >= 1 << 20:
                 demand(not shed, f"memory {known} of {name} misses {shed}")
             outbox.memory.streams[name] = recorded
