@@ -42,7 +42,7 @@ class Trouble:
 
 
 @dataclass(slots=True)
-class Flight:
+class WriteUnderWay:
     """A write job under way: where the file stands when it has succeeded."""
 
     active: Active
@@ -59,7 +59,7 @@ class Committer:
         self.epoch, self._ballast = epoch, ballast
         self._outbox, self._logs, self._retention = outbox, logs, retention
         self._troubles: dict[TroubleOf, Trouble] = {}
-        self._flights: dict[Stream, Flight] = {}
+        self._flights: dict[Stream, WriteUnderWay] = {}
         self._wants_file: set[Stream] = set()
         self._stuck: set[Stream] = set()  # streams that wait for room
         self._victims: list[tuple[StreamLog, Segment]] = []
@@ -168,7 +168,7 @@ class Committer:
             zeroed = min(end + ZERO_AHEAD_BYTES, active.size_bytes)
             content += bytes(zeroed - end)
         log.busy = True
-        self._flights[log.name] = Flight(active, end, zeroed)
+        self._flights[log.name] = WriteUnderWay(active, end, zeroed)
         return Append(log.name, active.fd, active.offset, content, create)
 
     def _make_room(self, log: StreamLog, size_bytes: int, now: Instant, floors: bool) -> bool:

@@ -12,7 +12,7 @@ from gateway.machine.disk import Disk
 from gateway.model import Entry, Instant, Stream
 from gateway.outbox.intervals import Run
 from gateway.outbox.patience import Patience, Spot
-from gateway.outbox.reading import Reading, read_entries
+from gateway.outbox.reading import ReadPass, read_entries
 from gateway.outbox.stream import Segment, StreamLog
 
 AGAIN_ENTRIES, AGAIN_BYTES = 256, 1 << 18
@@ -38,7 +38,7 @@ class HandOut:
                 self._give_up(log, run, segment)
         return got.entries
 
-    def _read(self, log: StreamLog, first: int, through: int, limit: int, bytes_max: int, now: Instant) -> Reading:
+    def _read(self, log: StreamLog, first: int, through: int, limit: int, bytes_max: int, now: Instant) -> ReadPass:
         patience = self.patience
         waiting = patience.waiting(now) if patience.holds else ()
         got = read_entries(self._disk, self._outbox, log, first, through, limit, bytes_max, log.open_run, waiting)

@@ -27,7 +27,7 @@ Wanted = Callable[[int], Run]
 
 
 @dataclass(slots=True)
-class Reading:
+class ReadPass:
     """What one pass over a stream gave: entries; numbers that are missing, or unread for now; what held it up.
 
     `opened` are the paths of the files that it could open.
@@ -55,7 +55,7 @@ def read_entries(
     bytes_max: int,
     wanted: Wanted,
     held: Container[str] = (),
-) -> Reading:
+) -> ReadPass:
     """Read from `first` to `through`: up to `limit` entries and `bytes_max` of payload (one entry in any case).
 
     Files whose path is in `held` are not tried.
@@ -104,7 +104,7 @@ class _Pass:
     ) -> None:
         self._disk, self._outbox, self._log, self._wanted = disk, outbox, log, wanted
         self._through, self._limit, self._left = through, limit, bytes_max
-        self.got = Reading()
+        self.got = ReadPass()
         self.sequence = self.until = 0
 
     def want(self, number: int) -> None:

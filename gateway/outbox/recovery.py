@@ -30,7 +30,7 @@ from gateway.outbox.record import EPOCH_MAX, Scan, decode_header, parse_name, sa
 from gateway.outbox.sealing import PLAIN, Sealing, memory_place
 from gateway.outbox.sectors import is_of_the_card, read_before
 from gateway.outbox.settings import OutboxSettings
-from gateway.outbox.state import STATE_NAME, State, StreamState, read_slots
+from gateway.outbox.state import STATE_NAME, SavedState, StreamState, read_slots
 from gateway.outbox.stream import Segment, StreamLog
 
 HEADER_BYTES_MAX = 1024
@@ -60,7 +60,7 @@ class Torn:
 class Found:
     """What opening found. `state` is None for a new outbox; `void` files hold nothing, `aside` files cannot be used."""
 
-    state: State | None = None
+    state: SavedState | None = None
     slot: int = 1
     created: Created | None = None
     recovered: bool = False
@@ -246,7 +246,7 @@ def _header(disk: Disk, path: str) -> dict[str, Any] | None:
         raise
 
 
-def _from_headers(disk: Disk, by_stream: Mapping[Stream, list[Segment]]) -> State | None:
+def _from_headers(disk: Disk, by_stream: Mapping[Stream, list[Segment]]) -> SavedState | None:
     """Prove the outbox from its files alone: each stream has one, and the newest of each names the same outbox.
 
     A stream without files has lost its numbers; then only a new outbox is safe.
@@ -268,7 +268,7 @@ def _from_headers(disk: Disk, by_stream: Mapping[Stream, list[Segment]]) -> Stat
     if len(outboxes) != 1:
         return None
     epoch = max(segments[-1].epoch for segments in by_stream.values())
-    return State(0, outboxes.pop(), epoch, streams=streams)
+    return SavedState(0, outboxes.pop(), epoch, streams=streams)
 
 
 def _keys_needed(disk: Disk, directory: str, found: Found, by_stream: Mapping[Stream, list[Segment]]) -> frozenset[str]:
@@ -289,7 +289,7 @@ def _keys_needed(disk: Disk, directory: str, found: Found, by_stream: Mapping[St
     return frozenset(asked)
 
 
-def _opened_memory(directory: str, state: State, sealing: Sealing) -> Mapping[str, Any]:
+def _opened_memory(directory: str, state: SavedState, sealing: Sealing) -> Mapping[str, Any]:
     raw = json.dumps(state.memory, separators=(",", ":")).encode()
     text = sealing.open(raw, memory_place(state.outbox))
     if text is None:
@@ -390,7 +390,7 @@ def _unreadable(
     return segment.base, present
 
 
-def _replay_losses(disk: Disk, state: State, found: Found) -> None:
+def _replay_losses(disk: Disk, state: SavedState, found: Found) -> None:
     """Take in the losses recorded since the state was saved; they are few, in the newest files of `gateway`."""
     log = found.logs["gateway"]
     if not log.segments:

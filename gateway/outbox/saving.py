@@ -16,7 +16,7 @@ from gateway.model import NS_PER_S, Loss, Stream
 from gateway.outbox.intervals import Run
 from gateway.outbox.memory import Memory
 from gateway.outbox.sealing import PLAIN, Sealing, memory_place
-from gateway.outbox.state import State, StreamState, encode_state
+from gateway.outbox.state import SavedState, StreamState, encode_state
 from gateway.outbox.stream import Segment, StreamLog
 
 UNSYNCED_EVERY_NS = NS_PER_S  # acknowledgements that a kill may forget
@@ -104,7 +104,7 @@ class Saver:
             streams[name] = StreamState(durable + 1, through, acked, gone, mark, damaged, owed.get(name, ()))
         memory = json.loads(self.sealing.seal(self.remembered.text.encode(), memory_place(outbox)))
         keys = tuple(sorted(self.keys | self.sealing.used))
-        text = encode_state(State(self.generation, outbox, epoch, clean, streams, memory, counters, told, keys))
+        text = encode_state(SavedState(self.generation, outbox, epoch, clean, streams, memory, counters, told, keys))
         return 1 - self.synced_slot, text
 
     def saved(self, slot: int, synced: bool) -> None:

@@ -52,7 +52,7 @@ class StreamState:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class SavedState:
     """Everything that is saved at once."""
 
     generation: int
@@ -66,7 +66,7 @@ class State:
     keys: tuple[str, ...] = ()  # check values of the keys that something in the outbox may be sealed with
 
 
-def encode_state(state: State) -> bytes:
+def encode_state(state: SavedState) -> bytes:
     """Write the state as the text of one slot, leaving out the smallest intervals where they are too many."""
     for keep in (INTERVALS_MAX, 48, 32, 16, 8, 0):
         text = _text(state, keep)
@@ -75,7 +75,7 @@ def encode_state(state: State) -> bytes:
     raise AssertionError(f"state of {len(text)} bytes, a slot has {SLOT_BYTES}")
 
 
-def _text(state: State, keep: int) -> bytes:
+def _text(state: SavedState, keep: int) -> bytes:
     streams = {}
     for name, stream in state.streams.items():
         acked = Intervals(stream.through, stream.acked)
@@ -104,7 +104,7 @@ def _text(state: State, keep: int) -> bytes:
     return b"%08x %b\n" % (crc32(text), text)
 
 
-def decode_state(slot: bytes) -> State | None:
+def decode_state(slot: bytes) -> SavedState | None:
     """Read one slot; None where it holds no whole state."""
     line, newline, _ = slot.partition(b"\n")
     if not newline or line[8:9] != b" " or line[:8] != b"%08x" % crc32(line[9:]):
@@ -128,7 +128,7 @@ def decode_state(slot: bytes) -> State | None:
         told = tuple((int(sequence), Loss(*loss)) for sequence, *loss in about.get("told", ()))
         place_in_time = int(about["g"]), outbox, int(about["epoch"]), bool(about.get("clean"))
         keys = tuple(str(key) for key in about.get("keys", ()))
-        return State(*place_in_time, streams, memory, counters, told, keys)
+        return SavedState(*place_in_time, streams, memory, counters, told, keys)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
@@ -137,7 +137,7 @@ def decode_state(slot: bytes) -> State | None:
 class Slots:
     """The newest whole state of the file, the slot it stands in, and whether anything was ever written."""
 
-    state: State | None
+    state: SavedState | None
     slot: int
     written: bool
 

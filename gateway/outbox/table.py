@@ -27,7 +27,7 @@ class ImmutableEntry(GatewayError):
     """The outbox cannot be changed through its tables: the daemon alone records and acknowledges."""
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """What the tables are made of. A row is a sequence and its document."""
 
     def rows(self, stream: Stream, after: int = 0) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -46,7 +46,7 @@ class Source(Protocol):
 class LogView(Mapping[str, Mapping[str, Any]]):
     """A stream as the table that `Storage.read` returns: keys are sequences as strings; nothing is held."""
 
-    def __init__(self, source: Source, stream: Stream) -> None:
+    def __init__(self, source: RowSource, stream: Stream) -> None:
         self._source, self._stream = source, stream
 
     def __getitem__(self, key: str) -> Mapping[str, Any]:
@@ -82,7 +82,7 @@ class NoCache(dict[Any, Any]):
 class SegmentStorage(Storage):
     """Storage whose tables are streams, for reading only."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: RowSource) -> None:
         self.source = source
 
     def read(self) -> dict[str, dict[str, Any]]:

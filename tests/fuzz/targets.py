@@ -32,7 +32,7 @@ from gateway.outbox.losses import told_loss
 from gateway.outbox.query import parse_query
 from gateway.outbox.reader import OutboxReader
 from gateway.outbox.record import decode_header
-from gateway.outbox.state import State, decode_state, encode_state
+from gateway.outbox.state import SavedState, decode_state, encode_state
 from gateway.outbox.status import times_ms
 from gateway.recordings.recording import Recording
 from gateway.sensors.scanner.advertisement import EddystoneTlm, Ruuvi, decode, power_dbm
@@ -42,7 +42,7 @@ from gateway.sensors.shelf.calibration import from_json
 HELD = tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 FOLDER = Path(HELD.name)  # gone with the process
 SEGMENT = "door/0000000000000001-00000001.json"
-SOUND_STATE = encode_state(State(1, "0a1b2c3d", 1, True, {}, {}, {}, ()))
+SOUND_STATE = encode_state(SavedState(1, "0a1b2c3d", 1, True, {}, {}, {}, ()))
 
 
 def advertisements(raw: bytes) -> None:

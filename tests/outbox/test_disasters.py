@@ -14,7 +14,7 @@ from gateway.outbox.outbox import Outbox
 from gateway.outbox.record import EPOCH_MAX, FOOTER, parse_name, segment_name
 from gateway.outbox.recovery import LEAP_MAX, leap_epoch
 from gateway.outbox.settings import OutboxSettings
-from gateway.outbox.state import State, decode_state, encode_state
+from gateway.outbox.state import SavedState, decode_state, encode_state
 from gateway.outbox.writing import InlineWriter, ThreadWriter
 from tests.outbox.conftest import Bench, event
 from tests.outbox.histories import DIRECTORY, WALL_NS, describe_loss
@@ -264,7 +264,7 @@ def test_an_epoch_that_no_outbox_reaches_is_believed_neither_of_a_name_nor_of_a_
     assert parse_name(segment_name(1, EPOCH_MAX + 1)) is None
     assert parse_name("0000000000000001-ffffffffffffffff.json") is None
     for epoch, is_state in ((EPOCH_MAX, True), (EPOCH_MAX + 1, False), (0, False), (-1, False)):
-        assert (decode_state(encode_state(State(1, "0123abcd", epoch))) is not None) == is_state
+        assert (decode_state(encode_state(SavedState(1, "0123abcd", epoch))) is not None) == is_state
     bench.record("door", 2)
     bench.outbox.close(bench.now)
     foreign = f"{DIRECTORY}/door/{segment_name(3, (1 << 64) - 1)}"

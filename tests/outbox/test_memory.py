@@ -24,7 +24,7 @@ from gateway.outbox.memory import (
     known_bytes,
     sensors_bytes,
 )
-from gateway.outbox.state import INTERVALS_MAX, SLOT_BYTES, State, StreamState, decode_state, encode_state
+from gateway.outbox.state import INTERVALS_MAX, SLOT_BYTES, SavedState, StreamState, decode_state, encode_state
 from gateway.sensors import kinds
 from gateway.sensors.door.facts import DoorPassed
 from gateway.sensors.door.kind import KIND as DOOR
@@ -72,7 +72,7 @@ def test_all_parts_at_their_bounds_fit_the_memory_and_the_memory_sealed_fits_a_s
     sealed = {"_e": "x" * (4 * (MEMORY_BYTES_MAX + 28) // 3 + 4)}
     runs = tuple((1_000_020 + 20 * n, 1_000_029 + 20 * n) for n in range(INTERVALS_MAX))
     streams = dict.fromkeys(STREAMS, StreamState(1_002_000, 999_999, runs))
-    text = encode_state(State(1, "0badcafe", 1, True, streams, sealed))
+    text = encode_state(SavedState(1, "0badcafe", 1, True, streams, sealed))
     assert len(text) <= SLOT_BYTES
     saved = decode_state(text)
     assert saved is not None

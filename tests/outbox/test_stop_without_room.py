@@ -6,7 +6,7 @@ import json
 from random import Random
 
 from gateway.model import STREAMS, Stream
-from gateway.outbox.state import OWED_MAX, SLOT_BYTES, State, StreamState, decode_state, encode_state
+from gateway.outbox.state import OWED_MAX, SLOT_BYTES, SavedState, StreamState, decode_state, encode_state
 from gateway.outbox.upkeep import PENDING_BYTES_MAX
 from tests.outbox.conftest import Bench, event
 from tests.simulation.disk import ModelDisk
@@ -125,7 +125,7 @@ def test_what_is_named_once_is_not_named_again_after_the_next_restart() -> None:
 def test_the_state_stays_bounded_and_forgets_no_number_that_was_given() -> None:
     owed = tuple((number, number) for number in range(100, 10_000, 2))
     streams = {name: StreamState(owed=owed) for name in STREAMS}
-    text = encode_state(State(1, "0123abcd", 1, streams=streams))
+    text = encode_state(SavedState(1, "0123abcd", 1, streams=streams))
     assert len(text) <= SLOT_BYTES
     kept = decode_state(text)
     assert kept is not None
