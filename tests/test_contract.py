@@ -36,8 +36,14 @@ V1: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"sku": "4006381333931", "count": 2, "grams": 660.0, "confidence": 0.98},
         {"remaining_count": 22, "remaining_grams": 7260.0},
     ),
-    "store.shelf.changed": ({"grams": -12.5}, {"remaining_grams": 7260.0}),
-    "store.shelf.level": ({"state": "low", "sku": "4006381333931", "count": 5, "grams": 1650.0}, {"capacity": 24}),
+    "store.shelf.changed": (
+        {"grams": -12.5},
+        {"remaining_grams": 7260.0, "settled": "2026-11-22T09:00:02.000Z", "while_away": True, "sku": "apples"},
+    ),
+    "store.shelf.level": (
+        {"state": "low", "sku": "4006381333931", "grams": 1650.0},
+        {"count": 5, "capacity": 24},
+    ),
     "store.beacon.arrived": (
         {"tag": "loyalty", "proximity": "near", "rssi_dbm": -70},
         {"identity": "0123456789abcdef"},

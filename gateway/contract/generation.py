@@ -88,7 +88,7 @@ def _property(key: str, raw: dict[str, Any]) -> dict[str, Any]:
     schema: dict[str, Any] = _tidied(raw)
     if key == "stream":
         schema = {"enum": list(STREAMS)}
-    if key in ("from", "to") and schema == {"type": "string"}:
+    if key in ("from", "to", "settled") and schema == {"type": "string"}:
         schema = dict(TIME)
     for suffix, unit in UNITS.items():
         if key.endswith(suffix):

@@ -241,8 +241,8 @@ class Scales:
             sensor = next(sensor for sensor in self.configuration.sensors if sensor.id == shelf)
             interpretation = self._engine.interpretation
             faults = interpretation.by_sensor[shelf].faults
-            remembered = self._engine.outbox.memory.streams.get(sensor.kind.stream, {}).get(shelf, {})
-            context = context_of(self.configuration, self._identify, remembered, faults)
+            # What is remembered was weighed with the old calibration: it is not compared with.
+            context = context_of(self.configuration, self._identify, {}, faults)
             fresh = sensor.kind.interpreter(sensor.settings, context)
             sensed = self._engine.sensed(now)
             yield from interpretation.replace(shelf, fresh, sensed, "weighed with a new calibration")

@@ -18,7 +18,11 @@ class ShelfFact(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ShelfPicked(ShelfFact):
-    """Items of one product were taken; `grams` positive, `remaining_*` of the product and of the shelf."""
+    """Items of one product were taken; `grams` positive, `remaining_*` of the product and of the shelf.
+
+    `settled` is when it was sure. `while_away` (true, else absent): it
+    happened while the scale was off or the daemon did not run, and the time is that of the first settled reading.
+    """
 
     type: ClassVar[str] = "store.shelf.picked"
     sku: str
@@ -27,6 +31,8 @@ class ShelfPicked(ShelfFact):
     remaining_count: int | None
     remaining_grams: float | None
     confidence: float
+    settled: str | None = None
+    while_away: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +46,35 @@ class ShelfPlaced(ShelfFact):
     remaining_count: int | None
     remaining_grams: float | None
     confidence: float
+    settled: str | None = None
+    while_away: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ShelfChanged(ShelfFact):
-    """A settled change, signed, that no product explains."""
+    """A settled change, signed, that no product explains, or of the one product `sku` that is sold by weight.
+
+    `settled` and `while_away` are as in `ShelfPicked`.
+    """
 
     type: ClassVar[str] = "store.shelf.changed"
     grams: float
     remaining_grams: float | None
+    settled: str | None = None
+    while_away: bool | None = None
+    sku: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ShelfLevel(ShelfFact):
-    """How full the shelf is of one product; `grams` is the whole shelf's weight."""
+    """How full the shelf is of one product; `grams` is the whole shelf's weight.
+
+    `count` is absent where no count explains the weight, and of what is sold by weight.
+    """
 
     type: ClassVar[str] = "store.shelf.level"
     state: State
     sku: str
-    count: int
+    count: int | None
     capacity: int | None
     grams: float

@@ -6,18 +6,22 @@ faulty scale tells its fault and never grams; afterwards it settles anew and onl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.model import NS_PER_S, Event, Instant, Reading
+from gateway.model import NS_PER_S, Event, Instant, Reading, rfc3339
 from gateway.sensors.kind import Context
 from gateway.sensors.shelf.ailments import WORD_MAX, WORD_MIN, Ailments
+from gateway.sensors.shelf.balance import Balance, Change
+from gateway.sensors.shelf.explaining import Explainer, Judgement, Moved
 from gateway.sensors.shelf.facts import ShelfChanged, ShelfLevel, ShelfPicked, ShelfPlaced
-from gateway.sensors.shelf.goods import Spreads, State, Stock, explain, shares, state_of, suspects
+from gateway.sensors.shelf.goods import State, shares, state_of
 from gateway.sensors.shelf.reading import ScaleSampled
 from gateway.sensors.shelf.settings import ShelfSettings
 from gateway.sensors.shelf.sizes import sizes_of
-from gateway.sensors.shelf.weighing import Balance, Blocks, Change
+from gateway.sensors.shelf.stock import BELOW_COUNTS, Stock
+from gateway.sensors.shelf.weighing import Blocks
 
 PICKED_NS = 1_200 * NS_PER_S // 1000
 MANY = 3
@@ -26,6 +30,11 @@ MANY_NS = 2_500 * NS_PER_S // 1000
 MANY_PLACED_NS = 3_400 * NS_PER_S // 1000
 """A hand that leans weighs kilogrammes, and those are some number of items as well; staff bring an armful every 4 s."""
 UNEXPLAINED_NS = 5 * NS_PER_S
+AWAY_COUNTS, AWAY_UNITS = 300.0, 0.5
+"""A converter that was off begins 250 to 900 counts beside its old zero, and the room is warmer or colder."""
+BELOW_ZERO = (
+    "it weighs less than nothing: it was tared with goods on it, or something lifts it; empty it and tare again"
+)
 
 
 @dataclass(slots=True)
@@ -48,8 +57,10 @@ class ShelfInterpreter:
     def __init__(self, settings: ShelfSettings, context: Context) -> None:
         self.settings = settings
         self.faults = context.faults
-        self.stock = Stock(settings.products)
-        self.spreads = Spreads(settings.products)
+        self._per_gram = 1.0 if settings.calibration is None else settings.calibration.counts_per_gram
+        self._explainer = Explainer(settings.products)
+        self.stock = Stock(settings.products, self._explainer.spreads, BELOW_COUNTS / abs(self._per_gram))
+        self._remembered = context.remembered
         self._blocks = Blocks(settings.rate_hz)
         self._standings = [Standing() for _ in settings.products]
         self._is_waiting = False  # a state differs from what was told
@@ -116,10 +127,8 @@ class ShelfInterpreter:
             yield from self._tell_levels(now)
 
     def _patience_ns(self, difference: float, noise: float) -> int:
-        calibration = self.settings.calibration
-        assert calibration is not None
-        grams, noise_grams = difference / calibration.counts_per_gram, noise / abs(calibration.counts_per_gram)
-        found = explain(grams, noise_grams, self.settings.products, self.stock.counts, self.spreads)
+        moved = Moved(difference / self._per_gram, noise / abs(self._per_gram))
+        found = self._judge(moved).best
         if found is None:
             return UNEXPLAINED_NS
         is_many = sum(abs(n) for n in found.counts) > MANY
@@ -127,45 +136,79 @@ class ShelfInterpreter:
             return MANY_NS if is_many else PICKED_NS
         return MANY_PLACED_NS if is_many else MANY_NS
 
-    def _changed(self, change: Change, *, is_last: bool = False) -> Iterator[Event]:
-        calibration, products = self.settings.calibration, self.settings.products
-        assert calibration is not None
-        remaining = calibration.grams(change.after)
-        if change.before is not None:
-            grams = remaining - calibration.grams(change.before)
-            noise_grams = change.noise / abs(calibration.counts_per_gram)
-            found = explain(grams, noise_grams, products, self.stock.counts, self.spreads)
-            if found is not None:
-                self.spreads.learn(found, grams)
-                self.stock.change(found.counts)
-            elif is_last:
-                return
-            else:
-                self.stock.doubt(suspects(grams, noise_grams, products, self.stock.counts, self.spreads))
-            self.stock.settle(remaining)
-            left = _rounded(remaining)
-            if found is None:
-                yield Event(self.settings.id, change.left, ShelfChanged(_rounded(grams), left))
-            else:
-                for place, share in shares(found, products, grams).items():
-                    n = found.counts[place]
-                    kind = ShelfPicked if n < 0 else ShelfPlaced
-                    there = self.stock.counts[place]
-                    weight = _rounded(abs(share))
-                    fact = kind(products[place].sku, abs(n), weight, there, left, found.confidence)
-                    yield Event(self.settings.id, change.left, fact)
-        else:
-            self.stock.settle(remaining)
-        self._note_states(change.since, remaining)
+    def _judge(self, moved: Moved) -> Judgement:
+        return self._explainer.judge(moved, self.stock.counts, [thing.grams for thing in self.stock.lying])
 
-    def _note_states(self, since: Instant, grams: float) -> None:
-        for product, count, standing in zip(self.settings.products, self.stock.counts, self._standings, strict=True):
-            if count is None:
+    def _changed(self, change: Change, *, is_last: bool = False) -> Iterator[Event]:
+        calibration = self.settings.calibration
+        assert calibration is not None
+        after = calibration.grams(change.after)
+        noise_grams = change.noise / abs(self._per_gram)
+        if change.before is None:
+            self.stock.settle(after, change.since.boot_ns)
+            yield from self._zero(change.since)
+            if (moved := self._away(after, noise_grams)) is not None:
+                yield from self._tell(moved, self._judge(moved), change.since, change.sure)
+        else:
+            took_s = (change.since.boot_ns - change.left.boot_ns) / NS_PER_S
+            moved = Moved(after - calibration.grams(change.before), noise_grams, took_s)
+            judgement = self._judge(moved)
+            if is_last and judgement.best is None:
+                return
+            self._explainer.learn(moved, judgement)
+            self.stock.change(judgement, moved.grams, change.since.boot_ns)
+            self.stock.settle(after, change.since.boot_ns)
+            yield from self._zero(change.since)
+            yield from self._tell(moved, judgement, change.left, change.sure)
+        self._note_states(change.since)
+
+    def _away(self, grams: float, noise_grams: float) -> Moved | None:
+        """Return what changed between the last weight of an earlier run and the first of this, if anything did."""
+        remembered = self._remembered.get("grams")
+        if remembered is None or not self.settings.products:
+            return None
+        moved = Moved(grams - float(remembered), math.hypot(noise_grams, AWAY_COUNTS / abs(self._per_gram)), None)
+        lightest = min(product.unit_grams for product in self.settings.products)
+        return moved if abs(moved.grams) >= max(AWAY_UNITS * lightest, 3 * moved.noise_grams) else None
+
+    def _zero(self, at: Instant) -> Iterator[Event]:
+        """Tell that the shelf weighs less than nothing, or does no more."""
+        if self.stock.is_below_zero:
+            yield from self.faults.fail(at, "below_zero", BELOW_ZERO)
+        else:
+            yield from self.faults.recover(at, "below_zero", detail="it weighs something again")
+
+    def _tell(self, moved: Moved, judgement: Judgement, at: Instant, sure: Instant) -> Iterator[Event]:
+        products = self.settings.products
+        grams = self.stock.remaining_grams
+        left = None if grams is None else _rounded(grams)
+        settled, away = rfc3339(sure.wall_ns), True if moved.took_s is None else None
+        if judgement.best is None:
+            yield Event(self.settings.id, at, ShelfChanged(_rounded(moved.grams), left, settled, away))
+            return
+        for place, share in shares(judgement.best.counts, products, moved.grams).items():
+            n = judgement.best.counts[place]
+            product, weight = products[place], _rounded(share)
+            if product.by_weight:
+                yield Event(self.settings.id, at, ShelfChanged(weight, left, settled, away, product.sku))
                 continue
-            state = state_of(count, product, standing.now)
+            kind = ShelfPicked if n < 0 else ShelfPlaced
+            there, confidence = self.stock.remaining_count(place), judgement.best.confidence
+            fact = kind(product.sku, abs(n), abs(weight), there, left, confidence, settled, away)
+            yield Event(self.settings.id, at, fact)
+
+    def _note_states(self, since: Instant) -> None:
+        for place, (product, standing) in enumerate(zip(self.settings.products, self._standings, strict=True)):
+            items = self.stock.items(place)
+            if items is None:
+                continue
+            state = state_of(items, product, standing.now)
             if state != standing.now:
                 standing.now, standing.since = state, since
-                standing.fact = ShelfLevel(state, product.sku, count, product.capacity, _rounded(grams))
+            elif state == standing.told:
+                continue
+            count = self.stock.remaining_count(place)
+            standing.fact = ShelfLevel(state, product.sku, count, product.capacity, _rounded(self.stock.grams))
         self._is_waiting = any(standing.now != standing.told for standing in self._standings)
 
     def _level_due_ns(self) -> int | None:

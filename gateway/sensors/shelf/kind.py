@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from gateway.machine.clock import Clock
 from gateway.sensors.check import Checked
@@ -22,6 +23,17 @@ def interpreter(settings: ShelfSettings, context: Context) -> Interpreter:
     from gateway.sensors.shelf.interpreter import ShelfInterpreter
 
     return ShelfInterpreter(settings, context)
+
+
+REMEMBERED_BYTES_MAX = len('{"grams":}') + len("-167772160000.0")
+"""The whole range of a converter at the least counts that a gram may have."""
+
+
+def remember(known: Mapping[str, Any], kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Keep the last weight that a recorded event tells; none where it tells that the weight is not known."""
+    if kind == ShelfLevel.type:
+        return {"grams": data["grams"]}
+    return {"grams": data["remaining_grams"]} if "remaining_grams" in data else {}
 
 
 def driver(settings: ShelfSettings, clock: Clock) -> Driver:
@@ -91,6 +103,8 @@ KIND: Kind[ShelfSettings] = Kind(
     facts=(ShelfPicked, ShelfPlaced, ShelfChanged, ShelfLevel),
     interpreter=interpreter,
     driver=driver,
+    remember=remember,
+    remembered_bytes_max=REMEMBERED_BYTES_MAX,
     reading_of=reading_of,
     line_of=line_of,
     pins=pins_of,

@@ -12,9 +12,10 @@ NOISE_MAX_COUNTS = 400.0
 """The datasheet has 50 nV rms, 21 counts at gain 128; boards in the field show 10 to 80. Five times that is a fault."""
 NOISE_UNIT_SHARE = 1 / 30
 """Noise of a thirtieth of the lightest item hides none: a compressor that shakes the shelf is not a broken scale."""
-DRIFT_COUNTS_PER_MIN = 50.0
-"""120 nV a minute: twice what creep can be (0.05 % of full scale in half an hour is some 100 counts, most of it early),
-far above a day's warmth. What sinks faster, say a jar's worth in ten minutes, is goods."""
+RAMP_SHARE = 0.5
+"""What sinks slowly is goods once it is half an item, and faster than this board wanders."""
+RAMP_UNITS_PER_MIN = 0.02
+"""Creep, and a shelf that gives way: 0.02 of an item a minute is never told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,14 @@ class Sizes:
     least: float
     unit: float | None
 
-    def threshold(self, noise: float) -> float:
-        """Return the difference from which the weight has left its level."""
-        if self.unit is None:
-            return max(self.least, 2.5 * noise)
-        return min(max(self.least, 0.1 * self.unit, 2.5 * noise), 0.45 * self.unit)
+    def threshold(self, noise: float, wander: float = 0.0, late: float = 0.0) -> float:
+        """Return the difference from which the weight has left its level.
+
+        `wander` is what this board can move by itself in the seconds over which a level is averaged, `late` what may
+        still come of the last change.
+        """
+        least = max(self.least, 2.5 * noise, wander, late)
+        return least if self.unit is None else min(max(least, 0.1 * self.unit), 0.45 * self.unit)
 
     @property
     def noise_max(self) -> float:
@@ -40,8 +44,13 @@ class Sizes:
         return 0.25 * self.least if self.unit is None else 0.02 * self.unit
 
     @property
-    def drift_per_min(self) -> float:
-        return DRIFT_COUNTS_PER_MIN if self.unit is None else min(DRIFT_COUNTS_PER_MIN, 0.1 * self.unit)
+    def ramp(self) -> float:
+        """The slow change that is told, however slowly it came."""
+        return 4 * self.least if self.unit is None else RAMP_SHARE * self.unit
+
+    @property
+    def creep_per_min(self) -> float:
+        return 0.0 if self.unit is None else RAMP_UNITS_PER_MIN * self.unit
 
 
 def sizes_of(settings: ShelfSettings) -> Sizes:
