@@ -6,7 +6,6 @@ settings stay plain dataclasses and only the configuration's room needs pydantic
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -38,6 +37,8 @@ SIZE_UNITS_BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+MOST = {"duration": (10 * 366 * 86_400.0, "10 years (3660 d)"), "size": (2**50, "1 PiB")}
+"""What no device outlives or holds. Beyond it clocks and the kernel's timers have no number any more."""
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
 
 
@@ -73,8 +74,9 @@ class Quantity:
             raise ValueError("write a number, or a string with a number and a unit")
         else:
             number = value
-        if not math.isfinite(number) or number < 0:
-            raise ValueError("must be a finite number, not negative")
+        most, said = MOST[self.units]
+        if not 0 <= number * self.unit <= most:  # also what is no number, and what has no end
+            raise ValueError(f"must be a finite number, not negative, at most {said}")
         return number if self.units == "duration" else int(number)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:

@@ -241,6 +241,12 @@ MESSAGES = [
     ),
     (SITE + '[commands]\nallow = ["ping", "png"]\n', ':4: commands.allow[1]: found "png"; allowed is "ping" or'),
     (SITE + '[health]\nevery = "1 ms"\n', ':4: health.every: found "1 ms": must be at least 1 s'),
+    *(
+        (SITE + f"[{table}]\n{key} = {value}\n", f":4: {table}.{key}: ")
+        for table, key in (("health", "every"), ("outbox", "age_max"), ("outbox", "keep_acknowledged"))
+        for value in ('"999999999999 d"', '"3661 d"', "1e300", "inf", "nan", "-1")
+    ),
+    (SITE + '[outbox]\nbytes_max = "1025 TiB"\n', "at most 1 PiB"),
     (SITE + '[privacy]\nidentity = "Plain"\n', 'Did you mean "plain"?'),
     (
         SITE + "[outbox]\nbytes_max = 0x" + "f" * 17 + "\n",

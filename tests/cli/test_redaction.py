@@ -293,7 +293,9 @@ def test_a_bundle_does_not_follow_a_planted_link(store: Path) -> None:
     victim.write_text("precious")
     (store / "bundle.tar.gz").symlink_to(victim)
     words = ["support-bundle", "--config", str(store / "gateway.toml"), "--output", str(store / "bundle.tar.gz")]
-    assert CliRunner().invoke(gateway, words).exit_code == 0
+    done = CliRunner().invoke(gateway, words)
+    assert done.exit_code == 1
+    assert "it is a link" in done.output
     assert victim.read_text() == "precious"
 
 
