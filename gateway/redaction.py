@@ -58,6 +58,8 @@ DIGITS_MAX = 23
 """A run of decimal digits up to here is a number: times in nanoseconds and sequence numbers have 19 and 16."""
 
 OF_DEVICE = re.compile(r"(?i)(?:[\"'/]|(?:mac|addr|address|bdaddr|dev|device|tag|peer|beacon|heard|from)[\s=:_]*)$")
+OF_CONTENT = re.compile(r"sha256[\"':=\s]{1,4}$")
+"""Before what tells one content from another, whole or its beginning: a configuration's, a file's."""
 NEAR = 12
 """Characters before twelve decimal digits in which a word tells that they are an address; else they are a number."""
 
@@ -126,10 +128,11 @@ class Redactor:
         digits = found["hex"]
         if digits is None or digits.lower() in self._named:
             return found[0]
+        before = found.string[max(0, found.start() - NEAR) : found.start()]
+        if OF_CONTENT.search(before):
+            return found[0]
         if digits.isdecimal() and len(digits) <= DIGITS_MAX:
-            is_address = digits[0] == "0" or OF_DEVICE.search(
-                found.string[max(0, found.start() - NEAR) : found.start()]
-            )
+            is_address = digits[0] == "0" or OF_DEVICE.search(before)
             return ADDRESS if len(digits) == 2 * ADDRESS_BYTES and is_address else found[0]
         return ADDRESS if len(digits) == 2 * ADDRESS_BYTES else HEX
 

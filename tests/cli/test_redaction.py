@@ -178,6 +178,7 @@ def test_what_follows_the_name_of_a_secret(text: str, left: str) -> None:
     "text",
     [
         "at 2026-11-22T09:00:00.000Z door.passed 0a1b2c3d-1-door-0000000000000001",
+        'sha256 4aa8f86744bf and "config_sha256": "7de4388e95909dbd5808c960d2d33df3c36e14bc0a3d019988d2100ca3f175a0"',
         "uuid f7826da6-4fa2-4e98-8024-bc5b71e0893e major 7",
         f"heard {NAMED}, {NAMED.upper()}, dev_{NAMED.upper().replace(':', '_')}, {NAMED.replace(':', '')}",
         "free=125829120000 wall_ns=1795000000000000000 used 10 20 30 40 50 60 70",
