@@ -15,7 +15,7 @@ import pytest
 import gateway.machine.asker as asker_module
 from gateway.commands.verbs import CommandRefused
 from gateway.config import Configuration, loads
-from gateway.config.overlay import Ordered, Trial, read_ordered, write_ordered
+from gateway.config.overlay import Ordered, Probation, read_ordered, write_ordered
 from gateway.daemon import service
 from gateway.engine.assembly import World, assemble
 from gateway.errors import OutboxUnusable
@@ -187,7 +187,7 @@ def test_files_of_the_configuration_hold_the_loop_for_no_longer_than_its_patienc
     recorded: list[Any] = []
     link = SimpleNamespace(counters=SimpleNamespace(acknowledged=1), answer=lambda *_: None)
     engine: Any = SimpleNamespace(uplink=link, record=lambda events, now: recorded.extend(events))
-    trial = Trial(configuration.sha256, 60.0, "topic")
+    trial = Probation(configuration.sha256, 60.0, "topic")
     write_ordered(configuration.outbox.directory, Ordered({"health": {"every": 60}}, trial))
     world = world_on(disk, asker)
     running = service.Service(configuration, world, reread=lambda: configuration, overlaid=lambda _: configuration)

@@ -22,7 +22,7 @@ from gateway.consumer.messages import Delivery, parse
 from gateway.consumer.subscription import Subscription, topics_of
 from gateway.consumer.words import line_of, printable
 from gateway.demo.broker import EmbeddedBroker, mosquitto_program, open_broker
-from gateway.demo.line import Line
+from gateway.demo.relay import Relay
 from gateway.errors import Unavailable
 from gateway.machine.clock import SystemClock
 from gateway.uplink.settings import BrokerSettings
@@ -97,7 +97,7 @@ def listen(*arguments: str) -> subprocess.Popen[str]:
 def test_subscription_falls_back_survives_a_cut_and_forgets_nothing_that_waits(
     broker: EmbeddedBroker, gateway: Gateway
 ) -> None:
-    line = Line(broker.port)
+    line = Relay(broker.port)
     try:
         settings = BrokerSettings(url=f"mqtt://127.0.0.1:{line.port}")
         with Subscription(settings, topics_of("stores", "0042", "front")) as subscription:

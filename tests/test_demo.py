@@ -22,7 +22,7 @@ from textual.pilot import Pilot
 from gateway.consumer.ledger import Ledger
 from gateway.consumer.messages import Delivery
 from gateway.demo.broker import mosquitto_program, open_broker
-from gateway.demo.line import Line
+from gateway.demo.relay import Relay
 from gateway.demo.script import lines_of
 from gateway.demo.stage import Stage, Summary
 from gateway.demo.view import DemoView
@@ -96,7 +96,7 @@ def test_usage_is_2() -> None:
 
 def test_cut_line_resets_and_refuses_and_mended_it_carries_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        line = Line(server.getsockname()[1])
+        line = Relay(server.getsockname()[1])
         try:
             near = socket.create_connection(("127.0.0.1", line.port), timeout=5)
             far, _ = server.accept()
@@ -124,7 +124,7 @@ def test_cut_line_resets_and_refuses_and_mended_it_carries_again() -> None:
 
 def test_farewell_of_one_end_reaches_the_other() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        line = Line(server.getsockname()[1])
+        line = Relay(server.getsockname()[1])
         try:
             near = socket.create_connection(("127.0.0.1", line.port), timeout=5)
             far, _ = server.accept()

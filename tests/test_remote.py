@@ -14,7 +14,7 @@ import pytest
 
 from gateway.commands.verbs import CommandRefused, overlay_of
 from gateway.config import load
-from gateway.config.overlay import Ordered, Trial, path_of, read_ordered, write_ordered
+from gateway.config.overlay import Ordered, Probation, path_of, read_ordered, write_ordered
 from tests.daemon import Consumer, Shop, stop, wait_for
 from tests.uplink.brokers import Mosquitto, mosquitto
 
@@ -119,7 +119,7 @@ def test_a_configuration_under_which_the_daemon_dies_three_times_is_taken_back(
     broker.freeze()
     write_ordered(shop.outbox, Ordered(overlay))
     sha256 = load([shop.config]).sha256
-    write_ordered(shop.outbox, Ordered(overlay, Trial(sha256, 120, "answers", None, {}, 0)))
+    write_ordered(shop.outbox, Ordered(overlay, Probation(sha256, 120, "answers", None, {}, 0)))
     for starts in range(1, 4):
         process = shop.run("--simulated")
         wait_for(lambda starts=starts: read_ordered(shop.outbox).trial.starts == starts)  # type: ignore[misc, union-attr]

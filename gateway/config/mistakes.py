@@ -23,7 +23,7 @@ _UNKNOWN_KEY = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Located:
     """A mistake, where it is within its table, and which of the table's keys it comes from."""
 
     inside: Location
@@ -33,7 +33,7 @@ class Found:
 
 def translated(
     document: Document, at: Location, settings: type[Any], wrong: Iterable[Mapping[str, Any]]
-) -> Iterator[Found]:
+) -> Iterator[Located]:
     """Yield what is wrong with each value of the table at `at`, and each of its rules that is broken."""
     found: dict[Location, list[tuple[str, ValueError | str]]] = defaultdict(list)
     for error in wrong:
@@ -49,19 +49,19 @@ def translated(
         # A value that one member of a union finds wrong inside is told there alone, not also as a whole.
         if not any(other[: len(inside)] == inside and other != inside for other in found if inside):
             mistake = _mistake(document, at, inside, settings, whys)
-            yield Found(inside, mistake, frozenset(str(key) for key in inside[:1]))
+            yield Located(inside, mistake, frozenset(str(key) for key in inside[:1]))
 
 
-def _broken(document: Document, at: Location, inside: Location, rule: Wrong) -> Found:
+def _broken(document: Document, at: Location, inside: Location, rule: Wrong) -> Located:
     value = document.at((*at, *inside))
     keys = frozenset((str(inside[0]),) if inside else (rule.key, *rule.also))
     if rule.key not in value:
-        return Found(inside, document.mistake((*at, *inside), str(rule), "", rule.advice), keys)
+        return Located(inside, document.mistake((*at, *inside), str(rule), "", rule.advice), keys)
     there = (*inside, rule.key)
     written = value[rule.key] if rule.instead is None else rule.instead
     words = (f"found {shown(written)}" if rule.is_shown else "", rule.why)
     found = ": ".join(part for part in words if part)
-    return Found(there, document.mistake((*at, *there), found, rule.allowed, rule.advice), keys)
+    return Located(there, document.mistake((*at, *there), found, rule.allowed, rule.advice), keys)
 
 
 def _location_in(value: Any, loc: Sequence[str | int], kind: str) -> Location:

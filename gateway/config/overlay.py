@@ -32,7 +32,7 @@ One = TypeVar("One")
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Probation:
     """A configuration (`sha256`) that must prove itself within `within_s` of each start; `previous` is what was.
 
     `topic` and `correlation` (hexadecimal) say whom to answer.
@@ -47,7 +47,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FailedProbation:
     """A trial was lost: what is to be told when the gateway is back on what it had."""
 
     sha256: str
@@ -61,8 +61,8 @@ class Ordered:
     """The file's content."""
 
     overlay: Mapping[str, Any] = field(default_factory=dict)
-    trial: Trial | None = None
-    verdict: Verdict | None = None
+    trial: Probation | None = None
+    verdict: FailedProbation | None = None
 
 
 def path_of(outbox_directory: Path | str) -> Path:
@@ -89,7 +89,7 @@ def _understood(document: Mapping[str, Any]) -> Ordered:
     overlay, trial, verdict = (document.get(key) for key in ("overlay", "trial", "verdict"))
     if overlay is not None and not isinstance(overlay, dict):
         raise ValueError('"overlay" is no object')
-    return Ordered(overlay or {}, _one(Trial, trial, "trial"), _one(Verdict, verdict, "verdict"))
+    return Ordered(overlay or {}, _one(Probation, trial, "trial"), _one(FailedProbation, verdict, "verdict"))
 
 
 def _one(form: Callable[..., One], value: Any, name: str) -> One | None:

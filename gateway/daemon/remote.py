@@ -19,7 +19,7 @@ import orjson
 from gateway.commands.verbs import CommandRefused, overlay_of
 from gateway.config import Configuration, require_broker
 from gateway.config.cloud_keys import forbidden_keys
-from gateway.config.overlay import Ordered, Trial, Verdict, read_ordered, write_ordered
+from gateway.config.overlay import FailedProbation, Ordered, Probation, read_ordered, write_ordered
 from gateway.engine.engine import Engine
 from gateway.errors import ConfigurationError
 from gateway.facts import ConfigChanged
@@ -46,7 +46,7 @@ class RemoteConfiguration:
     overlaid: Callable[[Mapping[str, Any]], Configuration] | None
     reload: Callable[[], None]
     ask: Ask = at_once
-    _trial: Trial | None = None
+    _trial: Probation | None = None
     _until_ns: int = 0
     _told: Said | None = None
 
@@ -123,7 +123,7 @@ class RemoteConfiguration:
             return {"outcome": "unchanged", "config_sha256": fresh.sha256}
         said = None if correlation is None else correlation.hex()
         try:
-            trial = Trial(fresh.sha256, within_s, topic, said, self._read().overlay)
+            trial = Probation(fresh.sha256, within_s, topic, said, self._read().overlay)
             self.ask(write_ordered, self.configuration.outbox.directory, Ordered(overlay, trial))
         except OSError as error:
             raise CommandRefused("failed", f"it cannot be kept: {error.strerror or error}") from None
@@ -141,7 +141,7 @@ class RemoteConfiguration:
         trial, self._trial = self._trial, None
         assert trial is not None
         log.error("the configuration of the cloud is taken back why=%s", why)
-        verdict = Verdict(trial.sha256, why, trial.topic, trial.correlation)
+        verdict = FailedProbation(trial.sha256, why, trial.topic, trial.correlation)
         if self._write(Ordered(trial.previous, None, verdict)):  # else a start would find the same trial again
             self.reload()
 

@@ -24,7 +24,7 @@ from gateway.consumer.subscription import Subscription, topics_of
 from gateway.control.asking import ask
 from gateway.demo.broker import BrokerName, EmbeddedBroker, open_broker
 from gateway.demo.child import spawn, stop
-from gateway.demo.line import Line
+from gateway.demo.relay import Relay
 from gateway.errors import ConfigurationError, GatewayError, Unavailable
 from gateway.machine.clock import SystemClock
 from gateway.model import NS_PER_S
@@ -86,7 +86,7 @@ class Stage:
         self.cuts = 0
         self.is_clean = False
         self.broker: EmbeddedBroker
-        self.line: Line
+        self.line: Relay
         self._broker_name: BrokerName = broker
         self._seed = seed
         self._config = tuple(config)
@@ -113,7 +113,7 @@ class Stage:
 
     def _build(self, folder: Path) -> None:
         self.broker = open_broker(self._broker_name, folder)
-        self.line = Line(self.broker.port)
+        self.line = Relay(self.broker.port)
         own = folder / "gateway.toml"
         own.write_text(
             configuration_text(

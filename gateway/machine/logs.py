@@ -62,7 +62,7 @@ class Throttle(logging.Filter):
         return False
 
 
-class Line(logging.Formatter):
+class OneLineFormatter(logging.Formatter):
     """Makes one printable line of a message, whatever stands in it: line breaks and escape codes become `\\n`, `\\x1b`.
 
     A traceback keeps its own lines, each made printable. No line is longer than `LINE_CHARACTERS_MAX`.
@@ -84,7 +84,7 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-class JournalFormatter(Line):
+class JournalFormatter(OneLineFormatter):
     """Puts the priority in front; the journal knows the time itself."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -111,7 +111,7 @@ def begin_logging(level: str = "INFO", redact: Callable[[str], str] = str) -> No
     form = (
         JournalFormatter("%(name)s: %(message)s")
         if to_journal
-        else Line("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        else OneLineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     stream.setFormatter(Redacted(form, redact))
     stream.addFilter(Throttle())

@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from gateway.model import Connect
 from gateway.mqtt import codes, dial
 from gateway.mqtt.dial import LinkTimes
-from gateway.mqtt.line import Handshake, LineContext
+from gateway.mqtt.paho_socket import Handshake, PahoSocketContext
 from gateway.mqtt.properties import SharedProperties
 from gateway.mqtt.proxy import tunnel
 from gateway.mqtt.reasons import OVERSIZED, UNASKED, Unwanted
@@ -66,7 +66,7 @@ class Made:
     """A client, its lines, and what paho logged."""
 
     client: BoundedClient
-    lines: LineContext
+    lines: PahoSocketContext
     errors: KeptErrors
 
 
@@ -105,7 +105,7 @@ def make_client(
         client.username_pw_set(settings.username, dial.password(settings))
     if endpoint.is_websocket:
         client.ws_set_options(endpoint.path, _websocket_headers(endpoint))
-    lines = LineContext(_handshake(settings, endpoint, times), dial.HANDSHAKE_S)
+    lines = PahoSocketContext(_handshake(settings, endpoint, times), dial.HANDSHAKE_S)
     client.tls_set_context(cast(Any, lines))
     return Made(client, lines, errors)
 

@@ -28,7 +28,7 @@ from gateway.mqtt.certificates import refused
 from gateway.mqtt.client import INBOUND_BYTES_MAX, Made, connect, make_client
 from gateway.mqtt.dial import DialRefused, LinkTimes
 from gateway.mqtt.heard import Heard, Reader
-from gateway.mqtt.line import Line
+from gateway.mqtt.paho_socket import PahoSocket
 from gateway.mqtt.properties import SharedProperties
 from gateway.mqtt.proxy import ProxyRefused
 from gateway.uplink.settings import BrokerSettings, Endpoint
@@ -181,7 +181,7 @@ class Connection:
                 return
         self._say_why(made)
 
-    def _write(self, made: Made, line: Line) -> None:
+    def _write(self, made: Made, line: PahoSocket) -> None:
         """Let paho write what it was given, then the network take it: the whole burst at once."""
         if made.client.want_write():
             made.client.loop_write()
@@ -192,7 +192,7 @@ class Connection:
                 made.errors.last = error
                 self._heard.down = self._heard.down or reasons.LINK_RESET
 
-    def _can_take(self, client: Client, line: Line) -> bool:
+    def _can_take(self, client: Client, line: PahoSocket) -> bool:
         """True if an order may be handed to paho now: what it was given before is written, and the link is up."""
         return (
             bool(self._orders)
@@ -202,7 +202,7 @@ class Connection:
             and (self._heard.is_up or self._ended)
         )
 
-    def _take_orders(self, client: Client, line: Line) -> None:
+    def _take_orders(self, client: Client, line: PahoSocket) -> None:
         if self._ended and self._leaving_until is None and not self._heard.is_up:
             self._leaving_until = 0.0
         if not self._can_take(client, line):

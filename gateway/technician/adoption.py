@@ -35,7 +35,7 @@ from gateway.model import STREAMS
 from gateway.outbox.adopted import MARK
 from gateway.outbox.reader import OutboxReader
 from gateway.outbox.sealing import Sealing
-from gateway.technician.card import CALIBRATIONS, AdoptionRefused, Card, Found, card_at, copy_file, files_of, why
+from gateway.technician.card import CALIBRATIONS, AdoptionRefused, Card, CardFile, card_at, copy_file, files_of, why
 
 LOCK = "lock"
 DAMAGES_TOLD_MAX = 5
@@ -197,7 +197,7 @@ def _target_is_free(target: Path, sealing: Sealing) -> None:
         raise AdoptionRefused(found, advice)
 
 
-def _copy(files: list[Found], fresh: Path, bytes_max: int) -> list[str]:
+def _copy(files: list[CardFile], fresh: Path, bytes_max: int) -> list[str]:
     """Copy the outbox, file by file, synced, and read each back; return what could not be read. Raises OSError."""
     with acting_as_owner_of(fresh):
         shutil.rmtree(fresh, ignore_errors=True)

@@ -85,7 +85,7 @@ def card_at(directory: Path, held: ExitStack) -> Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CardFile:
     """A file of the card's outbox: where it is, and what it is called there."""
 
     folder: tuple[str, ...]
@@ -108,13 +108,13 @@ def is_own(stream: bool, name: str) -> bool:
     return parse_name(name.removesuffix(".bad")) is not None if stream else name in OWN
 
 
-def files_of(outbox: Folder, bytes_max: int) -> tuple[list[Found], list[str], list[str]]:
+def files_of(outbox: Folder, bytes_max: int) -> tuple[list[CardFile], list[str], list[str]]:
     """Return what is taken of the card's outbox, a sentence for each damage, and one for each file that is left.
 
     Taken are regular files with a name that an outbox gives; other files are left, and what is no file is a damage.
     Raises AdoptionRefused where what is taken is too large, OSError.
     """
-    found: list[Found] = []
+    found: list[CardFile] = []
     passed_over: list[str] = []
     left: list[str] = []
     size_bytes = 0
@@ -132,7 +132,7 @@ def files_of(outbox: Folder, bytes_max: int) -> tuple[list[Found], list[str], li
                 left.append(f"{'/'.join((*below, name))}: no file of an outbox ({folder.size(name)} bytes), not taken")
                 continue
             size_bytes += folder.size(name)
-            found.append(Found(below, name, outbox))
+            found.append(CardFile(below, name, outbox))
 
     look(outbox, ())
     for stream in STREAMS:

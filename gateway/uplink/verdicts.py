@@ -61,7 +61,7 @@ class Hold:
 
 
 @dataclass(slots=True)
-class Standing:
+class Acceptance:
     """How the events of one topic fare, or (the link's) of all. `taken` and `on_end`: taken so far, refused on end."""
 
     taken: int = 0
@@ -107,8 +107,8 @@ class Verdicts:
 
     def __init__(self, topic_of: Callable[[Entry], str]) -> None:
         self._topic_of = topic_of
-        self.link = Standing()
-        self.topics: dict[str, Standing] = {}
+        self.link = Acceptance()
+        self.topics: dict[str, Acceptance] = {}
 
     @property
     def hold(self) -> Hold | None:
@@ -125,24 +125,24 @@ class Verdicts:
 
     def holds(self, entry: Entry) -> bool:
         """Tell whether the entry's topic is held."""
-        standing = self.topics.get(self._topic_of(entry)) if self.topics else None
-        return standing is not None and standing.hold is not None
+        acceptance = self.topics.get(self._topic_of(entry)) if self.topics else None
+        return acceptance is not None and acceptance.hold is not None
 
     def held_topics(self) -> list[tuple[str, Hold]]:
         """Return the topics that are held."""
-        return [(topic, standing.hold) for topic, standing in self.topics.items() if standing.hold is not None]
+        return [(topic, acceptance.hold) for topic, acceptance in self.topics.items() if acceptance.hold is not None]
 
     def refused(self, suspect: Suspect, why: str, now: Instant, costs_link: bool = False) -> bool:
         """Take note that the broker refused a single event; True: set it aside."""
         entry = suspect.parcel.entries[0]
-        standing = self.topics.setdefault(self._topic_of(entry), Standing())
-        is_held = self.hold is not None or standing.hold is not None
-        if suspect.refused_at != standing.taken:
+        acceptance = self.topics.setdefault(self._topic_of(entry), Acceptance())
+        is_held = self.hold is not None or acceptance.hold is not None
+        if suspect.refused_at != acceptance.taken:
             suspect.spells += 1
             suspect.charges += not is_held
-            suspect.refused_at = standing.taken
+            suspect.refused_at = acceptance.taken
         self.failed(why, now, entry, costs_link=costs_link)
-        if self.hold is not None or standing.hold is not None or is_notice(entry):
+        if self.hold is not None or acceptance.hold is not None or is_notice(entry):
             return False
         return suspect.charges >= CHARGES_MAX or suspect.spells >= SPELLS_MAX
 
@@ -153,11 +153,11 @@ class Verdicts:
         first_ns, longest_ns = now.boot_ns + PROBE_BASE_NS, COSTLY_PROBE_MAX_NS if costs_link else PROBE_MAX_NS
         if entry is not None and self.hold is None:
             topic = self._topic_of(entry)
-            standing = self.topics.setdefault(topic, Standing())
-            if standing.failed(why, now, passes, self.taken) and self.taken > standing.others_taken:
-                standing.hold = Hold(why, now, first_ns, longest_ns)
+            acceptance = self.topics.setdefault(topic, Acceptance())
+            if acceptance.failed(why, now, passes, self.taken) and self.taken > acceptance.others_taken:
+                acceptance.hold = Hold(why, now, first_ns, longest_ns)
                 log.error("the broker refuses every event of a topic, they are held topic=%s why=%s", topic, why)
-            if standing.hold is not None:
+            if acceptance.hold is not None:
                 return
         if self.link.failed(why, now, passes, self.taken):
             self.link.hold = Hold(why, now, first_ns)
@@ -168,7 +168,7 @@ class Verdicts:
         waiting = (one for one in suspects if one.charges and not one.under_way)
         return {
             topic for one in waiting if self.topics[topic := self.topic(one)].taken == one.refused_at
-        }  # charged is only what has a standing
+        }  # charged is only what has a acceptance
 
     def took(self, entries: Collection[Entry], suspects: Collection[Suspect], now: Instant) -> Released:
         """Take note that the broker took events; return what was held, and is not any more."""
@@ -180,20 +180,20 @@ class Verdicts:
             for _, hold in self.held_topics():
                 hold.probe_ns = min(hold.probe_ns, now.boot_ns)
         for topic, count in Counter(map(self._topic_of, entries)).items():
-            standing = self.topics.get(topic)
-            if standing is None:
+            acceptance = self.topics.get(topic)
+            if acceptance is None:
                 continue
-            if standing.hold is not None:
+            if acceptance.hold is not None:
                 released.topics.append(topic)
                 log.warning("the broker takes the events of a topic again topic=%s", topic)
                 self._acquit(suspects, topic)
-            standing.took(count)
+            acceptance.took(count)
             if not any(self.topic(one) == topic for one in suspects):
                 del self.topics[topic]
         return released
 
     def _acquit(self, suspects: Collection[Suspect], topic: str | None) -> None:
         for one in suspects:
-            standing = self.topics.get(self.topic(one))
-            if standing is not None and topic in (None, self.topic(one)) and one.refused_at == standing.taken:
+            acceptance = self.topics.get(self.topic(one))
+            if acceptance is not None and topic in (None, self.topic(one)) and one.refused_at == acceptance.taken:
                 one.charges = 0

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.commands.signed import Believed, write_believed
 from gateway.config import loads
-from gateway.config.overlay import Ordered, Trial, write_ordered
+from gateway.config.overlay import Ordered, Probation, write_ordered
 from gateway.machine.disk import RealDisk
 from gateway.machine.owner import put, written
 from gateway.model import Instant
@@ -39,7 +39,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def order(folder: Path, number: int) -> None:
-    write_ordered(folder / "outbox", Ordered({"health": {"every": number}}, Trial("0" * 64, 20, "topic")))
+    write_ordered(folder / "outbox", Ordered({"health": {"every": number}}, Probation("0" * 64, 20, "topic")))
 
 
 def believe(folder: Path, number: int) -> None:

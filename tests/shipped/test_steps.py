@@ -12,7 +12,7 @@ import pytest
 
 from gateway.commands.verbs import CommandRefused, understood
 from gateway.config import Configuration, loads
-from gateway.config.overlay import Ordered, Trial, Verdict, path_of, read_ordered, write_ordered
+from gateway.config.overlay import FailedProbation, Ordered, Probation, path_of, read_ordered, write_ordered
 from gateway.daemon.remote import BY, STARTS_MAX, RemoteConfiguration
 from gateway.engine.engine import READINGS_MAX, Engine, Wake
 from gateway.errors import ConfigurationError
@@ -101,13 +101,13 @@ def test_an_order_is_kept_and_taken_over_by_a_stop_and_a_start(bench: Bench) -> 
     assert bench.reloads == 1
     kept = read_ordered(bench.outbox)
     sha256 = bench.of(CHANGED).sha256
-    assert kept == Ordered(CHANGED, Trial(sha256, 20, TOPIC, "07ff", {}))
+    assert kept == Ordered(CHANGED, Probation(sha256, 20, TOPIC, "07ff", {}))
     assert (bench.said, bench.events) == ([], [])
 
 
 def on_trial(bench: Bench, starts: int = 0, previous: Mapping[str, Any] | None = None) -> Configuration:
     fresh = bench.of(CHANGED)
-    write_ordered(bench.outbox, Ordered(CHANGED, Trial(fresh.sha256, 20, TOPIC, "07ff", previous or {}, starts)))
+    write_ordered(bench.outbox, Ordered(CHANGED, Probation(fresh.sha256, 20, TOPIC, "07ff", previous or {}, starts)))
     return fresh
 
 
@@ -245,7 +245,7 @@ def test_a_verdict_that_cannot_be_kept_does_not_start_the_same_trial_again(bench
 
 
 def test_a_verdict_without_a_right_correlation_is_told_without_one(bench: Bench) -> None:
-    write_ordered(bench.outbox, Ordered(verdict=Verdict("0" * 64, "why", TOPIC, "no hex")))
+    write_ordered(bench.outbox, Ordered(verdict=FailedProbation("0" * 64, "why", TOPIC, "no hex")))
     remote = bench.start()
     bench.counters.acknowledged = 1
     remote.watch(bench.engine, NOW)

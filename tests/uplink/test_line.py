@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.mqtt.line import ALONE_BYTES, READ_BYTES, Line
+from gateway.mqtt.paho_socket import ALONE_BYTES, READ_BYTES, PahoSocket
 
 
 def unchanged(sock: socket.socket) -> socket.socket:
@@ -26,8 +26,8 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def opened(ours: socket.socket) -> Line:
-    line = Line(ours, unchanged, 60)
+def opened(ours: socket.socket) -> PahoSocket:
+    line = PahoSocket(ours, unchanged, 60)
     line.do_handshake()
     line.setblocking(False)
     line.opened()
@@ -48,7 +48,7 @@ def is_quiet(sock: socket.socket) -> bool:
 
 
 def test_before_it_is_open_what_is_said_goes_out_at_once(pair: tuple[socket.socket, socket.socket]) -> None:
-    line = Line(pair[0], unchanged, 60)
+    line = PahoSocket(pair[0], unchanged, 60)
     assert line.send(b"CONNECT") == 7
     assert read(pair[1], 7) == b"CONNECT"
     line.close()
@@ -146,7 +146,7 @@ def test_closing_says_what_waits(pair: tuple[socket.socket, socket.socket]) -> N
 
 
 def test_closing_a_line_that_never_opened_says_nothing_more(pair: tuple[socket.socket, socket.socket]) -> None:
-    line = Line(pair[0], unchanged, 60)
+    line = PahoSocket(pair[0], unchanged, 60)
     line.close()
     assert pair[1].recv(1) == b""
     assert line.fileno() == -1
@@ -157,14 +157,14 @@ def test_a_handshake_that_hangs_is_ended(pair: tuple[socket.socket, socket.socke
         assert sock.recv(1) == b"", "it was shut down"
         raise ConnectionError("no answer")
 
-    line = Line(pair[0], wait, 0.05)
+    line = PahoSocket(pair[0], wait, 0.05)
     with pytest.raises(ConnectionError):
         line.do_handshake()
     assert line.fileno() == -1
 
 
 def test_an_open_line_is_not_ended_by_the_time_for_the_handshake(pair: tuple[socket.socket, socket.socket]) -> None:
-    line = Line(pair[0], unchanged, 0.05)
+    line = PahoSocket(pair[0], unchanged, 0.05)
     line.do_handshake()
     line.opened()
     line._deadline.join()

@@ -5,7 +5,7 @@ Law: everything from the TCP connection to the last word of a handshake ends wit
 sends a byte at a time. Once `opened`, what paho writes is kept until `flush`, so that a burst of messages is one system
 call and one TLS record; an acknowledgement is not three. Nothing is kept behind `flush` that the kernel would take.
 
-paho hands its socket out through the TLS context it is given (`wrap_socket`, then `do_handshake`); `LineContext` is one
+paho hands its socket out through the TLS context it is given (`wrap_socket`, then `do_handshake`); `PahoSocketContext` is one
 that does TLS only where the address says so.
 """
 
@@ -29,7 +29,7 @@ Handshake = Callable[[socket.socket], socket.socket]
 """What turns the TCP connection into the one to speak over: a proxy's tunnel, TLS."""
 
 
-class Line:
+class PahoSocket:
     """A socket as far as paho needs one."""
 
     def __init__(self, sock: socket.socket, handshake: Handshake, handshake_s: float) -> None:
@@ -128,7 +128,7 @@ class Line:
         self._sock.settimeout(value_s)
 
 
-class LineContext:
+class PahoSocketContext:
     """What paho takes for a TLS context; `line` is the one it made."""
 
     check_hostname = True  # by OpenSSL, where there is TLS: paho has nothing to check
@@ -136,9 +136,9 @@ class LineContext:
     def __init__(self, handshake: Handshake, handshake_s: float) -> None:
         self._handshake = handshake
         self._handshake_s = handshake_s
-        self.line: Line | None = None
+        self.line: PahoSocket | None = None
 
-    def wrap_socket(self, sock: socket.socket, **options: Any) -> Line:
+    def wrap_socket(self, sock: socket.socket, **options: Any) -> PahoSocket:
         """Make the line over a TCP connection that stands."""
-        self.line = Line(sock, self._handshake, self._handshake_s)
+        self.line = PahoSocket(sock, self._handshake, self._handshake_s)
         return self.line

@@ -17,7 +17,7 @@ CHUNK_BYTES = 65_536
 HOST = "127.0.0.1"
 
 
-class Line:
+class Relay:
     """Relays from `port` to the broker's port. Begins whole."""
 
     def __init__(self, broker_port: int) -> None:
