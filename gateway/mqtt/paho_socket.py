@@ -1,12 +1,11 @@
-"""The line that paho speaks over: one TCP connection, through a proxy and in TLS where asked, read ahead and written at
-once.
+"""The socket that paho speaks over: one TCP connection, through a proxy and in TLS where asked, read ahead.
 
 Law: everything from the TCP connection to the last word of a handshake ends within `handshake_s`, also with a peer that
 sends a byte at a time. Once `opened`, what paho writes is kept until `flush`, so that a burst of messages is one system
 call and one TLS record; an acknowledgement is not three. Nothing is kept behind `flush` that the kernel would take.
 
-paho hands its socket out through the TLS context it is given (`wrap_socket`, then `do_handshake`); `PahoSocketContext` is one
-that does TLS only where the address says so.
+paho hands its socket out through the TLS context it is given (`wrap_socket`, then `do_handshake`); `PahoSocketContext`
+is one that does TLS only where the address says so.
 """
 
 from __future__ import annotations
