@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import click
 
 from gateway.cli.verb import Verb, configured, load
-from gateway.errors import EXIT_GOOD
+from gateway.errors import EXIT_GOOD, OutboxUnusable
+from gateway.machine.disk import HUNG_ADVICE
+from gateway.machine.threads import started
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 SPEEDS = {"1": 1.0, "10": 10.0, "max": None}
+
+
+READ_WITHIN_S = 30.0
+"""For the configuration, and what the cloud ordered of it, which lies beside the outbox; systemd gives a start 90 s."""
+
+
+def _end_unread() -> None:
+    """End the process, whose main thread waits for a disk and hears nothing."""
+    click.echo(
+        f"gateway: the configuration was not read within {READ_WITHIN_S:g} s: a disk does not answer\n"
+        f"  what to do: {HUNG_ADVICE}",
+        err=True,
+    )
+    os._exit(OutboxUnusable.exit_code)
 
 
 @click.command(
@@ -43,7 +61,11 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: sys.exit(EXIT_GOOD))  # until the daemon takes them over
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    overdue = threading.Timer(READ_WITHIN_S, _end_unread)
+    overdue.daemon = True
+    started(overdue)
     configuration = load(config)
+    overdue.cancel()  # from here on the service itself looks to the disk
     from gateway.config import load_with
     from gateway.config.known_secrets import redactor_of
     from gateway.daemon import service

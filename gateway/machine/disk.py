@@ -25,6 +25,7 @@ from gateway.machine.owner import DIRECTORY_MODE, FILE_MODE, settle
 
 # Neither a link that is followed nor a FIFO that is waited for: what is opened is looked at before it is believed.
 _CAREFULLY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+HUNG_ADVICE = "look at dmesg; a restart of the machine may bring the card back; back it up and replace it"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 

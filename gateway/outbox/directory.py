@@ -9,7 +9,7 @@ import resource
 from collections.abc import Iterable, Mapping
 
 from gateway.errors import OutboxUnusable
-from gateway.machine.disk import Disk, NotAFile
+from gateway.machine.disk import HUNG_ADVICE, Disk, NotAFile
 from gateway.machine.owner import mending, refused
 from gateway.model import STREAMS, Stream
 from gateway.outbox.sectors import is_of_the_card
@@ -17,7 +17,6 @@ from gateway.outbox.state import STATE_NAME
 from gateway.outbox.stream import BLOCK_BYTES, StreamLog
 
 BALLAST_NAME = "ballast"
-HUNG_ADVICE = "look at dmesg; a restart of the machine may bring the card back; back it up and replace it"
 DESCRIPTORS = 64  # files, sockets, pipes and chips of a whole gateway, and room
 # A disk that takes no writes can still be drained, without a lock where there is none yet.
 _TAKES_NO_WRITES = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOENT)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gateway.machine.disk import HUNG_ADVICE
 from gateway.machine.threads import ADVICE, REFUSED, started
-from gateway.outbox.directory import HUNG_ADVICE
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ def examinations(
     def board() -> Iterator[Check]:
         return checks(tried(look(directory, root), directory), shutdown_of(directory, sealing))
 
-    yield Examination(GROUP, "board", board)
+    yield Examination(GROUP, "board", board, disk=directory)
 
 
 def tried(machine: Machine, directory: Path) -> Machine:
