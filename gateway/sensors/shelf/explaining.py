@@ -41,7 +41,8 @@ BY_WEIGHT_SPREAD = 0.35
 SPREAD_BELIEVED = 4
 """The assumed spread weighs as much as so many changes seen."""
 SPREAD_LEAST = 0.002
-LEARN_SURE = 0.75
+LEARN_SURE = 0.9
+"""A spread is learned where no other items explain a change: what is doubtful would confirm itself."""
 GAIN_ERROR = 0.003
 """Calibration and off-centre loading: 0.3 % of the change."""
 ODD_SHARE, ODD_SPREAD = 0.02, 0.08
@@ -83,16 +84,17 @@ class Explanation:
 class Judgement:
     """What a change may be: `best` is told (None: no product explains it), `suspects` are the places that it may be of.
 
-    `shares` are those of the causes.
+    `shares` are those of the causes; `is_alone` tells that no other items explain it nearly as well.
     """
 
     best: Explanation | None
     suspects: frozenset[int]
     shares: Mapping[str, float] = field(default_factory=dict)
+    is_alone: bool = False
 
 
 class Spreads:
-    """How much one item's weight deviates, in grams by product, learned from changes of which one is sure."""
+    """How much one item's weight deviates, in grams by product, learned from changes that only it explains."""
 
     def __init__(self, products: Sequence[Product]) -> None:
         self.products = products
@@ -112,7 +114,7 @@ class Spreads:
     def learn(self, explanation: Explanation, grams: float) -> None:
         """Take a change of one product alone, by how sure it is."""
         used = [place for place, n in enumerate(explanation.counts) if n]
-        if len(used) == 1 and explanation.confidence >= LEARN_SURE:
+        if len(used) == 1:
             place = used[0]
             items = explanation.counts[place]
             misfit = grams - items * self.products[place].unit_grams
@@ -133,7 +135,7 @@ class Explainer:
     | the thing that lay here | 0.4 of all while one lies | the same, where one was lifted off | its own weight |
 
     The priors are so many changes believed beforehand; those seen at this shelf add to them, each by the share that it
-    has of a change, so that what cannot be told apart teaches nothing (customers of a week outweigh them).
+    has of a change, so that what cannot be told apart teaches little (customers of a week outweigh them).
     """
 
     def __init__(self, products: Sequence[Product]) -> None:
@@ -162,11 +164,17 @@ class Explainer:
             return Judgement(None, frozenset(), {"strange": 1.0})
         evidence, counts = max(weighed)
         confidence = evidence / total
-        is_told = confidence >= CONFIDENCE_MIN or (max(of_one) >= SURELY_ONE * total and confidence >= BEST_OF_ONE)
+        likeliest = max(of_one)
+        if self.products[of_one.index(likeliest)].by_weight and likeliest >= CONFIDENCE_MIN * total:
+            place = of_one.index(likeliest)
+            evidence, counts = max(one for one in weighed if one[1][place] and sum(map(bool, one[1])) == 1)
+            confidence = likeliest / total
+        is_told = confidence >= CONFIDENCE_MIN or (likeliest >= SURELY_ONE * total and confidence >= BEST_OF_ONE)
         likely = (counts for evidence, counts in weighed if evidence >= SUSPECT_SHARE * total)
         suspects = frozenset(place for counts in likely for place, n in enumerate(counts) if n)
         shares = {cause: value / total for cause, value in sums.items()}
-        return Judgement(Explanation(counts, round(confidence, 3)) if is_told else None, suspects, shares)
+        best = Explanation(counts, round(confidence, 3)) if is_told else None
+        return Judgement(best, suspects, shares, evidence >= LEARN_SURE * (total - sums["strange"]))
 
     def learn(self, moved: Moved, judgement: Judgement) -> None:
         """Learn from a change that was seen: each cause by its share."""
@@ -175,7 +183,7 @@ class Explainer:
         done = self._done[1 if moved.grams > 0 else -1]
         for cause, share in judgement.shares.items():
             done[cause] += share
-        if judgement.best is not None:
+        if judgement.best is not None and judgement.is_alone:
             self.spreads.learn(judgement.best, moved.grams)
 
     def _hypotheses(self, moved: Moved) -> Iterator[tuple[str, float, tuple[int, ...]]]:
@@ -190,7 +198,8 @@ class Explainer:
             for n in range(max(1, round(nearest) - reach), min(ITEMS_MAX, round(nearest) + reach) + 1):
                 cause = CAUSES[min(n, 4) - 1]
                 counts = tuple(sign * n if at == place else 0 for at in range(places))
-                yield cause, _number(n, sign, moved.took_s) / places, counts
+                took_s = None if product.by_weight else moved.took_s  # a crate is emptied at once
+                yield cause, _number(n, sign, took_s) / places, counts
         if places < 2:
             return
         heaviest = max(product.unit_grams for product in self.products)

@@ -67,8 +67,11 @@ class Stock:
         return self.counts[place]
 
     def items(self, place: int) -> int | None:
-        """Return how many are there for the shelf's level: of one product also what its weight comes to, rounded."""
-        if self.remaining_grams is None:
+        """Return how many are there for the shelf's level: of one product also what its weight comes to, rounded.
+
+        None where that is not known, or while a thing of no product lies there.
+        """
+        if self.remaining_grams is None or (len(self.products) == 1 and self.lying):
             return None
         if len(self.products) > 1 or (self.counts[place] is not None and not self.products[place].by_weight):
             return self.counts[place]
