@@ -48,6 +48,10 @@ def test_nothing_that_names_a_host_a_file_a_pin_or_an_identity_is_changeable_by_
     assert not [key for key in changeable() if any(word in key for word in words)]
 
 
+def test_what_throws_recorded_events_away_is_not_changeable_by_default() -> None:
+    assert {key for key in changeable() if key.startswith("outbox.")} == {"outbox.commit_interval_ms"}
+
+
 def test_a_changed_an_added_and_a_removed_key_are_told() -> None:
     ours = {"health": {"every": 1}, "door": [{"id": "a", "outer_pin": 1}]}
     assert forbidden_keys(ours, {"health": {"every": 2}, "door": ours["door"]}, None) == []

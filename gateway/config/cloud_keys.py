@@ -1,8 +1,9 @@
 """Which keys of the configuration the cloud may change: an allow-list, and everything else is decided at the gateway.
 
 Law: by default the cloud changes only numbers and words that cannot send data elsewhere, open a file, drive a pin,
-weaken privacy, throw recorded events away or widen its own rights. `[commands] config_keys` replaces the default;
-`fixed()` may not stand there. Every key of the settings is in exactly one of the three sets.
+weaken privacy, throw recorded events away (delivered ones too: `resend` needs them) or widen its own rights.
+`[commands] config_keys` replaces the default; `fixed()` may not stand there. Every key of the settings is in exactly one
+of the three sets.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ def _keys(**tables: str) -> frozenset[str]:
 
 OUR_CHANGEABLE = _keys(
     broker="keepalive_s reconnect_max_s inflight_max inflight_bytes_max resync backfill_compression",
-    outbox="commit_interval_ms keep_acknowledged",
+    outbox="commit_interval_ms",
     health="every",
 )
 """What the cloud may change where `[commands] config_keys` is not given."""
 OUR_ON_DEMAND = _keys(
     site="timezone",
     broker="profile protocol discovery",
-    outbox="bytes_max age_max",
+    outbox="bytes_max age_max keep_acknowledged",
 )
 """What it may change only where `[commands] config_keys` names it."""
 OUR_FIXED = _keys(
