@@ -2,8 +2,8 @@
 
 Law: by default the cloud changes only numbers and words that cannot send data elsewhere, open a file, drive a pin,
 weaken privacy, throw recorded events away (delivered ones too: `resend` needs them) or widen its own rights.
-`[commands] config_keys` replaces the default; `fixed()` may not stand there. Every key of the settings is in exactly one
-of the three sets.
+`[commands] config_keys` replaces the default; `fixed()` may not stand there. Every key of the settings is in exactly
+one of the three sets.
 """
 
 from __future__ import annotations
