@@ -123,7 +123,7 @@ def make_room_for_any_text() -> None:
 
 
 def was_interrupted(error: BaseException) -> bool:
-    """Tell whether a person asked for the end, and not only the input came to its own."""
+    """Return whether a person asked for the end, and not only the input came to its own."""
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 
 

@@ -273,7 +273,7 @@ class Ledger:
         return True
 
     def _is_same(self, book: _Book, delivery: Delivery) -> bool:
-        """Tell whether an id that comes again has the content that it had, as far as that is still known."""
+        """Return whether an id that comes again has the content that it had, as far as that is still known."""
         known = self._contents.get((delivery.source, str(delivery.envelope["id"])))
         book.unchecked += known is None
         return known is None or known == _content(delivery)

@@ -42,7 +42,7 @@ def noted(before: Noted, wanted: Iterable[str], now_ms: int) -> dict[str, int | 
 def with_withdrawals(outbox_directory: Path | str, wanted: Sequence[Announcement], now: Instant) -> list[Announcement]:
     """Return `wanted` and, behind it, an empty message for each topic that was announced before and is not wanted.
 
-    On return it is noted beside the outbox what will be told. Where the disk refuses that, it is in the log.
+    On return it is noted beside the outbox what will be published. Where the disk refuses that, it is in the log.
     """
     path = path_of(outbox_directory)
     before: Noted = {}

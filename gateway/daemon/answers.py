@@ -104,7 +104,7 @@ class Answers:
         for sensor, driver in self.drivers.items():
             status["sensors"][sensor]["driver"] = dict(driver.counters())
         redacted: dict[str, Any] = self.redact.document(status)
-        # Made here and no secret: by it the doctor tells whether the files say something else than what runs.
+        # Made here and no secret: by it the doctor sees whether the files say something else than what runs.
         return {**redacted, "config_sha256": status["config_sha256"]}
 
     def count_spoiled(self) -> None:

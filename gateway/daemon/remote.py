@@ -59,11 +59,11 @@ class RemoteConfiguration:
             self._write(dataclasses.replace(ordered, trial=self._trial))
 
     def begin(self, engine: Engine, now: Instant) -> None:
-        """Take up a trial that the last run began, or tell that one was lost."""
+        """Take up a trial that the last run began, or report that one was lost."""
         try:
             ordered = self._read()
         except TimeoutError:
-            ordered = Ordered()  # a verdict is told by the next start
+            ordered = Ordered()  # a verdict is reported by the next start
         if (lost := ordered.verdict) is not None:
             self._write(dataclasses.replace(ordered, verdict=None))
             engine.record([Event("gateway", now, ConfigChanged(lost.sha256, BY, "rolled_back"))], now)

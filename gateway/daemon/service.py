@@ -64,7 +64,7 @@ STOPPING_STEPS_MAX = 20
 DAY_ASKED_EVERY_S = 60.0
 """How late the key of a day may be destroyed."""
 LOOK_EVERY_NS = 5 * NS_PER_S
-"""How late it is told that the outbox's folder was moved away."""
+"""How late it is reported that the outbox's folder was moved away."""
 KEY_FILE = "privacy.key"
 RELOAD = "reload"
 
@@ -105,7 +105,7 @@ def run(
     reread: Callable[[], Configuration] | None = None,
     overlaid: Callable[[Mapping[str, Any]], Configuration] | None = None,
 ) -> int:
-    """Run the daemon until it is told to stop; with `recording`, until all of it is acknowledged (unless `stay`).
+    """Run the daemon until a signal stops it; with `recording`, until all of it is acknowledged (unless `stay`).
 
     `reread` loads the configuration again on SIGHUP, `overlaid` with another overlay of the cloud's. Returns the exit
     status. Raises ConfigurationError without a broker, OutboxUnusable where the outbox cannot be used, OutboxSealed

@@ -57,7 +57,7 @@ def status_of(engine: Engine, configuration: Configuration, now: Instant) -> dic
 
 
 def link_of(link: UplinkStatus) -> dict[str, Any]:
-    """Return the link as the status tells it; `reason` is why it is not up, None where nothing is wrong."""
+    """Return the link as the status has it; `reason` is why it is not up, None where nothing is wrong."""
     known = {field.name: getattr(link, field.name) for field in dataclasses.fields(link) if field.name != "counters"}
     return {
         **known,
@@ -71,7 +71,7 @@ def link_of(link: UplinkStatus) -> dict[str, Any]:
 
 
 def positions_of(engine: Engine, stream: Any) -> dict[str, int]:
-    """Return a stream's positions as the state topic tells them."""
+    """Return a stream's positions as the state document has them."""
     positions = engine.outbox.positions(stream)
     return {
         "recorded_through": positions.recorded_through,

@@ -196,11 +196,11 @@ class Engine:
         self.offer(item)
 
     def has_room(self) -> bool:
-        """Tell whether a source that can wait should offer more now: the inbox and the outbox both keep up."""
+        """Return whether a source that can wait should offer more now: the inbox and the outbox both keep up."""
         return self._inbox.qsize() < READINGS_PATIENT_MAX and self.outbox.has_room()
 
     def is_idle(self) -> bool:
-        """Tell whether nothing waits to be taken."""
+        """Return whether nothing waits to be taken."""
         return self._inbox.empty()
 
     # What the one loop calls.

@@ -69,7 +69,7 @@ class Asker:
 
     @property
     def is_answered(self) -> bool:
-        """Tell whether no call is late."""
+        """Return whether no call is late."""
         late = self._late
         return late is None or not late[0].empty()
 

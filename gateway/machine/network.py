@@ -23,7 +23,7 @@ LOOK_EVERY_S = 0.5
 
 
 def names_new_address(datagram: bytes) -> bool:
-    """Tell whether one of the netlink messages of a datagram is RTM_NEWADDR; garbage is none."""
+    """Return whether one of the netlink messages of a datagram is RTM_NEWADDR; garbage is none."""
     at = 0
     while at + HEADER.size <= len(datagram):
         length, kind, *_ = HEADER.unpack_from(datagram, at)

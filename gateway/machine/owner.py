@@ -156,7 +156,7 @@ def barred(folder: str | os.PathLike[str]) -> str | None:
 
 
 def is_own(path: str | os.PathLike[str]) -> bool:
-    """Tell whether it is this process's user's, or what bars the way to it is."""
+    """Return whether it is this process's user's, or what bars the way to it is."""
     try:
         return os.lstat(_seen(path)).st_uid == os.geteuid()
     except OSError:

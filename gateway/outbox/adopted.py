@@ -13,7 +13,7 @@ MARK = "adopted"
 def refuse_adopted(disk: Disk, directory: str) -> None:
     """Raise OutboxUnusable where this outbox goes on elsewhere: here it must never run again.
 
-    Also where the disk does not answer; what else may be wrong with the directory is told by who opens it.
+    Also where the disk does not answer; what else may be wrong with the directory is reported by who opens it.
     """
     names: list[str] = []
     try:

@@ -114,7 +114,7 @@ class Committer:
         return None if log.pending_since_ns is None else log.pending_since_ns + log.interval_ns
 
     def may_write(self, log: StreamLog) -> bool:
-        """Tell whether `next_job` may have one for the stream: cheap, for most streams have nothing to write."""
+        """Return whether `next_job` may have one for the stream: cheap, for most streams have nothing to write."""
         return bool(log.pending) or log.name in self._wants_file or log.name in self._stuck
 
     def next_job(self, log: StreamLog, now: Instant) -> Append | None:
@@ -235,7 +235,7 @@ class Committer:
         return Seal(active.fd, active.offset)
 
     def _sheds_for(self, log: StreamLog, create: Create, now: Instant) -> bool:
-        """Look for what may leave where the disk is full; tell whether there is hope without waiting."""
+        """Look for what may leave where the disk is full; return whether there is hope without waiting."""
         if not log.pending and log.name != "gateway":
             return True
         self._retention.full_at_bytes = self._retention.used_bytes()

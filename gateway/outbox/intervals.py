@@ -74,7 +74,7 @@ class Intervals:
         return start, self._firsts[index] - 1 if index < len(self._firsts) else NUMBER_MAX
 
     def covers(self, first: int, last: int) -> bool:
-        """Tell whether all of `first..last` is in the set (an empty range is)."""
+        """Return whether all of `first..last` is in the set (an empty range is)."""
         return last < first or self.next_open(first) > last
 
     def count(self, first: int, last: int) -> int:

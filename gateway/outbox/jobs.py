@@ -98,7 +98,7 @@ class Append:
 
     @staticmethod
     def _undo(disk: Disk, create: Create, error: OSError) -> None:
-        """Take the name back; nobody was told of anything in the file. Only a synced name cannot come back."""
+        """Take the name back; nothing in the file was reported to anybody. Only a synced name cannot come back."""
         try:
             disk.unlink(create.path)
             disk.sync_directory(os.path.dirname(create.path))
@@ -159,7 +159,7 @@ class Begin:
 
     What was read may still be only in memory (after a kill), so it is synced before the other slot is written: `tails`
     are the newest files that hold records of which no state says that they are durable. (What a failed sync of the last
-    run, in the same boot, has left in memory alone cannot be told from what is on the card.)
+    run, in the same boot, has left in memory alone looks like what is on the card.)
     """
 
     directory: str

@@ -54,7 +54,7 @@ class Losses:
 
     @property
     def is_due(self) -> bool:
-        """Tell whether a record is to be written now: what overflows memory waits for the end of the flood."""
+        """Return whether a record is to be written now: what overflows memory waits for the end of the flood."""
         return any(loss.reason != "overflow" for loss in self.owed)
 
     def lose(self, log: StreamLog, first: int, last: int, reason: Reason, count: int) -> None:
@@ -90,7 +90,7 @@ class Losses:
         log = self._logs["gateway"]
         owed = [loss for loss in self.owed if loss.reason != "overflow" or not is_flooded]
         self.owed = [loss for loss in self.owed if loss.reason == "overflow" and is_flooded]
-        # What a file of `gateway` told goes before the word that lets the file go: a power cut may come between them.
+        # What a file of `gateway` recorded goes before the word that lets the file go: a power cut may come between.
         owed.sort(key=lambda loss: (loss.stream == "gateway", loss.last))
         for loss in owed:
             payload = self._describe(self._outbox, loss, now)
@@ -99,10 +99,10 @@ class Losses:
             self.losing.append((log.naming_through, loss))
 
     def unwritten(self, is_end: bool) -> dict[Stream, tuple[Run, ...]]:
-        """Return the numbers that were given and of which nothing on the disk tells: what overflowed the memory.
+        """Return the numbers that were given and that nothing on the disk names: what overflowed the memory.
 
         At the end of the process (`is_end`) all that waits is among them, but for records of losses that nothing
-        follows: what those tell is here itself, and their numbers are free.
+        follows: what those name is here itself, and their numbers are free.
         """
         found = {name: Intervals() for name in self._logs}
         for loss in (*self.owed, *(loss for _, loss in self.losing)):
@@ -137,7 +137,7 @@ class Losses:
 
 
 def told_loss(payload: bytes, outbox: str) -> Loss | None:
-    """Return the loss of this outbox that a recorded payload tells of; None where none is, or none that makes sense.
+    """Return the loss of this outbox that a recorded payload names; None where none is, or none that makes sense.
 
     When the record is shed itself, what it named must be named again.
     """

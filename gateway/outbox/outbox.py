@@ -118,7 +118,7 @@ class Outbox:
 
     @property
     def now(self) -> Instant:
-        """The moment of the last call that told one."""
+        """The moment of the last call that gave one."""
         return self._upkeep.now
 
     # What the engine and the uplink do.
@@ -150,7 +150,7 @@ class Outbox:
         return False
 
     def has_room(self) -> bool:
-        """Tell whether little waits for the disk: a source that can wait gives no more while it does not."""
+        """Return whether little waits for the disk: a source that can wait gives no more while it does not."""
         return self._upkeep.pending_bytes() < PENDING_PATIENT_BYTES
 
     def commit(self, now: Instant) -> None:
@@ -172,7 +172,7 @@ class Outbox:
 
     @property
     def stopped_short(self) -> bool:
-        """Tell whether the last `read` was held up: there is more, to be read later."""
+        """Return whether the last `read` was held up: there is more, to be read later."""
         return self._handout.stopped_short
 
     def take_recovered(self) -> list[tuple[Stream, int, int]]:
@@ -241,7 +241,7 @@ class Outbox:
         return self._logs[stream].next
 
     def waiting(self, stream: Stream) -> list[Entry]:
-        """Return what is appended and not durable yet; nobody outside may be told of it."""
+        """Return what is appended and not durable yet; it is not shown to anybody outside."""
         log = self._logs[stream]
         waiting = ((number, log.opened(self.id, number, sealed)) for number, sealed in (*log.inflight, *log.pending))
         return [Entry(stream, number, self.epoch, payload) for number, payload in waiting if payload is not None]
@@ -266,7 +266,7 @@ class Outbox:
         self._saver.wanted = True
 
     def idle(self) -> bool:
-        """Tell whether all that was appended is durable, every loss is named, and nothing is in the writer's hands."""
+        """Return whether all that was appended is durable, every loss is named, and the writer has nothing to do."""
         waiting = any(log.pending or log.inflight for log in self._logs.values())
         return not (waiting or self._upkeep.jobs_open or self._upkeep.losses.owed or self._upkeep.losses.losing)
 
@@ -282,7 +282,7 @@ class Outbox:
         """Record what waits, save the state as cleanly stopped, close the files, free the directory for the next.
 
         A disk that does not answer is waited for 3 s, or not at all where that is known. What it does not take
-        (`waiting`) is lost: the state tells the next opening, which names it, wherever the state can be saved.
+        (`waiting`) is lost: the state has it for the next opening, which names it, wherever the state can be saved.
         """
         self._committer.try_now()  # what refused may have been put right meanwhile, and there is no later
         self.commit(now)
@@ -303,7 +303,7 @@ class Outbox:
             self._lock = None
 
     def _is_at_rest(self) -> bool:
-        """Tell whether the disk has taken everything, or has refused and has nothing in its hands, or hangs."""
+        """Return whether the disk has taken everything, or has refused and has nothing in its hands, or hangs."""
         if self._upkeep.trouble is None:
             return self.idle()
         return self._upkeep.silence.is_hung or not self._upkeep.jobs_open

@@ -2,8 +2,8 @@
 
 Law: no eval. A field is a dotted path into the event; a value is a JSON number, string, true, false or null. `and`,
 `or`, `not` and parentheses combine; a field alone asks whether it is there. A comparison with what is absent, or of
-another kind, is false; a string of digits is a number where it is compared with one. What cannot be read is told with
-its position.
+another kind, is false; a string of digits is a number where it is compared with one. What cannot be read is reported
+with its position.
 """
 
 from __future__ import annotations

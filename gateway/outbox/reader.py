@@ -89,7 +89,7 @@ class OutboxReader:
     ) -> Iterator[Entry]:
         """Yield entries behind `after`, ascending, in bounded memory; with `acknowledged` also those still kept.
 
-        What the card cannot read is passed over (`verify` tells of it). Raises OutboxUnusable where a file may not be
+        What the card cannot read is passed over (`verify` reports it). Raises OutboxUnusable where a file may not be
         read, so that nobody takes a part for the whole.
         """
         log = self._logs[stream]
@@ -129,7 +129,7 @@ class OutboxReader:
         return self._logs[stream].bytes()
 
     def rate(self, stream: Stream, wall_ns: int) -> StreamRate | None:
-        """Return how fast the stream has grown since its oldest file was begun; None where no clock can tell."""
+        """Return how fast the stream has grown since its oldest file was begun; None where no clock was set."""
         log = self._logs[stream]
         for index, segment in enumerate(log.segments):
             about = read_header(self._disk, segment.path)

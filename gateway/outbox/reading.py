@@ -1,7 +1,7 @@
 """Reading entries back: payload bytes as they were given, ascending, from where the reader stopped before.
 
-Law: only entries whose checksum holds, at most what is durable. A number that should be there and is not is told as a
-`missing` run; what stands where the card cannot be read, or in a file that is not there, as `unread`. Any other error
+Law: only entries whose checksum holds, at most what is durable. A number that should be there and is not is reported as
+a `missing` run; what stands where the card cannot be read, or in a file that is not there, as `unread`. Any other error
 ends the pass: it is `held` by what has nothing to do with what is recorded. Nothing is decoded; a reader's place keeps
 one piece of a file. Whole lines in their order go the short way; at anything else `Scan` takes a careful look.
 """
@@ -86,7 +86,7 @@ def read_entries(
 
 
 def _is_gone(disk: Disk, log: StreamLog, error: OSError) -> bool:
-    """Tell whether the file is missing in a folder that is there; where the folder is away, it may come back."""
+    """Return whether the file is missing in a folder that is there; where the folder is away, it may come back."""
     if not isinstance(error, FileNotFoundError | NotAFile):
         return False
     try:
@@ -112,7 +112,7 @@ class _Pass:
         self.sequence, self.until = self._wanted(number)
 
     def miss(self, last: int, segment: Segment | None, is_unread: bool = False) -> None:
-        """Tell that everything wanted up to `last` is not there, or cannot be read now, and go on behind it."""
+        """Report that everything wanted up to `last` is not there, or cannot be read now, and go on behind it."""
         if self.sequence <= last:
             if is_unread and segment is not None:
                 self.got.unread.append(((self.sequence, last), segment))
@@ -168,7 +168,7 @@ class _Pass:
         self._left -= len(payload)
 
     def _read_lines(self, place: Place, seed: int, epoch: int, end: int) -> Literal["done", "more", "odd"]:
-        """Take whole lines out of the buffer; tell whether more of the file is needed, or it is not as it should be."""
+        """Take whole lines out of the buffer; return whether more of the file is needed, or it is damaged."""
         if self.sequence > place.known:
             place.move_to(place.sequence, place.offset + place.at)
             return "more"
@@ -232,7 +232,7 @@ class _Pass:
         return bool(chunk)
 
     def _look_carefully(self, place: Place, fd: int, seed: int, segment: Segment, last: int) -> None:
-        """Take the next record that there is, wherever it stands, and tell what is missing before it."""
+        """Take the next record that there is, wherever it stands, and report what is missing before it."""
         start, first = (place.offset + place.at, place.sequence) if place.sequence else (0, segment.base)
         records = Scan(self._disk, fd, seed, first, last, start)
         skipped = False

@@ -165,7 +165,7 @@ class Scan:
     """Iterates the valid records of a segment from `offset` on, in bounded memory; afterwards `damages` and `end`.
 
     `end` is the offset behind the last valid record (or header), `clean` whether only zeros or the footer follow it.
-    A sector that cannot be read is passed over: `skipped` tells that there was one since the record before, and
+    A sector that cannot be read is passed over: `skipped` says that there was one since the record before, and
     `unread_bytes` how many bytes of such sectors follow the last record so closely that a record may stand in them.
     """
 

@@ -193,7 +193,7 @@ def _segments(disk: Disk, directory: str, strangers: list[str]) -> list[Segment]
 
 
 def _is_of_the_file(error: OSError) -> bool:
-    """Tell whether the error is of this one file: the card cannot read it, or it is not there."""
+    """Return whether the error is of this one file: the card cannot read it, or it is not there."""
     return is_of_the_card(error) or isinstance(error, FileNotFoundError)
 
 
@@ -311,7 +311,7 @@ def sealed(directory: str, missing: Collection[str], given: Collection[str]) -> 
 def _give_up(
     disk: Disk, by_stream: Mapping[Stream, list[Segment]], written: bool, found: Found
 ) -> dict[Stream, list[Segment]]:
-    """Set everything aside that an unknown outbox left; say which one it was, where a file still tells."""
+    """Set everything aside that an unknown outbox left; say which one it was, where a file still says so."""
     paths = [segment.path for segments in by_stream.values() for segment in segments]
     found.aside.extend(paths)
     previous = None

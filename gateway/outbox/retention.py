@@ -53,7 +53,7 @@ class Retention:
         return limit if stream == "gateway" else limit - 2 * self.segment_bytes("gateway")
 
     def has_room(self, stream: Stream, size_bytes: int) -> bool:
-        """Tell whether a new file of the stream fits now."""
+        """Return whether a new file of the stream fits now."""
         return self.used_bytes() + size_bytes <= self.limit_bytes(stream)
 
     def victims(self, stream: Stream, size_bytes: int, floors: bool) -> list[tuple[StreamLog, Segment]] | None:

@@ -91,7 +91,7 @@ class Saver:
     ) -> tuple[int, bytes]:
         """Return the slot and the text of the next save.
 
-        `certain` is where less than `durable` may be said, `owed` which numbers nothing on the disk tells of.
+        `certain` is where less than `durable` may be said, `owed` which numbers nothing on the disk names.
         """
         self.generation += 1
         streams: dict[Stream, StreamState] = {}

@@ -71,7 +71,7 @@ class Sealing:
         if not payload.startswith(BEFORE):
             return payload
         try:
-            sealed = binascii.a2b_base64(payload[len(BEFORE) : -len(AFTER)])  # lax: the tag tells what was changed
+            sealed = binascii.a2b_base64(payload[len(BEFORE) : -len(AFTER)])  # lax: the tag shows what was changed
         except binascii.Error:
             return None
         for cipher in self._ciphers:
@@ -98,7 +98,7 @@ def refused_place(event_id: str) -> bytes:
 
 
 def check_value(key: bytes) -> str:
-    """Return 16 hex digits by which a key is known, and which tell nothing of it."""
+    """Return 16 hex digits by which a key is known, and from which it cannot be had."""
     return hashlib.blake2b(key=key, digest_size=8, person=b"gateway outbox").hexdigest()
 
 

@@ -15,7 +15,7 @@ _OF_THE_CARD = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EREMOTE
 
 
 def is_of_the_card(error: OSError) -> bool:
-    """Tell whether the error is of one place of the card; all others are of the moment, the rights or the name."""
+    """Return whether the error is of one place of the card; all others are of the moment, the rights or the name."""
     return error.errno in _OF_THE_CARD
 
 

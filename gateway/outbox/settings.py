@@ -17,7 +17,7 @@ COMMIT_INTERVALS_MS: dict[Stream, float] = {one.name: one.commit_interval_ms for
 if TYPE_CHECKING:
     StreamKey = Stream
 else:
-    StreamKey = Literal[STREAMS]  # so that a key that is none is told with the nearest that is
+    StreamKey = Literal[STREAMS]  # so that a key that is none is reported with the nearest that is
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Whether the disk answers: a card that hangs neither does what it is given nor refuses it, so only time can tell.
+"""Whether the disk answers: a card that hangs neither does what it is given nor refuses it, so only time shows it.
 
 Law: values only. A job of the writer's and a question of the loop's are watched apart: the one keeps events from being
 recorded, the other from being read and sent.
@@ -46,17 +46,17 @@ class Silence:
         return self.answered_ns if self.jobs else None
 
     def due_ns(self) -> int | None:
-        """Return when a silence is to be told."""
+        """Return when a silence is to be reported."""
         if self.is_hung:
             return None
         return self.answered_ns + HUNG_AFTER_NS if self.jobs else None
 
     @property
     def is_hung(self) -> bool:
-        """Tell whether the writer's disk neither does nor refuses what it was given."""
+        """Return whether the writer's disk neither does nor refuses what it was given."""
         return self.jobs > 0 and self.now_ns - self.answered_ns >= HUNG_AFTER_NS
 
     @property
     def is_unread(self) -> bool:
-        """Tell whether what the loop asked is not answered."""
+        """Return whether what the loop asked is not answered."""
         return self.unread_ns is not None and self.now_ns - self.unread_ns >= UNREAD_AFTER_NS

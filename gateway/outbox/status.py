@@ -1,7 +1,7 @@
 """The outbox at a glance: positions, and how old the oldest waiting entry is.
 
-Law: values only; what is told was true at one moment. An age is told by the boot clock where the entry is of this run,
-else by the wall clock as far as both moments could be trusted, else not at all.
+Law: values only; what is reported was true at one moment. An age is taken from the boot clock where the entry is of
+this run, else by the wall clock as far as both moments could be trusted, else not at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.outbox.stream import StreamLog
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """A stream as the state topic tells it; `backlog` is durable and not acknowledged."""
+    """A stream as the state document has it; `backlog` is durable and not acknowledged."""
 
     recorded_through: int
     acknowledged_through: int

@@ -107,7 +107,7 @@ class StreamLog:
 
     @property
     def naming(self) -> bool:
-        """Tell whether the record of a loss waits."""
+        """Return whether the record of a loss waits."""
         return bool(self.pending) and self.pending[0][0] <= self.naming_through
 
     def push(self, payload: bytes, now_ns: int) -> int:

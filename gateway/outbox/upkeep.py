@@ -43,7 +43,7 @@ from gateway.outbox.writing import Done, Writer
 
 PENDING_BYTES_MAX = 4 << 20  # in memory while the disk does not take it: some 14,000 events
 PENDING_PATIENT_BYTES = PENDING_BYTES_MAX // 4  # where a source that can wait begins to
-NAMED_AT_ONCE = 500  # entries of a file that leaves, looked at for losses they told of
+NAMED_AT_ONCE = 500  # entries of a file that leaves, looked at for the losses that they record
 NAMED_BYTES = 128 * 1024
 JOBS_WAITING_MAX = 64  # of those that can be left out; one has at most the largest payload in its hands
 RETAIN_EVERY_NS = 10 * NS_PER_S
@@ -197,7 +197,7 @@ class Upkeep:
             self._save_due(now)
 
     def _may_name(self) -> bool:
-        """Tell whether losses are named now: while the disk refuses one lot at a time, for room may wait for it."""
+        """Return whether losses are named now: while the disk refuses one lot at a time, for room may wait for it."""
         return not (self.committer.has_trouble("record") and self.losses.losing)
 
     def _commit_due(self, log: StreamLog, now: Instant) -> None:

@@ -104,7 +104,7 @@ class ThreadWriter:
         while (job := self._jobs.get()) is not None:
             try:
                 self._done.append(_run(job, self._disk))
-            except BaseException as mistake:  # noqa: BLE001 - told to the engine's thread, which raises it
+            except BaseException as mistake:  # noqa: BLE001 - handed to the engine's thread, which raises it
                 self._done.append(mistake)
             self._arrived.set()
             if self.on_done is not None:

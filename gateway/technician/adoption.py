@@ -125,7 +125,7 @@ def _take_over(
 
 
 def _read(fresh: Path, shown_as: str, sealing: Sealing) -> OutboxReader:
-    """Open the copy; what is wrong with it is told of the card. Raises OutboxUnusable, OutboxSealed."""
+    """Open the copy; what is wrong with it is reported as of the card. Raises OutboxUnusable, OutboxSealed."""
     try:
         return OutboxReader(str(fresh), sealing=sealing)
     except (OutboxUnusable, OutboxSealed) as error:

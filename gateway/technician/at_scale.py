@@ -29,7 +29,7 @@ def weigh(
 ) -> Weight:
     """Return the next settled weight of samples that are taken from now on, other than `away_from`.
 
-    `waiting` is told now and then why there is none yet. Raises NotAtRest, or Unavailable where no sample came at all.
+    `waiting` gets now and then why there is none yet. Raises NotAtRest, or Unavailable where no sample came at all.
     """
     source.poll(0)
     weighing = Weighing(settings.rate_hz, WINDOWS, away_from)

@@ -3,7 +3,7 @@
 Format: `{shelf}.json` in the folder `calibration` beside the outbox directory holds one JSON object, the fields of
 `StoredCalibration`; `{shelf}.json.previous` is what it replaced. Order of writes: the old content under a temporary
 name, synced, renamed to `.previous`; the new content likewise to its name; the folder synced. Law: a power cut at any
-point leaves a whole calibration in force, the old one or the new one. A damaged file is told, never a crash.
+point leaves a whole calibration in force, the old one or the new one. A damaged file is reported, never a crash.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class CardFile:
 
 
 def is_own(stream: bool, name: str) -> bool:
-    """Tell whether an outbox makes files of this name, in the folder of a stream or in its own."""
+    """Return whether an outbox makes files of this name, in the folder of a stream or in its own."""
     return parse_name(name.removesuffix(".bad")) is not None if stream else name in OWN
 
 

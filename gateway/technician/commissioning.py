@@ -1,7 +1,7 @@
-"""The acceptance of a gateway on the spot: what a person does at each sensor, and whether the sensor told just that.
+"""The acceptance of a gateway on the spot: what a person does at each sensor, and whether the sensor reported it.
 
-Pure: readings and passing time in, verdicts out. Law: a sensor is accepted only by a deed that it told rightly; what
-was skipped is not accepted, and the report says so. The report is a JSON object, and the same as a text to sign.
+Pure: readings and passing time in, verdicts out. Law: a sensor is accepted only by a deed that it reported rightly;
+what was skipped is not accepted, and the report says so. The report is a JSON object, and the same as a text to sign.
 """
 
 from __future__ import annotations

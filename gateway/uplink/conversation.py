@@ -105,7 +105,7 @@ class Conversation:
             self._send_state(presence.stopped(now), now, orders)
         is_told = presence.has_told_stop and not self.flights.has_topic(presence.topic)
         if is_told or presence.muted or now.boot_ns >= stopping_ns + STOP_NS:
-            # Where `stopped` could not be told, the will may speak.
+            # Where `stopped` could not be published, the will may speak.
             orders.append(Disconnect(self._link, gently=presence.has_told_stop or presence.muted))
             return True
         return False
@@ -248,7 +248,7 @@ class Conversation:
         return LinkDown(self._link, "link.timeout", detail, "check the network and the broker")
 
     def is_idle(self, now: Instant) -> bool:
-        """Tell whether nothing was sent of late that still waits for its answer."""
+        """Return whether nothing was sent of late that still waits for its answer."""
         return not self.flights.since(now.boot_ns - POISON_NS)
 
     def blame(self, now: Instant, in_order: bool) -> bool:
@@ -259,7 +259,8 @@ class Conversation:
             return False
         one_at_a_time = min(len(flights), traffic.window)
         if not in_order:
-            # A broker that closes with more of ours unread resets. That blames nobody; but one at a time will tell.
+            # A broker that closes with more of ours unread resets. That blames no message; sent one at a time
+            # they will show which it was.
             traffic.broken_sends += len(flights) > 1
             if traffic.broken_sends >= BROKEN_SENDS:
                 traffic.careful = one_at_a_time

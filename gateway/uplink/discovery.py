@@ -3,7 +3,7 @@
 Law: retained descriptions and nothing else. Home Assistant reads the values out of the events and the state that are
 published anyway, so what leaves the store grows by names of sensors, never by anything about people: door totals and
 beams, shelf levels, the gateway's health. What is only in the backfill lane it does not see; totals are right again
-with the next passage. Told at each connect; what is told no more is cleared (`daemon.announcing`).
+with the next passage. Published at each connect; what is published no more is cleared (`daemon.announcing`).
 
 Page: home-assistant.io/integrations/mqtt, "MQTT Discovery".
 """

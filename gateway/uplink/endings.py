@@ -2,7 +2,7 @@
 
 A broker has room for one client of a name: who connects last stays. So a copied card, or a second gateway under the
 same id, and this one end each other's connection in turn. MQTT 5 says so (DISCONNECT 0x8E); 3.1.1 only closes. Law:
-told while it goes on and `TOLD_NS` after, also while the link happens to be up. Pure.
+reported while it goes on and `TOLD_NS` after, also while the link happens to be up. Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Endings:
         self._ends: deque[tuple[Instant, str]] = deque(maxlen=ENDINGS_MAX)
 
     def explains(self, now: Instant) -> bool:
-        """Tell whether the broker closes for a reason of its own, so that it blames no message."""
+        """Return whether the broker closes for a reason of its own, so that it blames no message."""
         return bool(self.notes(now))
 
     def innocent(self, closed_ns: int | None, now: Instant) -> None:

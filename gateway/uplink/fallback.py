@@ -31,7 +31,7 @@ def versions(asked: Asked) -> tuple[Protocol, ...]:
 
 
 def may_be_version(signal: LinkDown) -> bool:
-    """Tell whether a connection may have failed because the broker does not speak its version."""
+    """Return whether a connection may have failed because the broker does not speak its version."""
     if signal.had_connack or signal.connack is not None:
         return signal.connack in (*REFUSALS, MALFORMED)
     return signal.code in NO_ANSWER_TO_5

@@ -64,11 +64,11 @@ class Flights:
 
     @property
     def has_events(self) -> bool:
-        """Tell whether an event is under way."""
+        """Return whether an event is under way."""
         return any(flight.parcel.entries for flight in self._flying.values())
 
     def has_event_of(self, topic: str, topic_of: Callable[[Entry], str]) -> bool:
-        """Tell whether an event of that topic is under way, on whichever lane."""
+        """Return whether an event of that topic is under way, on whichever lane."""
         return any(topic_of(entry) == topic for flight in self._flying.values() for entry in flight.parcel.entries)
 
     def has_topic(self, topic: str) -> bool:
@@ -103,7 +103,7 @@ class Flights:
 
     @property
     def check_ns(self) -> int | None:
-        """When `late` may have something to tell; None: nothing is under way."""
+        """When `late` may have something to report; None: nothing is under way."""
         return self._check_ns if self._flying else None
 
     def late(self, now_ns: int) -> list[Flight]:

@@ -28,7 +28,7 @@ class HeldTopics:
         return [(stream, first, last) for stream, (first, last) in self.passed.pop(topic, {}).items()]
 
     def passes_over(self, entry: Entry) -> bool:
-        """Tell whether the entry waits with its topic; if so, that is noted."""
+        """Return whether the entry waits with its topic; if so, that is noted."""
         ranges = self.passed.get(self.topic_of(entry))
         if ranges is None:
             return False

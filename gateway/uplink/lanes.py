@@ -89,7 +89,7 @@ class Lanes:
         self._samples: deque[tuple[int, dict[Stream, int]]] = deque([(-LIVE_SINCE_NS, self._recorded())])
 
     def observe(self, now: Instant) -> None:
-        """Note how far each stream is recorded, so that `open` can tell what is a moment old; call while down."""
+        """Note how far each stream is recorded, so that `open` knows what is a moment old; call while down."""
         through = self._recorded()
         samples = self._samples
         if samples and (through == samples[-1][1] or (len(samples) > 1 and now.boot_ns - samples[-1][0] < SAMPLE_NS)):
@@ -211,7 +211,7 @@ class Lanes:
         return self._has_back or bool(self._resends) or bool(self._late) or self._next_back is not None
 
     def _has_passed(self, stream: Stream, number: int) -> bool:
-        """Tell whether this connection's lanes have gone on behind the number."""
+        """Return whether this connection's lanes have gone on behind the number."""
         back, live = self._back.get(stream), self._live.get(stream)
         if back is not None and back.through is not None and number <= back.through:
             return back.after >= number
@@ -244,7 +244,7 @@ class Lanes:
         return self._joined(list(entries), [self._wire.envelope(entry, self._anchors) for entry in entries], lane)
 
     def again(self, parcel: Parcel) -> Parcel:
-        """Return the same entries told as they are now: a time once estimated is never told as unsynced again."""
+        """Return the same entries in envelopes of now: a time once estimated is never sent as unsynced again."""
         if parcel.is_batch:
             return self.batch(parcel.entries, parcel.lane)
         return self.single(parcel.entries[0], parcel.lane)
@@ -260,7 +260,7 @@ class Lanes:
         return Parcel(lane, self._wire.backfill_topic, payload, BATCH_CONTENT_TYPE, tuple(entries), True, properties)
 
     def _waits(self, entry: Entry) -> bool:
-        """Tell whether the entry goes another way, or not now: alone, or with its topic."""
+        """Return whether the entry goes another way, or not now: alone, or with its topic."""
         if self._held_back and (entry.stream, entry.sequence) in self._held_back:
             return True
         return bool(self.held.passed) and self.held.passes_over(entry)

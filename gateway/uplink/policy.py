@@ -337,7 +337,7 @@ class Uplink:
         log.info("link up link=%d protocol=%s window=%d", self._link, signal.protocol, self._traffic.window)
 
     def _announce(self) -> None:
-        """Let what is announced be told again, once: the broker may have lost it."""
+        """Let what is announced be published again, once: the broker may have lost it."""
         answers = [answer for answer in self._answers if not answer.retain]
         told = self._announced if self._presence.retain and self._up_ns >= self._announced_after_ns else ()
         news = [Parcel("control", one.topic, one.payload, STATE_CONTENT_TYPE, retain=True) for one in told]

@@ -1,8 +1,8 @@
 """The gateway's own presence on the broker: the retained state, and the will (contract section 5). Pure.
 
-Law: told at every connect, on a clean stop, at once where the disk's trouble begins or ends, and at most every 60 s
-where something else changed. A broker that refuses the state topic is asked again at the next connect, one that closes
-the connection at it after an hour: events are worth more than presence.
+Law: published at every connect, on a clean stop, at once where the disk's trouble begins or ends, and at most every 60
+s where something else changed. A broker that refuses the state topic is asked again at the next connect, one that
+closes the connection at it after an hour: events are worth more than presence.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DISK_TAKES_NOTHING = "run gateway doctor there; a restart of the machine may hel
 
 
 class Presence:
-    """Writes the state documents and remembers what was told."""
+    """Writes the state documents and remembers what was published last."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Presence:
         self._troubles = troubles
         self._may_retain = retain_available
         self._told: dict[str, Any] | None = None
-        self._disk: tuple[str | None, bool] = None, False  # what is told of it
+        self._disk: tuple[str | None, bool] = None, False  # what the document says of it
         self._closes = 0
         self.topic = topic
         self.retain = retain_available
@@ -75,7 +75,7 @@ class Presence:
             self.due_ns = now.boot_ns
 
     def online(self, now: Instant) -> Parcel | None:
-        """Return the state if it changed since it was told, or None; the next is due in 60 s."""
+        """Return the state if it changed since it was published, or None; the next is due in 60 s."""
         self.due_ns = now.boot_ns + STATE_NS
         return self._parcel("online", now)
 
@@ -100,13 +100,13 @@ class Presence:
         log.error("state refused topic=%s why=%s", self.topic, why)
 
     def put_off(self, why: str) -> None:
-        """The broker refused the state for now: it is told again when it is due."""
+        """The broker refused the state for now: it is published again when it is due."""
         self.why_muted = why
         if not self.has_told_stop:
             self._told = None
 
     def notes(self) -> tuple[Reason, ...]:
-        """Return why the state is not told, for a person; empty where it is."""
+        """Return why the state is not published, for a person; empty where it is."""
         if self.why_muted is None:
             return ()
         return (Reason("state.refused", f"the state topic is not told: {self.why_muted}", STATE_REFUSED),)

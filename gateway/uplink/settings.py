@@ -157,7 +157,7 @@ class BrokerSettings:
     backfill_compression: Literal["none", "gzip"] = "none"
     topic_prefix: str = "stores"
     discovery: Literal["none", "home-assistant"] = "none"
-    """Whether Home Assistant is told what there is to see."""
+    """Whether the sensors are announced to Home Assistant."""
     proxy: str | None = None
     """`http://host:3128` or `socks5://host:1080`; without it the way is direct."""
     proxy_username: str | None = None

@@ -63,7 +63,7 @@ STATE_REFUSED = "give this client the right to publish to it, retained (the brok
 
 
 def told(status: UplinkStatus, now: Instant) -> list[dict[str, str]]:
-    """Return what is not as it should be, as the state topic tells it; empty where all is well."""
+    """Return what is not as it should be, as the state document has it; empty where all is well."""
     found = [asdict(note) for note in status.notes]
     if status.held_since_ms is not None and status.reason is not None:
         probe_ns = now.wall_ns + (status.next_probe_ms or 0) * NS_PER_MS

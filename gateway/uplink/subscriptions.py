@@ -1,10 +1,10 @@
-"""What the gateway asks the broker to be told: commands, and whatever else is wanted beside the sending. Pure.
+"""What the gateway subscribes to: commands, and whatever else is wanted beside the sending. Pure.
 
 Law: an optional act, after the essential one. It is asked for when the broker has acknowledged something on this
 connection, or a second after it came up, one after the other. Where the connection ended before an answer, it is asked
 for alone the next time, without a wildcard where that can be, with nothing else under way: so it is known at what the
-broker closed. Where it closes again, it is not asked for any more, and that is told; again after an hour, and at once
-where a person asks. No answer to any of them ever stops the sending.
+broker closed. Where it closes again, it is not asked for any more, and that is reported; again after an hour, and at
+once where a person asks. No answer to any of them ever stops the sending.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ UNWANTED = ("link.oversized", "link.unasked")
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Something to be told of. `name` stands before "are not received"; `each` are its topics without a wildcard."""
+    """Something to subscribe to. `name` stands before "are not received"; `each` are its topics without a wildcard."""
 
     name: str
     filter: str

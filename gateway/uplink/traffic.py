@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class Traffic:
-    """Chooses the next message of one gateway. `refuse` is told what can never be sent, and why."""
+    """Chooses the next message of one gateway. `refuse` is called with what can never be sent, and why."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ _NOTICE = b"store.gateway.events_dropped"
 
 
 def is_notice(entry: Entry) -> bool:
-    """Tell whether the entry is the record of a loss."""
+    """Return whether the entry is the record of a loss."""
     return entry.stream == "gateway" and _NOTICE in entry.payload
 
 
@@ -52,7 +52,7 @@ class Hold:
     probes: int = 0
 
     def may_probe(self, now_ns: int) -> bool:
-        """Tell whether the broker may be asked now; if so, the next time is later."""
+        """Return whether the broker may be asked now; if so, the next time is later."""
         if now_ns < self.probe_ns:
             return False
         self.probes += 1
@@ -124,7 +124,7 @@ class Verdicts:
         return self._topic_of(suspect.parcel.entries[0])
 
     def holds(self, entry: Entry) -> bool:
-        """Tell whether the entry's topic is held."""
+        """Return whether the entry's topic is held."""
         acceptance = self.topics.get(self._topic_of(entry)) if self.topics else None
         return acceptance is not None and acceptance.hold is not None
 

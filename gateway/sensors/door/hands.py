@@ -19,7 +19,7 @@ LEAD_MAX_NS = 160 * NS_PER_MS
 
 
 def is_hand(one: Blockage, trunk: Blockage) -> bool:
-    """Tell whether one beam saw in `one` a hand of the person whom it saw in `trunk`."""
+    """Return whether one beam saw in `one` a hand of the person whom it saw in `trunk`."""
     gap_ns = max(trunk.broke.boot_ns - one.cleared.boot_ns, one.broke.boot_ns - trunk.cleared.boot_ns)
     if one.ns < ARM_NS and 2 * trunk.ns >= 3 * one.ns:
         return gap_ns <= LEAD_NS

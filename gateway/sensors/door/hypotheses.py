@@ -117,14 +117,14 @@ def rests(outer: Sequence[Blockage], inner: Sequence[Blockage], before: Group) -
 
 
 def are_company(before: Group | None, group: Group) -> bool:
-    """Tell whether somebody goes right behind `before`, the same way."""
+    """Return whether somebody goes right behind `before`, the same way."""
     if before is None or group.cause != "walker" or before.way != group.way or group.way is None:
         return False
     return group.people[0].broke.boot_ns - before.people[-1].cleared.boot_ns <= COMPANY_NS
 
 
 def have_met(before: Group | None, group: Group) -> bool:
-    """Tell whether two people went opposite ways at about the same time."""
+    """Return whether two people went opposite ways at about the same time."""
     ways = {one.way for one in group.people}
     if len(ways) == 2:
         return True

@@ -85,7 +85,7 @@ def two(outer: Sequence[Blockage], inner: Sequence[Blockage], usual: Usual, leas
 
 
 def _mirrors(near: tuple[Edges, Edges], far: tuple[Edges, Edges], first: int) -> bool:
-    """Tell whether the body that came first at the near beam broke the far one, and the other left it."""
+    """Return whether the body that came first at the near beam broke the far one, and the other left it."""
     return near[first] < near[1 - first] and far[first][0] is not None and far[first][1] is None
 
 

@@ -59,7 +59,7 @@ def stands_until_ns(beam: Beam) -> int:
 
 
 def may_be_one(first: Blockage, second: Blockage) -> bool:
-    """Tell whether one may be a hand of the other."""
+    """Return whether one may be a hand of the other."""
     hand, trunk = sorted((first, second), key=lambda blockage: blockage.ns)
     return hand.ns < trunk.ns and second.broke.boot_ns - first.cleared.boot_ns + hand.ns <= HAND_REACH * trunk.ns
 
@@ -180,7 +180,7 @@ class Doorway:
         return [] if self.is_single else [beam for beam in self.beams.values() if beam.name != name]
 
     def _may_stand(self, stuck: Stuck, now_ns: int) -> bool:
-        """Tell whether the other beam has seen of late who has stood in this one for too long."""
+        """Return whether the other beam has seen of late who has stood in this one for too long."""
         for other in self._others(stuck.beam):
             waiting = self._waiting[other.name]
             if other.broke is not None and not other.flickering:
@@ -205,7 +205,7 @@ class Doorway:
         waiting.append(Blockage(first.beam, first.broke, blockage.cleared, first.begin_ns, blockage.end_ns))
 
     def _is_left_for_other(self, freed: Freed) -> bool:
-        """Tell whether somebody who stood in this beam for too long was in the other one after: they may go on."""
+        """Return whether somebody who stood in this beam for too long was in the other one after: they may go on."""
         begun = [beam.broke for beam in self._others(freed.beam) if beam.broke is not None and not beam.flickering]
         begun += [one.broke for beam in self._others(freed.beam) for one in self._waiting[beam.name]]
         return any(broke.boot_ns > freed.broke.boot_ns for broke in begun) or any(
@@ -289,7 +289,7 @@ class Doorway:
         )
 
     def _is_sure(self, group: Group, known: float | None) -> bool:
-        """Tell whether nobody's hand or trunk is missing in the group, nor what is pushed or who pushes it."""
+        """Return whether nobody's hand or trunk is missing in the group, nor what is pushed or who pushes it."""
         if group.ratio is None or not group.is_plain:
             return group.cause == "common" or (group.cause == "two" and len({one.way for one in group.people}) == 2)
         return (
@@ -299,7 +299,7 @@ class Doorway:
         )
 
     def _may_turn_back(self, groups: list[Group], index: int, now_ns: int) -> bool:
-        """Tell whether this person may yet come back out of the second beam through the first one.
+        """Return whether this person may yet come back out of the second beam through the first one.
 
         Who follows breaks the first beam as well, but then the second too: that is waited for.
         """
@@ -325,7 +325,7 @@ class Doorway:
         return False
 
     def _may_have_hands(self, groups: list[Group], index: int) -> bool:
-        """Tell whether a beam says, or has just said, what may yet turn out to be this person's hand."""
+        """Return whether a beam says, or has just said, what may yet turn out to be this person's hand."""
         group = groups[index]
         for name, own in (("outer", group.outer), ("inner", group.inner)):
             beam = self.beams[name]
@@ -340,7 +340,7 @@ class Doorway:
         return any(a and b and may_be_one(a[-1], b[0]) for a, b in sides)
 
     def _is_plain(self, group: Group, groups: list[Group], known: float | None) -> bool:
-        """Tell whether a pair goes through just as everybody does here; nothing to come can then fit better."""
+        """Return whether a pair goes through just as everybody does here; nothing to come can then fit better."""
         if group.ratio is None or not group.is_plain:
             return False
         if known is not None:

@@ -31,7 +31,7 @@ def examinations(
 
 
 def tried(machine: Machine, directory: Path) -> Machine:
-    """Return the machine as it is found when something is written: the mounts do not tell of all that refuses."""
+    """Return the machine as it is found when something is written: the mounts do not show all that refuses."""
     refused = refusal(directory)
     return replace(machine, disk_read_only=True) if refused is not None and refused.errno == errno.EROFS else machine
 
@@ -129,7 +129,7 @@ def wear(machine: Machine) -> Check:
 
 
 def reboot(machine: Machine, shutdown: Shutdown | None) -> Check:
-    """Tell why the machine last started, where it can be known."""
+    """Say why the machine last started, where it can be known."""
     reason = last_reboot(machine.trace, shutdown)
     why = "what was not yet on the card was lost, and cards break so"
     if reason is None:

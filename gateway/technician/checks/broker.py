@@ -62,7 +62,7 @@ def examinations(configuration: Configuration) -> Iterator[Examination]:
     way = Way(configuration)
     yield Examination("broker", "name", way.name, DNS_WITHIN_S)
     yield Examination("broker", "tcp", way.tcp, TCP_WITHIN_S * 2 + 1)
-    if way.endpoint.is_tls and way.settings.via is None:  # else the proxy stands between; `connect` tells of TLS
+    if way.endpoint.is_tls and way.settings.via is None:  # else the proxy stands between; `connect` reports TLS
         yield Examination("broker", "tls", way.tls, TCP_WITHIN_S * 2 + 1)
     elif not way.endpoint.is_tls and not way.endpoint.is_this_machine:
         why = "everybody on the way can read, and change, what is sent, the password too"

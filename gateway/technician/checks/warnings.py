@@ -54,7 +54,7 @@ def unsafe(configuration: Configuration) -> Iterator[Cause]:
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
         except OSError:
-            continue  # told by who needs it
+            continue  # reported by who needs it
         if mode & 0o007:
             said = f"{key} {path} has mode {mode:04o}: every user of this machine can read or change the secret"
             yield Cause("file.open", said, f"chmod o= {path}")
