@@ -17,8 +17,8 @@ from gateway.uplink.parcel import Parcel, runs
 from gateway.uplink.presence import Presence
 from gateway.uplink.refusals import is_final_refusal, refusal_sentence
 from gateway.uplink.status import Counters
-from gateway.uplink.suspects import Suspect
-from gateway.uplink.traffic import Traffic
+from gateway.uplink.suspects import CLOSE, REFUSAL, Suspect
+from gateway.uplink.traffic import CLOSES_AT_IT, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ BROKEN_SENDS = 2  # losses at a sending on end, before one message at a time is 
 NO_SUBSCRIBERS = 0x10
 TOPIC_REFUSALS = (0x87, 0x90)
 PACKET_TOO_LARGE = 0x95
-CLOSES_AT_IT = "the broker closes the connection each time at this message"
 
 
 class Conversation:
@@ -178,9 +177,12 @@ class Conversation:
         if reason_code == NO_SUBSCRIBERS:
             self._counters.no_subscriber += len(parcel.entries)
         if flight.suspect is not None:
-            if flight.suspect.closes <= 1:
-                traffic.endings.innocent(flight.suspect.closed_alone_ns, now)
             traffic.suspects.remove(flight.suspect)
+            if flight.suspect.refused_on not in (None, parcel.topic):
+                traffic.ways.went_round(flight.suspect, now)
+            elif flight.suspect.closes <= 1:
+                traffic.endings.innocent(flight.suspect.closed_alone_ns, now)
+        traffic.ways.went_straight(parcel.topic)
         if parcel.lane == "resend":
             if parcel is not traffic.witness:
                 self._counters.resent += len(parcel.entries)
@@ -220,10 +222,9 @@ class Conversation:
             self._traffic.verdicts.failed(why, now)
             if code == PACKET_TOO_LARGE:
                 self._traffic.learn_batch_bytes(len(parcel.payload) // 2)
-            self._traffic.take_apart(parcel, now)
+            self._traffic.take_apart(parcel, now, REFUSAL if code in TOPIC_REFUSALS else None)
         else:
-            elsewhere = self._traffic.elsewhere(parcel) if code in TOPIC_REFUSALS else parcel
-            self._traffic.charge(elsewhere, suspect, why, now)
+            self._traffic.charge(parcel, suspect, why, now, tries_elsewhere=code in TOPIC_REFUSALS)
 
     def _drop(self, answer: Parcel, why: str) -> None:
         """An answer, or an announcement (retained), is not sent (again); a lost answer is asked for again."""
@@ -240,7 +241,7 @@ class Conversation:
         overtaken = [flight for flight in late if self.flights.is_overtaken(flight)]
         # Where nothing could overtake (a window of one), the oldest may still be the one; the others go before it.
         for flight in overtaken or late[:1]:
-            self._traffic.hold_for_silence(flight.parcel, flight.suspect, now)
+            self._traffic.unanswered(flight.parcel, flight.suspect, now, is_overtaken=bool(overtaken))
         if overtaken:
             detail = f"{len(overtaken)} of the messages sent were not acknowledged in time, later ones were"
             return LinkDown(self._link, "ack.timeout", detail, "look at the broker's log for that message")
@@ -275,23 +276,13 @@ class Conversation:
             if not traffic.endings.explains(now):
                 self._presence.closed_at(now)
         elif len(oldest.parcel.entries) > 1:
-            traffic.take_apart(oldest.parcel, now)
+            traffic.take_apart(oldest.parcel, now, CLOSE)
         elif oldest.parcel is traffic.witness:
-            traffic.charge(oldest.parcel, None, CLOSES_AT_IT, now, costs_link=True)
+            traffic.charge(oldest.parcel, None, CLOSES_AT_IT, now, CLOSE)
         elif oldest.parcel.entries:
-            suspect = oldest.suspect or traffic.suspects.add(oldest.parcel, now.boot_ns)
-            if len(flights) == 1:
-                suspect.closed_alone_ns = now.boot_ns
+            traffic.closed_at(oldest.parcel, oldest.suspect, now, is_alone=len(flights) == 1)
             if traffic.endings.explains(now):
                 return True
-            if traffic.suspects.blame(suspect):
-                # On its other topic next time: there it may be taken, and so may those that speak against it.
-                traffic.charge(traffic.elsewhere(oldest.parcel), suspect, CLOSES_AT_IT, now, costs_link=True)
-            else:
-                suspect.why = CLOSES_AT_IT
-                traffic.verdicts.failed(CLOSES_AT_IT, now, oldest.parcel.entries[0], costs_link=True)
-                if not traffic.hold_topic_of(oldest.parcel.entries[0]):  # others first: they show what is taken
-                    traffic.suspects.postpone(suspect, now.boot_ns + (NS_PER_S << min(suspect.closes, 3)))
         else:
             self._spoilt = oldest
             self._drop(oldest.parcel, "the broker closes the connection at it")

@@ -13,11 +13,33 @@ import heapq
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from gateway.model import Entry, Stream
+from gateway.model import NS_PER_S, Entry, Stream
 from gateway.uplink.parcel import Parcel
 
 CLOSES_MAX = 3
 SUSPECTS_MAX = 512
+HELD_AFTER = 8
+PROBE_MAX_NS, COSTLY_PROBE_MAX_NS = 60 * NS_PER_S, 600 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One kind of bad answer: what it weighs against a topic, how rarely that is then asked, and whether alone."""
+
+    weight: int = 1
+    probe_max_ns: int = PROBE_MAX_NS
+    asks_alone: bool = False
+    passes: bool = False
+
+
+REFUSAL = Evidence()
+BUSY = Evidence(passes=True)
+CLOSE = Evidence(1, COSTLY_PROBE_MAX_NS, asks_alone=True)
+"""More was under way: the oldest is a guess."""
+CLOSE_ALONE = Evidence(HELD_AFTER // 2, COSTLY_PROBE_MAX_NS, asks_alone=True)
+"""Nothing else was, and it had closed before, alone too, on the event's other topic. A wrong verdict costs 2 s."""
+SILENCE = Evidence(HELD_AFTER // 2, COSTLY_PROBE_MAX_NS)
+"""Not acknowledged, while what was sent later is."""
 
 Key = tuple[Stream, int]
 
@@ -32,7 +54,8 @@ class Suspect:
 
     Of `verdicts` are `charges`, `spells` (how often it was refused with an event taken since) and `refused_at` (the
     events taken when it was). `is_too_large`: this link's limit keeps it back. `closed_alone_ns`: when the broker
-    closed with nothing else under way.
+    closed with nothing else under way. `refused_on`: on which of its two topics it was refused last, and by
+    which `evidence`.
     """
 
     parcel: Parcel
@@ -46,6 +69,8 @@ class Suspect:
     is_too_large: bool = False
     why: str = ""
     closed_alone_ns: int | None = None
+    refused_on: str | None = None
+    evidence: Evidence = REFUSAL
     under_way: bool = False
     gone: bool = False
 

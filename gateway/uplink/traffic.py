@@ -19,9 +19,20 @@ from gateway.uplink.parcel import PACKET_SPARE, Parcel
 from gateway.uplink.profiles import PROFILES, RATE_SHARE
 from gateway.uplink.settings import BrokerSettings
 from gateway.uplink.status import Reason
-from gateway.uplink.suspects import Suspect, Suspects, key_of
-from gateway.uplink.verdicts import COSTLY_PROBE_MAX_NS, Verdicts, is_notice
+from gateway.uplink.suspects import (
+    BUSY,
+    CLOSE,
+    CLOSE_ALONE,
+    REFUSAL,
+    SILENCE,
+    Evidence,
+    Suspect,
+    Suspects,
+    key_of,
+)
+from gateway.uplink.verdicts import Hold, Verdicts, is_notice
 from gateway.uplink.waiting import waiting_notes
+from gateway.uplink.ways import Ways
 from gateway.uplink.window import ByteWindow, TokenBucket
 from gateway.wire import Wire
 
@@ -36,6 +47,8 @@ RESEND_SILENCES_MAX = 3
 QUOTA_EXCEEDED = 0x97
 PASSING_MAX = 3  # tries of a batch that is refused for now, while others are taken
 NEVER_NS = 1 << 62
+CLOSES_AT_IT = "the broker closes the connection each time at this message"
+UNANSWERED = "the broker does not acknowledge it, though it does what was sent later"
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +74,7 @@ class Traffic:
         self._batch_overhead = PACKET_SPARE + len(wire.backfill_topic)
         self.suspects = Suspects()
         self.verdicts = Verdicts(wire.event_topic)
+        self.ways = Ways()
         self.endings = Endings()
         self.lanes = Lanes(
             outbox, wire, anchors, self.suspects.keys, in_order=settings.resync == "in-order", gzip=self._gzip
@@ -155,7 +169,7 @@ class Traffic:
                 if live is not None and self._fits_live(live, flights):
                     self.lanes.take_live()
                     self._live_run = self._live_run + 1 if backfill is not None else 0
-                    return live, None
+                    return self._by_open_way(live, flights, now), None
             if backfill is None:
                 return self._call_witness(flights)
             self.lanes.take_backfill()
@@ -166,6 +180,19 @@ class Traffic:
                 self.take_apart(backfill, now)
             else:
                 self._too_large(backfill, None, now)
+
+    def _by_open_way(self, live: Parcel, flights: Flights, now: Instant) -> Parcel:
+        """Return a live event as it goes: by the backfill topic where its own is shut and not to be asked now."""
+        shut = self.ways.shut(live.topic)
+        if shut is None or self._asks_way(shut, flights, now):
+            return live
+        return self.elsewhere(live)
+
+    def _asks_way(self, shut: Hold, flights: Flights, now: Instant) -> bool:
+        if (shut.evidence.asks_alone and len(flights)) or not shut.may_probe(now.boot_ns):
+            return False
+        self.careful = max(self.careful, int(shut.evidence.asks_alone))
+        return True
 
     def _probe(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:
         """Take the one message by which a held link is asked: one taken before, one refused, a new one, in turn."""
@@ -186,7 +213,7 @@ class Traffic:
         for topic, hold in self.verdicts.held_topics():
             if hold.probe_ns > now.boot_ns or flights.has_event_of(topic, self.lanes.held.topic_of):
                 continue
-            if hold.probe_max_ns == COSTLY_PROBE_MAX_NS:  # alone, so that the broker's close blames no other
+            if hold.evidence.asks_alone:  # alone, so that the broker's close blames no other
                 self.careful = max(self.careful, 1)
                 if len(flights):
                     self._wants_silence = True
@@ -270,17 +297,45 @@ class Traffic:
         self.lanes.held.passes_over(entry)
         return True
 
-    def charge(self, parcel: Parcel, suspect: Suspect | None, why: str, now: Instant, costs_link: bool = False) -> None:
+    def closed_at(self, parcel: Parcel, suspect: Suspect | None, now: Instant, is_alone: bool) -> None:
+        """The broker closed at this single event; alone: it is no guess, and its other topic is tried next."""
+        suspect = suspect or self.suspects.add(parcel, now.boot_ns)
+        evidence = CLOSE_ALONE if is_alone and suspect.refused_on is not None else CLOSE
+        if is_alone:
+            suspect.closed_alone_ns = now.boot_ns
+        if self.endings.explains(now):
+            return
+        if self.suspects.blame(suspect):
+            self.charge(parcel, suspect, CLOSES_AT_IT, now, evidence, tries_elsewhere=True)
+            return
+        suspect.why = CLOSES_AT_IT
+        if is_alone:
+            self._try_elsewhere(suspect, parcel, evidence)
+        self.verdicts.failed(CLOSES_AT_IT, now, parcel.entries[0], evidence)
+        if not self.hold_topic_of(parcel.entries[0]):  # others first: they show what is taken
+            self.suspects.postpone(suspect, now.boot_ns + (REFUSAL_BASE_NS << min(suspect.closes, 3)))
+
+    def charge(
+        self,
+        parcel: Parcel,
+        suspect: Suspect | None,
+        why: str,
+        now: Instant,
+        evidence: Evidence = REFUSAL,
+        tries_elsewhere: bool = False,
+    ) -> None:
         """The broker refused a single entry for good: it is set aside, or waits until it is known who is to blame."""
         if parcel.lane == "resend":
             if parcel is self.witness:
-                self.verdicts.failed(why, now, parcel.entries[0], costs_link=costs_link)
+                self.verdicts.failed(why, now, parcel.entries[0], evidence)
                 self.hold_topic_of(parcel.entries[0])
             self.give_up(parcel, suspect, why)
             return
         suspect = suspect if suspect is not None and not suspect.gone else self.suspects.add(parcel, now.boot_ns)
         suspect.parcel, suspect.why = parcel, why
-        if self.verdicts.refused(suspect, why, now, costs_link):
+        if tries_elsewhere:
+            self._try_elsewhere(suspect, parcel, evidence)
+        if self.verdicts.refused(suspect, why, now, evidence):
             self.give_up(parcel, suspect, why)
             return
         self.hold_topic_of(parcel.entries[0])
@@ -305,7 +360,7 @@ class Traffic:
 
     def notes(self) -> tuple[Reason, ...]:
         """Return what waits while the rest goes on, for a person; empty where nothing does."""
-        return waiting_notes(self.verdicts, self.suspects, self._wire.prefix)
+        return waiting_notes(self.verdicts, self.ways, self.suspects, self._wire.prefix)
 
     def trouble(self) -> str | None:
         """Return why no event gets through though the link is up; None: they do."""
@@ -327,6 +382,8 @@ class Traffic:
             return None
         if flights.backfill_count and flights.size >= self.bytes.size:
             return None  # spares the making of a batch that cannot go
+        shut = self.ways.shut(self._wire.backfill_topic)
+        self.lanes.is_singly = shut is not None and not self._asks_way(shut, flights, now)
         parcel = self.lanes.backfill(self._batch_bytes_max())
         if parcel is None or (flights.backfill_count and flights.size + parcel.size > self.bytes.size):
             return None
@@ -352,13 +409,21 @@ class Traffic:
         limit = self._packet_max or self._profile.payload_bytes_max
         return f"too large: {len(parcel.payload)} bytes, where the broker takes packets of {limit}"
 
-    def take_apart(self, parcel: Parcel, now: Instant) -> None:
-        """Send the entries of a batch one by one, each as a batch of its own."""
+    def take_apart(self, parcel: Parcel, now: Instant, refused: Evidence | None = None) -> None:
+        """Send the entries of a batch one by one: each as a batch of its own, or, where the topic may be what was
+        `refused`, on its event topic.
+        """
         for entry in parcel.entries:
             if self.verdicts.holds(entry) and self.lanes.held.passes_over(entry):
                 continue
             if not self.suspects.is_full and key_of(entry) not in self.suspects.keys:
-                self.suspects.add(self.lanes.batch((entry,), parcel.lane), now.boot_ns)
+                suspect = self.suspects.add(self.lanes.batch((entry,), parcel.lane), now.boot_ns)
+                if refused is not None:
+                    self._try_elsewhere(suspect, suspect.parcel, refused)
+
+    def _try_elsewhere(self, suspect: Suspect, parcel: Parcel, evidence: Evidence) -> None:
+        """Let a single event go on its other topic next time: there it may be taken."""
+        suspect.refused_on, suspect.evidence, suspect.parcel = parcel.topic, evidence, self.elsewhere(parcel)
 
     def elsewhere(self, parcel: Parcel) -> Parcel:
         """Return a single entry on its other topic, live or backfill: the broker's access list may lack one."""
@@ -390,7 +455,7 @@ class Traffic:
             self.bytes.refused()
         is_single = len(parcel.entries) == 1
         refused = parcel.entries[0] if is_single and parcel.lane != "resend" else None
-        self.verdicts.failed(why, now, refused, passes=True)
+        self.verdicts.failed(why, now, refused, BUSY)
         if suspect is None or suspect.gone:
             suspect = self.suspects.add(parcel, now.boot_ns)
         suspect.why = why
@@ -414,9 +479,9 @@ class Traffic:
         self.suspects.postpone(suspect, due_ns)
         return due_ns
 
-    def hold_for_silence(self, parcel: Parcel, suspect: Suspect | None, now: Instant) -> None:
+    def unanswered(self, parcel: Parcel, suspect: Suspect | None, now: Instant, is_overtaken: bool) -> None:
         """A message was not answered: on the next connection the others go before it. A resend ends after some."""
-        if parcel.lane == "control":
+        if parcel.lane == "control" or parcel is self.witness:
             return
         if len(parcel.entries) > 1:
             self.take_apart(parcel, now)
@@ -426,4 +491,10 @@ class Traffic:
             if parcel.lane == "resend" and suspect.stuck >= RESEND_SILENCES_MAX:
                 self.give_up(parcel, suspect, "the broker never acknowledges it")
                 return
+            if is_overtaken and parcel.lane != "resend":
+                suspect.why = UNANSWERED
+                self._try_elsewhere(suspect, parcel, SILENCE)
+                self.verdicts.failed(UNANSWERED, now, parcel.entries[0], SILENCE)
+                if self.hold_topic_of(parcel.entries[0]) and suspect.gone:
+                    return
             self.suspects.postpone(suspect, now.boot_ns + (REFUSAL_BASE_NS << min(6, suspect.stuck)))

@@ -22,17 +22,15 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from gateway.model import NS_PER_S, Entry, Instant
-from gateway.uplink.suspects import Suspect
+from gateway.uplink.suspects import HELD_AFTER, REFUSAL, Evidence, Suspect
 
 log = logging.getLogger(__name__)
 
-HELD_AFTER = 8
 CHARGES_MAX = 2
 SPELLS_MAX = 4
 PASSING_NS = 30 * NS_PER_S
 """A broker that is busy for a moment is none that takes nothing."""
-PROBE_BASE_NS, PROBE_MAX_NS = 2 * NS_PER_S, 60 * NS_PER_S
-COSTLY_PROBE_MAX_NS = 600 * NS_PER_S
+PROBE_BASE_NS = 2 * NS_PER_S
 _NOTICE = b"store.gateway.events_dropped"
 
 
@@ -48,7 +46,7 @@ class Hold:
     why: str
     since: Instant
     probe_ns: int
-    probe_max_ns: int = PROBE_MAX_NS
+    evidence: Evidence = REFUSAL
     probes: int = 0
 
     def may_probe(self, now_ns: int) -> bool:
@@ -56,13 +54,13 @@ class Hold:
         if now_ns < self.probe_ns:
             return False
         self.probes += 1
-        self.probe_ns = now_ns + min(self.probe_max_ns, PROBE_BASE_NS << min(self.probes, 10))
+        self.probe_ns = now_ns + min(self.evidence.probe_max_ns, PROBE_BASE_NS << min(self.probes, 10))
         return True
 
 
 @dataclass(slots=True)
 class Acceptance:
-    """How the events of one topic fare, or (the link's) of all. `taken` and `on_end`: taken so far, refused on end."""
+    """How the events of one topic fare, or (the link's) of all. `taken` so far, refused `on_end` (weighed)."""
 
     taken: int = 0
     on_end: int = 0
@@ -70,11 +68,11 @@ class Acceptance:
     others_taken: int = 0
     hold: Hold | None = None
 
-    def failed(self, why: str, now: Instant, passes: bool, taken_by_all: int) -> bool:
+    def failed(self, now: Instant, taken_by_all: int, passes: bool, weight: int = 1) -> bool:
         """Count a refusal; True: enough of them came on end, for long enough where each `passes`."""
-        self.on_end += 1
-        if self.on_end == 1:
+        if self.on_end == 0:
             self.began_ns, self.others_taken = now.boot_ns, taken_by_all
+        self.on_end += weight
         has_lasted = not passes or now.boot_ns - self.began_ns >= PASSING_NS
         return self.hold is None and self.on_end >= HELD_AFTER and has_lasted
 
@@ -132,7 +130,7 @@ class Verdicts:
         """Return the topics that are held."""
         return [(topic, acceptance.hold) for topic, acceptance in self.topics.items() if acceptance.hold is not None]
 
-    def refused(self, suspect: Suspect, why: str, now: Instant, costs_link: bool = False) -> bool:
+    def refused(self, suspect: Suspect, why: str, now: Instant, evidence: Evidence = REFUSAL) -> bool:
         """Take note that the broker refused a single event; True: set it aside."""
         entry = suspect.parcel.entries[0]
         acceptance = self.topics.setdefault(self._topic_of(entry), Acceptance())
@@ -141,25 +139,24 @@ class Verdicts:
             suspect.spells += 1
             suspect.charges += not is_held
             suspect.refused_at = acceptance.taken
-        self.failed(why, now, entry, costs_link=costs_link)
+        self.failed(why, now, entry, evidence)
         if self.hold is not None or acceptance.hold is not None or is_notice(entry):
             return False
         return suspect.charges >= CHARGES_MAX or suspect.spells >= SPELLS_MAX
 
-    def failed(
-        self, why: str, now: Instant, entry: Entry | None = None, passes: bool = False, costs_link: bool = False
-    ) -> None:
+    def failed(self, why: str, now: Instant, entry: Entry | None = None, evidence: Evidence = REFUSAL) -> None:
         """Take note of a refusal: of a single event, or (None) of a batch, which blames no topic."""
-        first_ns, longest_ns = now.boot_ns + PROBE_BASE_NS, COSTLY_PROBE_MAX_NS if costs_link else PROBE_MAX_NS
+        first_ns = now.boot_ns + PROBE_BASE_NS
         if entry is not None and self.hold is None:
             topic = self._topic_of(entry)
             acceptance = self.topics.setdefault(topic, Acceptance())
-            if acceptance.failed(why, now, passes, self.taken) and self.taken > acceptance.others_taken:
-                acceptance.hold = Hold(why, now, first_ns, longest_ns)
+            is_enough = acceptance.failed(now, self.taken, evidence.passes, evidence.weight)
+            if is_enough and self.taken > acceptance.others_taken:
+                acceptance.hold = Hold(why, now, first_ns, evidence)
                 log.error("the broker refuses every event of a topic, they are held topic=%s why=%s", topic, why)
             if acceptance.hold is not None:
                 return
-        if self.link.failed(why, now, passes, self.taken):
+        if self.link.failed(now, self.taken, evidence.passes):
             self.link.hold = Hold(why, now, first_ns)
             log.error("sending is held: the broker refuses every event, none is set aside why=%s", why)
 

@@ -6,12 +6,13 @@ from gateway.model import rfc3339
 from gateway.uplink.status import Reason
 from gateway.uplink.suspects import Suspects
 from gateway.uplink.verdicts import Verdicts
+from gateway.uplink.ways import Ways
 
 NOTES_MAX = 4
 STUCK_AFTER = 6  # refusals of one event, a minute and more
 
 
-def waiting_notes(verdicts: Verdicts, suspects: Suspects, prefix: str) -> tuple[Reason, ...]:
+def waiting_notes(verdicts: Verdicts, ways: Ways, suspects: Suspects, prefix: str) -> tuple[Reason, ...]:
     """Return what waits while the rest goes on, for a person; empty where nothing does."""
     found = [
         Reason(
@@ -26,6 +27,16 @@ def waiting_notes(verdicts: Verdicts, suspects: Suspects, prefix: str) -> tuple[
         more = f"the broker refuses every event of {len(found) - NOTES_MAX} more topics, which are kept here"
         advice = f"let this client publish to {prefix}/event/#; then all is sent"
         found[NOTES_MAX:] = [Reason("publish.topic_refused", more, advice)]
+    shut = [
+        Reason(
+            "publish.topic_refused",
+            f"the broker refuses {topic}: {hold.why}; since {rfc3339(hold.since.wall_ns)} what belongs there goes "
+            "another way, nothing waits, and one message asks again now and then",
+            f"let this client publish to {topic} (mosquitto's access list: topic write {topic})",
+        )
+        for topic, hold in ways.all_shut()
+    ]
+    found += shut[:NOTES_MAX]
     stuck = (
         []
         if verdicts.hold is not None

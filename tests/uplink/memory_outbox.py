@@ -59,6 +59,9 @@ class MemoryOutbox:
         """Record one passage."""
         return self.append(stream, record(Event(subject, now, Passed("in", note)), "969b0c7f"))
 
+    def pending(self, stream: Stream) -> set[int]:
+        return self._pending[stream]
+
     def positions(self, stream: Stream) -> MemoryPositions:
         pending = self._pending[stream]
         recorded = len(self._entries[stream]) - self.uncertain[stream]

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import pytest
 from tests.uplink.brokers import free_port
 
 SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"  # the one on the PATH changes the user
+CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 READY_S = 40.0
 CONFIG = """\
 listeners.tcp = none
@@ -38,6 +39,20 @@ class Rabbit:
 
     port: int
     url: str
+    environment: Mapping[str, str]
+
+    def allow(self, topics: str) -> None:
+        """Let everybody publish on what this pattern (dots for slashes) has; at other topics the node closes."""
+        words = [
+            "-n",
+            self.environment["RABBITMQ_NODENAME"],
+            "set_topic_permissions",
+            "guest",
+            "amq.topic",
+            topics,
+            ".*",
+        ]
+        subprocess.run([CONTROL, *words], env=dict(self.environment), check=True, capture_output=True, timeout=60)
 
 
 @contextmanager
@@ -72,7 +87,7 @@ def rabbitmq(directory: Path) -> Iterator[Rabbit]:
     output.close()
     try:
         _wait(port, children[1], directory / "rabbitmq.out")
-        yield Rabbit(port, f"mqtt://127.0.0.1:{port}")
+        yield Rabbit(port, f"mqtt://127.0.0.1:{port}", environment)
     finally:
         os.killpg(children[1].pid, signal.SIGKILL)
         children[0].kill()

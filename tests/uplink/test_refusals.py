@@ -12,8 +12,8 @@ import pytest
 from gateway.model import NS_PER_S, Entry, Instant
 from gateway.uplink.parcel import Parcel
 from gateway.uplink.settings import BrokerSettings
-from gateway.uplink.suspects import Suspect
-from gateway.uplink.verdicts import HELD_AFTER, Verdicts
+from gateway.uplink.suspects import HELD_AFTER, Suspect
+from gateway.uplink.verdicts import Verdicts
 from tests.uplink.brokers import Mosquitto, mosquitto
 from tests.uplink.scripted_broker import (
     CONNECT,

@@ -5,13 +5,18 @@ What is held waits in the outbox as in an outage; the others go on in order; the
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
 from gateway.model import Instant, Order
+from gateway.mqtt.link import LinkTimes
 from gateway.uplink.settings import BrokerSettings
 from tests.uplink.brokers import mosquitto
+from tests.uplink.rabbitmq import rabbitmq
 from tests.uplink.shop import Shop
 from tests.uplink.test_refusals import mend, run
 from tests.uplink.weather import Sky, events_of
@@ -119,6 +124,118 @@ def test_others_go_on_while_it_is_found_out_at_which_topic_the_broker_closes() -
     assert sky.outbox.refused == []
 
 
+PATIENT = LinkTimes(connect_s=4.0, connack_s=4.0, ping_s=4, user_timeout_s=4.0)
+BACK_ENDS = "event/door/back"
+
+
+def shopful(seed: int, **broker: Any) -> Shopful:
+    sky = Shopful(seed, **broker)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.record("gateway")
+    sky.run(3)
+    return sky
+
+
+def test_a_topic_at_which_the_broker_closes_is_asked_alone() -> None:
+    sky = Shopful(59)
+    assert sky.run(10, lambda: sky.uplink.status().up)
+    sky.pass_both(30, poison=True)
+    assert BACK in sky.words
+    before = len(sky.closed_beside)
+    sky.weather.round_trip_ms = 500
+    for _ in range(3000):
+        sky.record("door")
+        sky.run(0.4)
+    assert len(sky.closed_beside) > before
+    assert set(sky.closed_beside[before:]) == {0}, "its close takes no other message along"
+    assert sky.outbox.backlog < 30 + 50
+
+
+@pytest.mark.parametrize("code", [None, 0x87])
+def test_where_the_backfill_topic_is_open_live_events_of_a_closed_topic_go_there_at_once(code: int | None) -> None:
+    sky = shopful(60, closes_at=None if code else BACK_ENDS, denies={BACK_ENDS: code} if code else {})
+    sky.pass_both(12)
+    assert sky.outbox.backlog < 3
+    connects, messages = len(sky.connects), len(sky.sent)
+    sky.pass_both(60)
+    assert sky.outbox.backlog < 3
+    assert len(sky.connects) - connects <= 4, "each costs the connection"
+    assert len(sky.sent) - messages < 150, "each is sent once"
+    assert BACK in sky.words
+    assert sky.outbox.refused == []
+    sky.closes_at, sky.denies = None, {}
+    sky.run(600)
+    sky.pass_both(2)
+    sent = len(sky.sent)
+    sky.pass_both(3)
+    assert sum(message.topic == BACK for _, message in sky.sent[sent:]) == 3, "its own topic is taken again"
+    assert sky.words == ""
+
+
+def test_where_the_backfill_topic_is_closed_the_backlog_goes_event_by_event() -> None:
+    sky = shopful(61, closes_at="/backfill")
+    sky.cut()
+    sky.weather.refuse_connect = 1
+    sky.record("door", 400)
+    sky.run(20)
+    sky.weather.refuse_connect = 0
+    connects = len(sky.connects)
+    sky.run(200)
+    assert sky.outbox.backlog == 0
+    assert len(sky.connects) - connects < 20
+    assert sky.outbox.refused == []
+    assert "front/backfill" in sky.words
+
+
+def test_where_one_topic_and_the_backfill_are_closed_others_are_delivered_within_seconds() -> None:
+    sky = shopful(62)
+    sky.closes_at = "l"  # of `backfill`; and of the door at the back, by each of its events
+    for _ in range(15):
+        sky.poison.add(("door", sky.outbox.passed(sky.now, "back")))
+        sky.record("door")
+        sky.run(1)
+    assert BACK in sky.words
+    assert sky.outbox.backlog < 15 + 4, "the others are delivered"
+    assert sky.outbox.refused == []
+
+
+@pytest.mark.parametrize("settings", [BrokerSettings(url="mqtt://broker.test"), IN_ORDER])
+def test_a_topic_that_is_never_acknowledged_is_held_and_all_others_go_on(settings: BrokerSettings) -> None:
+    sky = shopful(63, settings=settings, is_deaf_to=BACK_ENDS)
+    sky.closes_at = None
+    for _ in range(100):
+        sky.outbox.passed(sky.now, "back")
+        sky.record("door")
+        sky.run(1)
+    assert BACK in sky.words
+    assert "not acknowledge" in sky.words
+    connects = len(sky.connects)
+    sky.pass_both(120)
+    assert len(sky.connects) - connects < 6, "each question costs a connection"
+    assert sky.outbox.backlog <= 220 + 2, "the others are delivered"
+    assert sky.outbox.refused == []
+    sky.is_deaf_to = None
+    sky.drain(700)
+    assert sky.outbox.refused == []
+    sky.check_complete()
+
+
+@pytest.mark.parametrize("code", ["link.taken_over", "broker.closed"])
+def test_a_war_of_two_twins_blames_no_message(code: str) -> None:
+    sky = shopful(64)
+    chance = Random(64)
+    for _ in range(400):
+        sky.pass_both(1) if chance.random() < 0.2 else sky.record("door")
+        sky.run(chance.uniform(0, 0.5))
+        sky.cut(code, in_order=code == "broker.closed")  # often in the middle of a message
+        sky.run(chance.uniform(0, 4))
+    assert "copied card" in sky.words
+    assert sky.outbox.refused == []
+    sky.drain(700)
+    assert sky.outbox.refused == []
+    sky.check_complete()
+
+
 def test_a_long_backlog_of_a_held_topic_is_passed_over_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     sky = Shopful(54)
     assert sky.run(10, lambda: sky.uplink.status().up)
@@ -198,5 +315,34 @@ def test_an_access_list_without_one_sensors_topic_holds_that_sensor_alone(tmp_pa
         assert any(f"topic write {prefix}/event/door/back" in note.advice for note in status.notes)
         mend(broker, access, rights + f"topic write {prefix}/event/door/back\n")
         shop.drain(70)
+        assert shop.outbox.refused == []
+        shop.close()
+
+
+NARROW = "^stores\\.v1\\.0042\\.front\\.(state|{}event\\.door\\.entrance)$"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backfill", ["backfill|", ""])
+def test_rabbitmq_that_closes_at_one_sensors_topic_gets_all_others_within_seconds(
+    tmp_path: Path, backfill: str
+) -> None:
+    with rabbitmq(tmp_path) as broker:
+        broker.allow(NARROW.format(backfill))
+        shop = Shop(BrokerSettings(url=broker.url, protocol="3.1.1"), times=PATIENT)
+        others: set[int] = set()
+        for _ in range(15):
+            shop.outbox.passed(shop.clock.now(), "back")
+            others.add(shop.outbox.passed(shop.clock.now()))
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                shop.uplink.hurry(shop.clock.now())
+                shop.step()
+        held = len([number for number in shop.outbox.pending("door") if number in others])
+        assert held <= 2, "the others are delivered"
+        assert any(BACK in note.detail for note in shop.uplink.status(shop.clock.now()).notes)
+        assert shop.uplink.counters.connects < 20
+        broker.allow(".*")
+        shop.drain(60, hurry=True)
         assert shop.outbox.refused == []
         shop.close()

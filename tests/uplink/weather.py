@@ -77,6 +77,11 @@ class Sky:
     refuses_state: int = 0
     """With this code; 0: it takes it."""
     closes_at: str | None = None
+    """At every message on a topic that ends so."""
+    denies: dict[str, int] = field(default_factory=dict)
+    """With this code every message on a topic that ends so."""
+    is_deaf_to: str | None = None
+    """It never acknowledges what is on a topic that ends so."""
     anchors: dict[str, int] = field(default_factory=dict)
     """Wall minus boot in ms, of the boots whose clock was set."""
     refuses_as: str = "tcp.refused"
@@ -94,6 +99,8 @@ class Sky:
         self.sent: list[tuple[int, Message]] = []
         self.delivered: set[tuple[Stream, int]] = set()
         self.connects: list[int] = []
+        self.closed_beside: list[int] = []
+        """How many other messages were under way when the broker closed at one."""
         self.wills: list[Connect] = []
         self.asked: list[tuple[int, Subscribe]] = []
         self.latencies_ms: dict[str, list[float]] = {"event": [], "backfill": []}
@@ -164,6 +171,11 @@ class Sky:
             self._alive = False
             self._tell(LinkDown(self._number, code, code, had_connack=True, in_order=in_order))
 
+    def _close_at(self, message: Message, link: int) -> None:
+        if link == self._link and self._alive:
+            self.closed_beside.append(self._under_way - 1)
+            self.cut("broker.closed", True)
+
     def _tell(self, signal: LinkUp | LinkDown | Acknowledged | Subscribed) -> None:
         self.uplink.handle(signal, self.now)
 
@@ -213,16 +225,18 @@ class Sky:
         weather, chance, link, number = self.weather, self.random.random, self._link, self._number
         is_bad = self.closes_at is not None and message.topic.endswith(self.closes_at)
         if events & self.poison or is_bad or chance() < weather.close:
-            self.after(weather.round_trip_ms, lambda: self.cut("broker.closed", True) if link == self._link else None)
+            self.after(weather.round_trip_ms, lambda: self._close_at(message, link))
             return
         if chance() < weather.drop:
             self.after(weather.round_trip_ms, lambda: self.cut() if link == self._link else None)
             return
-        if events & self.mute_for_ever or chance() < weather.mute:
+        is_deaf = self.is_deaf_to is not None and message.topic.endswith(self.is_deaf_to)
+        if is_deaf or events & self.mute_for_ever or chance() < weather.mute:
             return
         code = 0x97 if chance() < weather.refuse else 0
         if self.refuses_state and message.topic.endswith("/state"):
             code = self.refuses_state
+        code = next((said for end, said in self.denies.items() if message.topic.endswith(end)), code)
         code = next((self.refuses[event] for event in events if event in self.refuses), code)
         sent_ns = self.now.boot_ns
         wait_ms = weather.round_trip_ms * (1 + chance())
