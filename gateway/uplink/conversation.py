@@ -179,7 +179,8 @@ class Conversation:
         if flight.suspect is not None:
             traffic.suspects.remove(flight.suspect)
             if flight.suspect.refused_on not in (None, parcel.topic):
-                traffic.ways.went_round(flight.suspect, now)
+                if traffic.verdicts.hold is None and not traffic.verdicts.holds(parcel.entries[0]):
+                    traffic.ways.went_round(flight.suspect, now)
             elif flight.suspect.closes <= 1:
                 traffic.endings.innocent(flight.suspect.closed_alone_ns, now)
         traffic.ways.went_straight(parcel.topic)

@@ -80,8 +80,6 @@ class Lanes:
         # Passed over by these lanes, and readable since; or, with a topic, its events that were held.
         self._late: deque[tuple[Stream, _Track, str | None]] = deque()
         self.held = HeldTopics(wire.event_topic)
-        self.is_singly = False
-        """Each goes on its event topic, for the backfill topic is shut."""
         self.is_behind = False
         """More is to be looked at than one look allows."""
         # At the start everything there is comes from an earlier run, also what the outbox counts as recorded only
@@ -252,7 +250,7 @@ class Lanes:
         return self.single(parcel.entries[0], parcel.lane)
 
     def _joined(self, entries: list[Entry], envelopes: list[bytes], lane: Lane) -> Parcel:
-        if len(entries) == 1 and (self._batch_events_max == 1 or len(envelopes[0]) + 2 > BATCH_BYTES_MAX):
+        if len(entries) == 1 and (self._in_order or len(envelopes[0]) + 2 > BATCH_BYTES_MAX):
             return self.single(entries[0], lane)
         payload = join(envelopes)
         properties: tuple[tuple[str, str], ...] = ()
@@ -304,18 +302,18 @@ class Lanes:
         size = 2
         envelope_of, anchors, waits = self._wire.envelope, self._anchors, self._waits
         some_wait = bool(self._held_back) or bool(self.held.passed)
-        looks, events_max = 0, self._batch_events_max
+        looks = 0
         for _ in range(len(self._back)):
             stream = STREAMS[self._back_turn % len(STREAMS)]
             track = self._back[stream]
-            while len(entries) < events_max and (track.ahead or self._read_ahead(stream, track)):
+            while len(entries) < BATCH_EVENTS_MAX and (track.ahead or self._read_ahead(stream, track)):
                 assert track.ahead is not None
                 looks += 1
                 if looks > READS_MAX and not entries:
                     self.is_behind = True
                     return None
                 taken = 0
-                for entry in islice(track.ahead, events_max - len(entries)):
+                for entry in islice(track.ahead, BATCH_EVENTS_MAX - len(entries)):
                     if not (some_wait and waits(entry)):
                         envelope = envelope_of(entry, anchors)
                         size += len(envelope) + 1
@@ -328,7 +326,7 @@ class Lanes:
                     track.ahead.popleft()
                 if size > bytes_max:
                     return self._joined(entries, envelopes, "backfill")
-            if len(entries) == events_max:
+            if len(entries) == BATCH_EVENTS_MAX:
                 break
             self._back_turn += 1
         if not entries:
@@ -372,7 +370,7 @@ class Lanes:
 
     @property
     def _batch_events_max(self) -> int:
-        return 1 if self._in_order or self.is_singly else BATCH_EVENTS_MAX
+        return 1 if self._in_order else BATCH_EVENTS_MAX
 
     def _gathered(self, found: list[Entry], left_out: set[int], bytes_max: int) -> tuple[list[Entry], list[bytes], int]:
         """Return what fits a batch, one entry at least, without the numbers `left_out`; and where the rest begins."""

@@ -30,7 +30,7 @@ from gateway.uplink.suspects import (
     Suspects,
     key_of,
 )
-from gateway.uplink.verdicts import Hold, Verdicts, is_notice
+from gateway.uplink.verdicts import Verdicts, is_notice
 from gateway.uplink.waiting import waiting_notes
 from gateway.uplink.ways import Ways
 from gateway.uplink.window import ByteWindow, TokenBucket
@@ -182,17 +182,17 @@ class Traffic:
                 self._too_large(backfill, None, now)
 
     def _by_open_way(self, live: Parcel, flights: Flights, now: Instant) -> Parcel:
-        """Return a live event as it goes: by the backfill topic where its own is shut and not to be asked now."""
+        """Return a live event as it goes: by the backfill topic where its own is shut and not to be asked now.
+
+        Never before the backlog, for what is first sent on a topic is in ascending order there.
+        """
         shut = self.ways.shut(live.topic)
-        if shut is None or self._asks_way(shut, flights, now):
+        if shut is None or self.lanes.has_backfill:
+            return live
+        if not (shut.evidence.asks_alone and len(flights)) and shut.may_probe(now.boot_ns):
+            self.careful = max(self.careful, int(shut.evidence.asks_alone))
             return live
         return self.elsewhere(live)
-
-    def _asks_way(self, shut: Hold, flights: Flights, now: Instant) -> bool:
-        if (shut.evidence.asks_alone and len(flights)) or not shut.may_probe(now.boot_ns):
-            return False
-        self.careful = max(self.careful, int(shut.evidence.asks_alone))
-        return True
 
     def _probe(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:
         """Take the one message by which a held link is asked: one taken before, one refused, a new one, in turn."""
@@ -273,6 +273,10 @@ class Traffic:
             log.warning("the broker takes events again")
         for topic in released.topics:
             self.lanes.release(topic)
+        if released.link or released.topics:
+            for suspect in self.suspects.singles():
+                if released.link or self.verdicts.topic(suspect) in released.topics:
+                    suspect.refused_on = None  # it was not that topic alone
         is_first, self._has_taken = not self._has_taken, True
         for suspect in self.suspects.waiting():
             if suspect.is_too_large and is_first:
@@ -382,8 +386,6 @@ class Traffic:
             return None
         if flights.backfill_count and flights.size >= self.bytes.size:
             return None  # spares the making of a batch that cannot go
-        shut = self.ways.shut(self._wire.backfill_topic)
-        self.lanes.is_singly = shut is not None and not self._asks_way(shut, flights, now)
         parcel = self.lanes.backfill(self._batch_bytes_max())
         if parcel is None or (flights.backfill_count and flights.size + parcel.size > self.bytes.size):
             return None

@@ -1,8 +1,8 @@
 """The two topics of a single event, its own and the backfill topic: which of them the broker takes. Pure.
 
 Law: where a broker refuses events on one of them, and takes the same events on the other, `SHUT_AFTER` times on end,
-the topic is shut: what belongs there goes on the other one at once. One message asks again after 2 s, 4 s, ... 60 s
-(10 minutes where asking ends the connection); the first that is taken opens the topic. Nothing waits meanwhile.
+the topic is shut: live events that belong there go on the backfill topic at once. One message asks again after 2 s,
+4 s, ... 60 s (10 minutes where asking ends the connection); the first that is taken opens the topic.
 """
 
 from __future__ import annotations

@@ -449,7 +449,7 @@ BUGS: tuple[Bug, ...] = (
         "uplink",
         "a broker that is busy for ever is asked for ever",
         "gateway/uplink/traffic.py",
-        "        self.verdicts.failed(why, now, refused, passes=True)\n",
+        "        self.verdicts.failed(why, now, refused, BUSY)\n",
         "",
         REFUSALS,
     ),
