@@ -6,14 +6,13 @@ union were tried on it; what is allowed there comes from the annotation (`config
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.config.file import Document, Location, Mistake, shown
-from gateway.config.words import allowed, annotation_at, did_you_mean, keys_of, nearest_choice
+from gateway.config.words import advice, allowed, annotation_at, did_you_mean, keys_of
 from gateway.outbox.memory import SENSORS_BYTES_MAX, sensors_bytes
 from gateway.sensors.kind import Sensor
 from gateway.wrong import NotAllowed, Wrong, WrongSettings
@@ -95,19 +94,7 @@ def _mistake(
     value = document.at(here)
     said = dict.fromkeys(str(why) for _, why in whys if isinstance(why, ValueError) and not isinstance(why, NotAllowed))
     words = allowed(annotation) or str(whys[0][1]).removeprefix("Input should be ")
-    return document.mistake(here, f"found {shown(value)}", words, _advice(value, words, list(said)))
-
-
-def _advice(value: Any, words: str, said: list[str]) -> str:
-    if isinstance(value, str) and (near := nearest_choice(value, words)):
-        return f'did you mean "{near}"?'
-    if isinstance(value, str) and "number" in words and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value.strip()):
-        return "write it without quotation marks"
-    if isinstance(value, str) and words == "true or false" and value.lower() in ("true", "false"):
-        return "write it without quotation marks"
-    if isinstance(value, int | float) and not isinstance(value, bool) and words == "a text in quotation marks":
-        return f'write it in quotation marks: "{value}"'
-    return "; ".join(said)
+    return document.mistake(here, f"found {shown(value)}", words, advice(annotation, value) or "; ".join(said))
 
 
 def repeated_ids(document: Document, tables: Iterable[str]) -> Iterator[Mistake]:

@@ -69,11 +69,20 @@ def did_you_mean(key: str, known: Sequence[str]) -> str:
     return f"known here: {', '.join(known)}"
 
 
-def nearest_choice(value: str, words: str) -> str:
-    """Return the one of the quoted choices in `words` that `value` was meant to be, or nothing."""
-    choices = re.findall(r'"([a-z0-9][a-z0-9.-]*)"', words)
-    near = difflib.get_close_matches(value.strip().lower(), choices, n=1, cutoff=0.6)
-    return near[0] if near else ""
+def advice(annotation: Any, value: Any) -> str:
+    """Advise on a value of the wrong form: the nearest choice, or quotation marks that are missing or too many."""
+    members = [_bare(member) for member in _members(annotation)]
+    kinds = {bare for bare, _ in members}
+    if isinstance(value, str):
+        choices = [str(one) for bare in kinds if get_origin(bare) is Literal for one in get_args(bare)]
+        if near := difflib.get_close_matches(value.strip().lower(), choices, n=1, cutoff=0.6):
+            return f'did you mean "{near[0]}"?'
+        is_number = bool(kinds & {int, float}) and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value.strip())
+        if is_number or (bool in kinds and value.lower() in ("true", "false")):
+            return "write it without quotation marks"
+    elif isinstance(value, int | float) and not isinstance(value, bool) and members == [(str, ())]:
+        return f'write it in quotation marks: "{value}"'
+    return ""
 
 
 def stand_in(annotation: Any, taken: Iterable[Any]) -> Any:
