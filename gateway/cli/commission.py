@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.config import Configuration
     from gateway.machine.clock import Clock
     from gateway.sensors.trial import Trial, Verdict
-    from gateway.technician.commissioning import Accepted, Done, Report
+    from gateway.technician.commissioning import AcceptanceReport, Accepted, PerformedAct
     from gateway.technician.sources import Source
 
 REPORT_BYTES_MAX = 4 * 1024 * 1024
@@ -106,7 +106,7 @@ class Round:
         self.clock: Clock = SystemClock()
         self.accepted: dict[str, Accepted] = {}
 
-    def walk(self, wanted: tuple[str, ...], again: bool) -> Report:
+    def walk(self, wanted: tuple[str, ...], again: bool) -> AcceptanceReport:
         """Try the wanted sensors one after the other; the report is on the disk after each."""
         from gateway.model import rfc3339
         from gateway.sensors.trial import Tools
@@ -134,11 +134,11 @@ class Round:
         finally:
             source.close()
 
-    def _acts(self, source: Source, sensor: str, trial: Trial) -> list[Done]:
+    def _acts(self, source: Source, sensor: str, trial: Trial) -> list[PerformedAct]:
         from gateway.sensors.trial import Verdict
-        from gateway.technician.commissioning import Done
+        from gateway.technician.commissioning import PerformedAct
 
-        acts: list[Done] = []
+        acts: list[PerformedAct] = []
         for number, act in enumerate(trial.acts):
             verdict: Verdict | None = None
             while verdict is None:
@@ -149,7 +149,7 @@ class Round:
                 say(f"    {verdict.result}: {verdict.found}" + (f" ({verdict.advice})" if verdict.advice else ""))
                 if verdict.result == "failed" and not self.yes and click.confirm("    again?", default=True, err=True):
                     verdict = None
-            acts.append(Done(act, verdict.result, verdict.found, verdict.advice))
+            acts.append(PerformedAct(act, verdict.result, verdict.found, verdict.advice))
         return acts
 
     def _is_begun(self, act: str) -> bool:
@@ -178,14 +178,14 @@ class Round:
                 verdict = trial.give_up()
         return verdict
 
-    def _faults(self, source: Source, sensor: str) -> list[Done]:
+    def _faults(self, source: Source, sensor: str) -> list[PerformedAct]:
         """Return the sensor's active faults, as acts that failed."""
         from gateway.sensors.fault import Known
-        from gateway.technician.commissioning import Done
+        from gateway.technician.commissioning import PerformedAct
 
         faults = source.known().get(sensor, Known()).faults
         advice = f"gateway diagnose {sensor}; gateway doctor"
-        return [Done("no fault", "failed", fault.sentence, advice) for fault in faults]
+        return [PerformedAct("no fault", "failed", fault.sentence, advice) for fault in faults]
 
     def _earlier(self) -> Any:
         try:
@@ -193,10 +193,10 @@ class Round:
         except (OSError, ValueError):
             return None
 
-    def _report(self, source: Source) -> Report:
+    def _report(self, source: Source) -> AcceptanceReport:
         from gateway import __version__
         from gateway.model import rfc3339
-        from gateway.technician.commissioning import Accepted, Report
+        from gateway.technician.commissioning import AcceptanceReport, Accepted
 
         now = rfc3339(self.clock.now().wall_ns)
         missing = {
@@ -204,7 +204,7 @@ class Round:
             for configured in self.configuration.sensors
         }
         site = self.configuration.site
-        return Report(
+        return AcceptanceReport(
             store=site.store,
             gateway=site.gateway,
             version=__version__,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.config import Configuration
     from gateway.sensors.kind import Sensor
     from gateway.sensors.shelf.settings import ShelfSettings
-    from gateway.technician.scales import Held
+    from gateway.technician.scales import ShelfCalibration
 
 
 def seconds(text: str, option: str = "--for") -> float:
@@ -77,7 +77,7 @@ def confirmed(question: str, yes: bool) -> bool:
     return yes or click.confirm(question, default=False, err=True)
 
 
-def show(heading: str, held: Held) -> None:
+def show(heading: str, held: ShelfCalibration) -> None:
     """Print what is in force for a shelf."""
     calibration = held.calibration
     if calibration is None:

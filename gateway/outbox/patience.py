@@ -22,7 +22,7 @@ SPOTS_MAX = 256  # runs of unread numbers; more are not waited for
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class ReadHold:
     """A file that cannot be read now: why, how often running, and when it is tried again (`boot_ns`)."""
 
     why: str
@@ -45,7 +45,7 @@ class Spot:
 class Patience:
     """See the module."""
 
-    holds: dict[str, Hold] = field(default_factory=dict)  # by the file's path
+    holds: dict[str, ReadHold] = field(default_factory=dict)  # by the file's path
     spots: list[Spot] = field(default_factory=list)  # the next one due is first
 
     def hold(self, stream: Stream, path: str, error: OSError, now: Instant) -> None:
@@ -54,7 +54,7 @@ class Patience:
         wait_s = min(HOLDS_S_MAX, 1 << min(failures - 1, 5))
         owned = f" ({whose(path)})" if isinstance(error, PermissionError) else ""
         why = f"recorded events of {stream} cannot be read and wait: {path}{owned}: {error.strerror or error}"
-        self.holds[path] = Hold(why, failures, now.boot_ns + wait_s * NS_PER_S)
+        self.holds[path] = ReadHold(why, failures, now.boot_ns + wait_s * NS_PER_S)
 
     def waiting(self, now: Instant) -> set[str]:
         """Return the files that are not to be tried yet."""

@@ -14,7 +14,7 @@ from gateway.sensors.trial import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class PerformedAct:
     """One act as the report holds it."""
 
     act: str
@@ -29,7 +29,7 @@ class Accepted:
 
     id: str
     kind: str
-    acts: tuple[Done, ...]
+    acts: tuple[PerformedAct, ...]
     when: str
 
     @property
@@ -42,7 +42,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AcceptanceReport:
     """The acceptance report. `daemon` is what the running daemon said of itself, empty where none ran."""
 
     store: str
@@ -97,7 +97,7 @@ def accepted_before(report: Any, config_sha256: str) -> dict[str, Accepted]:
     sensors = report.get("sensors")
     for sensor in sensors if isinstance(sensors, list) else []:
         try:
-            acts = tuple(Done(a["act"], a["result"], a["found"], a["advice"]) for a in sensor["acts"])
+            acts = tuple(PerformedAct(a["act"], a["result"], a["found"], a["advice"]) for a in sensor["acts"])
             one = Accepted(sensor["id"], sensor["kind"], acts, sensor["when"])
         except (KeyError, TypeError):
             continue

@@ -40,7 +40,7 @@ CLOUD = "cloud"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ShelfCalibration:
     """What is known of one shelf's calibrations. `damaged` is the sentence where the stored one cannot be used."""
 
     shelf: str
@@ -90,7 +90,7 @@ class Desk:
         self._adopt = adopt
         self._writing = threading.Lock()
 
-    def held(self, shelf: Any) -> Held:
+    def held(self, shelf: Any) -> ShelfCalibration:
         """Return what is known of a shelf; CalibrationRefused where there is no such shelf."""
         configured = shelf_of(self._given, shelf).calibration
         stored, damaged, has_previous = None, "", False
@@ -102,9 +102,9 @@ class Desk:
             has_previous = self._files.previous(shelf) is not None
         except CalibrationDamaged:
             has_previous = False
-        return Held(shelf, configured, stored, has_previous, damaged)
+        return ShelfCalibration(shelf, configured, stored, has_previous, damaged)
 
-    def store(self, shelf: Any, stored: StoredCalibration) -> Held:
+    def store(self, shelf: Any, stored: StoredCalibration) -> ShelfCalibration:
         """Store a calibration and put it in force; the old one is kept beside it. Raises GatewayError."""
         with self._writing:
             self.check(shelf, stored)
@@ -112,7 +112,7 @@ class Desk:
         self._adopt(shelf)
         return self.held(shelf)
 
-    def undo(self, shelf: Any) -> Held:
+    def undo(self, shelf: Any) -> ShelfCalibration:
         """Bring the calibration before the present one back. Raises GatewayError."""
         shelf_of(self._given, shelf)
         with self._writing:
@@ -136,21 +136,21 @@ class RemoteDesk:
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
 
-    def held(self, shelf: str) -> Held:
+    def held(self, shelf: str) -> ShelfCalibration:
         return self._ask(shelf)
 
-    def store(self, shelf: str, stored: StoredCalibration) -> Held:
+    def store(self, shelf: str, stored: StoredCalibration) -> ShelfCalibration:
         return self._ask(shelf, store=stored.to_json())
 
-    def undo(self, shelf: str) -> Held:
+    def undo(self, shelf: str) -> ShelfCalibration:
         return self._ask(shelf, undo=True)
 
-    def _ask(self, shelf: str, **arguments: Any) -> Held:
+    def _ask(self, shelf: str, **arguments: Any) -> ShelfCalibration:
         answer = ask(self._configuration, VERB, shelf=shelf, **arguments)
         if "refused" in answer:
             raise CalibrationRefused(str(answer["refused"]), str(answer.get("advice", "")))
         stored, configured = answer["stored"], answer["configured"]
-        return Held(
+        return ShelfCalibration(
             shelf=answer["shelf"],
             configured=None if configured is None else Calibration(**configured),
             stored=None if stored is None else from_object(stored),

@@ -18,7 +18,7 @@ from gateway.sensors.scanner.trial import ScannerTrial
 from gateway.sensors.shelf.settings import Calibration
 from gateway.sensors.shelf.trial import ScaleTrial
 from gateway.sensors.trial import Result, Tools, Trial, Verdict
-from gateway.technician.commissioning import Accepted, Done, Report, accepted_before
+from gateway.technician.commissioning import AcceptanceReport, Accepted, PerformedAct, accepted_before
 from tests.technician.shelves import SHELF, at, beams, passage, samples
 
 DOOR = DoorSettings("entrance", outer_pin=17, inner_pin=27)
@@ -120,13 +120,18 @@ def test_a_tag_is_accepted_only_when_it_is_near() -> None:
     assert outcome(ScannerTrial(ScannerSettings("ble")), 0, advertisements(5, -50, tagged=False)).result == "ok"
 
 
-def report(*results: Result, config_sha256: str = "abc") -> Report:
+def report(*results: Result, config_sha256: str = "abc") -> AcceptanceReport:
     when = "2026-11-22T09:00:00.000Z"
     sensors = tuple(
-        Accepted(f"s{number}", "shelf", (Done("rest", "ok", "at rest"), Done("a | b", result, "said so", "do")), when)
+        Accepted(
+            f"s{number}",
+            "shelf",
+            (PerformedAct("rest", "ok", "at rest"), PerformedAct("a | b", result, "said so", "do")),
+            when,
+        )
         for number, result in enumerate(results)
     )
-    return Report("0042", "front", "1.0", config_sha256, "kim", when, "daemon", {"link": "up"}, sensors)
+    return AcceptanceReport("0042", "front", "1.0", config_sha256, "kim", when, "daemon", {"link": "up"}, sensors)
 
 
 def test_a_report_accepts_only_where_everything_was_done_and_came_out_well() -> None:
