@@ -20,7 +20,7 @@ SPEEDS = {"1": 1.0, "10": 10.0, "max": None}
 
 
 READ_WITHIN_S = 30.0
-"""For the configuration, and what the cloud ordered of it, which lies beside the outbox; systemd gives a start 90 s."""
+"""For the configuration, its secrets and the cloud's part of it, which lie beside the outbox; a start has 90 s."""
 
 
 def _end_unread() -> None:
@@ -65,13 +65,13 @@ def run(
     overdue.daemon = True
     started(overdue)
     configuration = load(config)
-    overdue.cancel()  # from here on the service itself looks to the disk
     from gateway.config import load_with
     from gateway.config.known_secrets import redactor_of
     from gateway.daemon import service
     from gateway.machine.logs import begin_logging
 
     begin_logging(log_level, redactor_of(configuration))
+    overdue.cancel()  # from here on the service itself looks to the disk
     status = service.run(
         configuration,
         simulated=simulated,
