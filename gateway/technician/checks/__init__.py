@@ -57,9 +57,7 @@ def examined(examination: Examination) -> tuple[Check, ...]:
         try:
             given = examination.look()
             found.extend([given] if isinstance(given, Check) else given)
-        except (
-            Exception
-        ) as error:  # the supervisor of checks: a broken one must not keep the others from being reported
+        except Exception as error:  # the supervisor of checks: a broken one must not keep the others from running
             log.debug("a check broke", exc_info=True)
             found.append(_own_fault(examination, f"the check broke: {type(error).__name__}: {error}", "doctor.broken"))
 
