@@ -16,7 +16,7 @@ from gateway.sensors.shelf.goods import Product
 
 CAUSES = ("one", "two", "three", "more", "mixed", "swapped", "strange")
 TAKEN: Mapping[str, float] = dict(zip(CAUSES, (14.0, 3.0, 1.0, 0.5, 1.5, 0.3, 0.7), strict=True))
-PLACED: Mapping[str, float] = dict(zip(CAUSES, (8.0, 3.0, 1.0, 4.0, 0.3, 0.3, 2.5), strict=True))
+PLACED: Mapping[str, float] = dict(zip(CAUSES, (8.0, 3.0, 1.0, 4.0, 0.3, 0.3, 4.0), strict=True))
 AWAY: Mapping[str, float] = dict(zip(CAUSES, (2.0, 2.0, 2.0, 8.0, 2.0, 0.5, 1.0), strict=True))
 """While nobody weighed, many people may have come."""
 """One is commonest at tills and shelves alike (two thirds to four fifths of purchases are of one item)."""
@@ -31,7 +31,7 @@ ITEMS_MAX = 500
 HAND_SHARES = {1: 0.8, 2: 0.15, 3: 0.05}
 """How many of each of several products are moved at once."""
 THREE_PRODUCTS = 0.1
-TOO_MANY, OVERFULL, DUE, FIRST = 0.02, 0.2, 5.0, 20.0
+TOO_MANY, OVERFULL, DUE, FIRST = 0.02, 0.2, 5.0, 60.0
 """Nobody takes more than there are; few place more than has room; a shelf is filled when it is low, and surely
 when it is empty. Counts may be wrong: not zero."""
 
@@ -45,12 +45,15 @@ LEARN_SURE = 0.9
 """A spread is learned where no other items explain a change: what is doubtful would confirm itself."""
 GAIN_ERROR = 0.003
 """Calibration and off-centre loading: 0.3 % of the change."""
-ODD_SHARE, ODD_SPREAD = 0.02, 0.08
-"""Some single items are 8 % off: a plate that gives way late, a torn or a wet packet."""
+ODD_SHARE, ODD_SPREAD, ODD_BELIEVED = 0.05, 0.12, 15
+"""Some single items are 12 % off: a plate that gives way late, a wet packet, goods that differ more than was said. The
+more changes of a product were as expected (or have taught its true spread), the less it is believed."""
 MISFIT_UNITS, MISFIT_SIGMAS = 0.4, 2.5
 """Beyond 0.4 of an item, or what the items' own spread makes of it, it is as well the next count or nothing."""
 SIGMAS = 4.5
 LIGHTEST_GRAMS, HEAVIEST_GRAMS = 10.0, 20_000.0
+BAG_SHARE, BAG_GRAMS, BAG_FACTOR = 0.5, 2000.0, 2.5
+"""Handbags, baskets and carriers weigh 0.5 to 6 kg; the rest is anything from a flyer to a crate."""
 LYING_SHARE, LYING_GRAMS, LYING_ERROR = 0.4, 1.0, 0.005
 CONFIDENCE_MIN = 0.55
 """Likelier than all other causes together, with something to spare."""
@@ -111,6 +114,10 @@ class Spreads:
         learned = math.sqrt((assumed + self._squares[place]) / (SPREAD_BELIEVED + self._seen[place]))
         return max(learned, SPREAD_LEAST * product.unit_grams)
 
+    def odd_share(self, place: int) -> float:
+        """Return how many single items of the product at `place` are far beside what the others weigh."""
+        return ODD_SHARE * ODD_BELIEVED / (ODD_BELIEVED + self._seen[place])
+
     def learn(self, explanation: Explanation, grams: float) -> None:
         """Take a change of one product alone, by how sure it is."""
         used = [place for place, n in enumerate(explanation.counts) if n]
@@ -127,11 +134,11 @@ class Explainer:
 
     | cause | prior when taken | when placed | fits within |
     | --- | --- | --- | --- |
-    | 1, 2, 3 of one product | 14, 3, 1 of 21 | 8, 3, 1 of 19 | n items' own spread, gain, noise |
+    | 1, 2, 3 of one product | 14, 3, 1 of 21 | 8, 3, 1 of 21 | n items' own spread, gain, noise |
     | more of one | 0.5, by 1/n² | 4: a case of 6, 12, 24 ... at once, or one by one in time | the same |
     | of two or three products | 1.5 | 0.3 | the same |
     | one taken, another placed | 0.3 | 0.3 | the same |
-    | a thing of no product | 0.7 | 2.5: a bag is laid down | any weight from 10 g to 20 kg alike |
+    | a thing of no product | 0.7 | 4: a bag is laid down | half: 2 kg, times or by 2.5; half: 10 g to 20 kg |
     | the thing that lay here | 0.4 of all while one lies | the same, where one was lifted off | its own weight |
 
     The priors are so many changes believed beforehand; those seen at this shelf add to them, each by the share that it
@@ -223,7 +230,8 @@ class Explainer:
         variance += moved.noise_grams**2 + (GAIN_ERROR * moved.grams) ** 2
         fit = _normal(misfit, variance)
         if items == 1:
-            fit = (1 - ODD_SHARE) * fit + ODD_SHARE * _normal(misfit, variance + (ODD_SPREAD * nominal) ** 2)
+            odd = self.spreads.odd_share(next(place for place, n in enumerate(counts) if n))
+            fit = (1 - odd) * fit + odd * _normal(misfit, variance + (ODD_SPREAD * nominal) ** 2)
         return fit
 
     def _room(self, counts: tuple[int, ...], known: Sequence[int | None]) -> float:
@@ -246,7 +254,8 @@ def _normal(misfit: float, variance: float) -> float:
 def _strange(moved: Moved, share: float, lying: Sequence[float]) -> float:
     """Return the evidence that it is a thing of no product: of any weight, or what lay there goes (or comes back)."""
     size = max(abs(moved.grams), LIGHTEST_GRAMS)
-    anything = 1 / (size * math.log(HEAVIEST_GRAMS / LIGHTEST_GRAMS))
+    bag = _normal(math.log(size / BAG_GRAMS), math.log(BAG_FACTOR) ** 2)
+    anything = (BAG_SHARE * bag + (1 - BAG_SHARE) / math.log(HEAVIEST_GRAMS / LIGHTEST_GRAMS)) / size
     going = [grams for grams in lying if grams * moved.grams < 0]
     if not going:
         return share * anything

@@ -19,7 +19,8 @@ from gateway.sensors.shelf.goods import Product
 EMPTY_UNITS = 0.25
 COUNTED_UNITS = 0.25
 """A weight is a number of items within a quarter of one and what their own spread adds up to."""
-KEPT_UNITS = 0.75
+KEPT_UNITS = 0.9
+"""A count by changes stands until the weight contradicts it by nearly an item."""
 RECOUNTED_UNITS, RECOUNTED_ITEMS = 0.15, 2
 """A change that no product explains was of goods nevertheless where the shelf then weighs a whole number of them."""
 BELOW_UNITS, BELOW_COUNTS = 0.5, 600.0
@@ -114,7 +115,7 @@ class Stock:
             near = there is not None and abs(n - there) <= RECOUNTED_ITEMS
             if near and misfit <= RECOUNTED_UNITS * unit:
                 self.counts[0], self.lying = n, []
-        elif there is None or abs(grams - there * unit) > KEPT_UNITS * unit + self._error_grams(there):
+        elif there is None or abs(grams - there * unit) > KEPT_UNITS * unit:
             self.counts[0] = n if misfit <= COUNTED_UNITS * unit + self._error_grams(n) else None
 
     def _error_grams(self, items: int) -> float:
