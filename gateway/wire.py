@@ -95,11 +95,16 @@ def subject_of(payload: bytes) -> str:
     return payload[start:end].decode()
 
 
+def source_of(store: str, gateway: str) -> str:
+    """Return the `source` of a gateway's events (contract section 3)."""
+    return f"/stores/{store}/gateways/{gateway}"
+
+
 class Wire:
     """Writes envelopes and topics of one gateway's outbox."""
 
     def __init__(self, store: str, gateway: str, outbox_id: str, topic_prefix: str = "stores") -> None:
-        self.source = f"/stores/{store}/gateways/{gateway}"
+        self.source = source_of(store, gateway)
         self.prefix = f"{topic_prefix}/v1/{store}/{gateway}"
         self.state_topic = f"{self.prefix}/state"
         self.backfill_topic = f"{self.prefix}/backfill"

@@ -28,6 +28,7 @@ from gateway.engine.engine import (
     Wake,
     fold,
 )
+from gateway.errors import ConfigurationError
 from gateway.facts import ConfigChanged
 from gateway.machine.disk import RealDisk
 from gateway.model import NS_PER_MS, NS_PER_S, CommandReceived, DriverFailed, Event, Instant, Order
@@ -349,3 +350,19 @@ def test_what_is_due_ends_the_sleep(bench: Bench) -> None:
     began = time.monotonic()
     bench.engine.step(wait_s=30.0)
     assert time.monotonic() - began < 5, "something is due now"
+
+
+def test_an_outbox_is_not_gone_on_with_under_another_name(tmp_path: Path) -> None:
+    def run(gateway: str) -> None:
+        text = f'[site]\nstore = "1"\ngateway = "{gateway}"\n[outbox]\ndirectory = "{tmp_path}/outbox"\n'
+        disk = RealDisk()
+        world = World(Hand(), disk, lambda wake: InlineWriter(disk), lambda *rest: Silent(), random.Random(1))
+        engine = assemble(loads(text), world, lambda identity, now: None)
+        engine.outbox.close(engine.clock.now())
+
+    run("front")
+    run("front")
+    with pytest.raises(ConfigurationError, match="has the events of /stores/1/gateways/front") as refused:
+        run("back")
+    assert "as they were" in refused.value.advice
+    run("front")

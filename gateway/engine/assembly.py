@@ -16,13 +16,14 @@ from gateway import __version__, wire
 from gateway.config import Configuration
 from gateway.engine.engine import Engine, Item, Link, LiveSensorTime, Remember, SensorTime, Wake, fold
 from gateway.engine.interpretation import Interpretation, Interpreted
+from gateway.errors import ConfigurationError
 from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxCreated
 from gateway.machine.asker import AskedDisk, Asker
 from gateway.machine.clock import Clock
 from gateway.machine.disk import Disk
 from gateway.model import STREAMS, Event, Instant, Loss, Stream
 from gateway.mqtt import certificates
-from gateway.outbox.adopted import refuse_adopted
+from gateway.outbox.adopted import of_another, refuse_adopted
 from gateway.outbox.memory import SENSORS_BYTES_MAX, known_bytes, sensors_bytes
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.sealing import PLAIN, Sealing
@@ -107,7 +108,8 @@ def assemble(
 ) -> Engine:
     """Open the outbox and put the engine together. Nothing runs yet; the first step does the first work.
 
-    Raises OutboxUnusable where the outbox directory cannot be used, OutboxSealed where its key is not given. On return
+    Raises OutboxUnusable where the outbox directory cannot be used, OutboxSealed where its key is not given, and
+    ConfigurationError where its events were recorded as another gateway's. On return
     the opening is recorded (`outbox_created` where a new one was made, then `started`), to be durable with the first
     commit. `leap`: see `Outbox.open`.
     """
@@ -138,14 +140,18 @@ def assemble(
         leap,
         world.sealing,
     )
+    site = configuration.site
+    wire_ = Wire(site.store, site.gateway, outbox.id, configuration.broker.topic_prefix)
+    if (recorded_as := outbox.memory.source) not in ("", wire_.source):
+        outbox.close(now)
+        raise ConfigurationError(*of_another(configuration.outbox.directory, recorded_as, wire_.source))
+    outbox.memory.source = wire_.source
     for path in outbox.strangers:
         log.warning("no file of the outbox, passed over: look at it and move it away path=%s", path)
     remember = rememberer(configuration)
     remembered = recall(outbox, remember)
     forget_strangers(outbox, configuration)
     anchors: dict[str, int] = dict(outbox.memory.anchors)
-    site = configuration.site
-    wire_ = Wire(site.store, site.gateway, outbox.id, configuration.broker.topic_prefix)
     wanted = announced(
         configuration.broker,
         site.store,

@@ -1,6 +1,8 @@
-"""The mark on an outbox that goes on elsewhere: another gateway adopted it, and here it never runs again."""
+"""Whose an outbox is: one that goes on elsewhere bears a mark, and one of another name is not gone on with."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from gateway.errors import OutboxUnusable
 from gateway.machine.disk import Disk
@@ -27,3 +29,14 @@ def refuse_adopted(disk: Disk, directory: str) -> None:
             f"the outbox {directory} was adopted by another gateway and goes on there",
             "give this card a new outbox: move the directory away, or write the card anew",
         )
+
+
+def of_another(directory: str | Path, recorded_as: str, here: str) -> tuple[str, str]:
+    """Return what is wrong with an outbox that was recorded under another name, and what to do.
+
+    The numbers count within a source: under a new one every consumer would miss what went out under the old one.
+    """
+    return (
+        f"the outbox {directory} has the events of {recorded_as}, and this configuration is {here}",
+        "set [site] store and gateway as they were until all is sent; then, for a new name, move the directory away",
+    )

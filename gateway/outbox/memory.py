@@ -4,6 +4,7 @@
     gateway            the same of this stream: its opening                            the engine
     anchors            boots whose wall clock is known                                 the engine
     shutdown           how the daemon ended before the machine last started            the engine
+    source             as whose the events were recorded                               the engine
     link               which protocol the broker speaks                                the uplink
 
 Law: each part has a bound of its own, and all bounds together fit `MEMORY_BYTES_MAX`. What a sensor may take is known
@@ -24,6 +25,7 @@ SENSORS_BYTES_MAX = 5120  # of the streams of sensors: 28 doors, one on each pin
 ANCHORS_MAX = 8  # boots; entries of older boots keep their `unsynced` time
 BOOTID_LENGTH_MAX = 36  # a UUID
 CHECK_LENGTH = 16
+SOURCE_LENGTH_MAX = 160  # /stores/{64}/gateways/{64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Memory:
     anchors: dict[str, int] = field(default_factory=dict)
     """Wall minus boot in milliseconds, by the boot's id; the newest last."""
     shutdown: Literal["ordered", "unclean"] | None = None
+    source: str = ""
+    """The `source` of every event of this outbox; empty where it is new, or of a version that did not keep it."""
     link: LinkMemory = field(default_factory=LinkMemory)
 
     def anchor(self, bootid: str, offset_ms: int) -> None:
@@ -62,6 +66,8 @@ class Memory:
             parts["anchors"] = self.anchors
         if self.shutdown is not None:
             parts["shutdown"] = self.shutdown
+        if self.source:
+            parts["source"] = self.source
         if self.link.broker:
             parts["link"] = asdict(self.link)
         text = _json(parts)
@@ -81,6 +87,8 @@ class Memory:
                 memory.anchor(bootid, offset_ms)
         if (shutdown := parts.get("shutdown")) in ("ordered", "unclean"):
             memory.shutdown = shutdown
+        if isinstance(source := parts.get("source"), str) and len(source) <= SOURCE_LENGTH_MAX:
+            memory.source = source
         match parts.get("link"):
             case {"broker": str(broker), "spoke_5": bool(spoke_5), "fallback_ms": fallback_ms} if len(
                 broker

@@ -21,10 +21,12 @@ from gateway.machine.owner import barred, is_own, mending
 from gateway.machine.owner import refused as refusal_of
 from gateway.model import STREAMS, Instant, rfc3339
 from gateway.mqtt.certificates import END_UNKNOWN, concerns, day, end_of
+from gateway.outbox.adopted import of_another
 from gateway.outbox.directory import require_state, unusable
 from gateway.sensors import kinds
 from gateway.technician.checks import Check, Examination, Result, board, hung
 from gateway.technician.checks.warnings import unsafe
+from gateway.wire import source_of
 
 CERTIFICATE_WARNINGS = ("certificate.ends_within_30_days", "certificate.ends_within_14_days", END_UNKNOWN)
 FILE_BYTES_MAX = 1 << 20
@@ -224,6 +226,10 @@ def _content(configuration: Configuration) -> Check:
         except OSError as error:
             told = unusable(str(directory), error)
             return Check("outbox", "content", "failed", str(told), "no daemon starts so", told.advice, "outbox.barred")
+    here = source_of(configuration.site.store, configuration.site.gateway)
+    if reader.memory.source not in ("", here):
+        found, advice = of_another(directory, reader.memory.source, here)
+        return Check("outbox", "content", "failed", found, "no daemon starts so", advice, "outbox.of_another")
     waiting = sum(reader.backlog(stream) for stream in STREAMS)
     damaged, refused = len(reader.set_aside()), reader.counters.get("refused", 0)
     key = f"sealed with key {reader.sealing.seals_with}; " if reader.sealing.seals_with is not None else ""
