@@ -69,7 +69,7 @@ class Conversation:
             if self._trial_since_ns is None:
                 if not self._is_companion_sent:  # what the broker takes before it shows who is to blame
                     self._is_companion_sent = True
-                    if (companion := traffic.companion()) is not None:
+                    if (companion := traffic.probes.companion()) is not None:
                         self._send(companion, now, orders)
                 if flights.has_events:
                     return
@@ -185,7 +185,7 @@ class Conversation:
                 traffic.endings.innocent(flight.suspect.closed_alone_ns, now)
         traffic.ways.went_straight(parcel.topic)
         if parcel.lane == "resend":
-            if parcel is not traffic.witness:
+            if parcel is not traffic.probes.witness:
                 self._counters.resent += len(parcel.entries)
             traffic.took(parcel, now)
         elif parcel.lane == "control":
@@ -278,7 +278,7 @@ class Conversation:
                 self._presence.closed_at(now)
         elif len(oldest.parcel.entries) > 1:
             traffic.take_apart(oldest.parcel, now, CLOSE)
-        elif oldest.parcel is traffic.witness:
+        elif oldest.parcel is traffic.probes.witness:
             traffic.charge(oldest.parcel, None, CLOSES_AT_IT, now, CLOSE)
         elif oldest.parcel.entries:
             traffic.closed_at(oldest.parcel, oldest.suspect, now, is_alone=len(flights) == 1)

@@ -7,7 +7,7 @@ of the slots is kept free of backfill. Never more under way than the window, nor
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 
 from gateway.model import Entry, Instant, LinkUp
@@ -16,6 +16,7 @@ from gateway.uplink.endings import Endings
 from gateway.uplink.flights import Flights
 from gateway.uplink.lanes import BATCH_BYTES_MAX, Lanes
 from gateway.uplink.parcel import PACKET_SPARE, Parcel
+from gateway.uplink.probes import Probes
 from gateway.uplink.profiles import PROFILES, RATE_SHARE
 from gateway.uplink.settings import BrokerSettings
 from gateway.uplink.status import Reason
@@ -92,13 +93,9 @@ class Traffic:
         self._packet_max: int | None = None
         self._batch_learnt = BATCH_BYTES_MAX
         self._has_taken = False
-        self._last_taken: Entry | None = None
-        self.witness: Parcel | None = None
-        """What the broker took before, when it is sent once more."""
-        self._witnessed_at: dict[str, int] = {}
+        self.probes = Probes(self.verdicts, self.suspects, self.lanes, self.is_too_large)
         self.backfill_from_ns = 0
         self._live_run = 0
-        self._wants_silence = False
 
     def open(self, signal: LinkUp, now: Instant, backfill_from_ns: int) -> None:
         """The link is up, with the broker's limits; backfill may begin at that moment."""
@@ -141,12 +138,12 @@ class Traffic:
         """Take the message that is next; None: nothing can go now."""
         self.lanes.is_behind = False
         if self.verdicts.hold is not None:
-            return self._probe(flights, now)
-        self._wants_silence = False
-        if self.verdicts.topics and (probe := self._probe_topic(flights, now)) is not None:
-            return probe
-        if self._wants_silence:
-            return None
+            return self.probes.of_link(flights, now)
+        if self.verdicts.topics:
+            probe = self.probes.of_topic(flights, now)
+            self.careful = max(self.careful, int(self.probes.asks_alone))
+            if probe is not None or self.probes.wants_silence:
+                return probe
         while True:
             suspect = self.suspects.due() if self.suspects else None
             if suspect is not None and suspect.due_ns <= now.boot_ns:
@@ -171,7 +168,7 @@ class Traffic:
                     self._live_run = self._live_run + 1 if backfill is not None else 0
                     return self._by_open_way(live, flights, now), None
             if backfill is None:
-                return self._call_witness(flights)
+                return self.probes.last_word(flights)
             self.lanes.take_backfill()
             self._live_run = 0
             if not self.is_too_large(backfill):
@@ -194,80 +191,9 @@ class Traffic:
             return live
         return self.elsewhere(live)
 
-    def _probe(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:
-        """Take the one message by which a held link is asked: one taken before, one refused, a new one, in turn."""
-        hold = self.verdicts.hold
-        if hold is None or flights.has_events or not hold.may_probe(now.boot_ns):
-            return None
-        turn = hold.probes % 3
-        if turn == 1 and (witness := self._make_witness()) is not None:
-            return witness, None
-        refused = self._first_waiting(self.suspects.waiting())
-        is_anothers_turn = refused is None or (turn == 0 and not self.suspects.is_full)
-        if is_anothers_turn and (companion := self.companion()) is not None:
-            return companion, None
-        return None if refused is None else (refused.parcel, refused)
-
-    def _probe_topic(self, flights: Flights, now: Instant) -> tuple[Parcel, Suspect | None] | None:
-        """Take the one message by which a held topic is asked: one refused, and another of it, in turn."""
-        for topic, hold in self.verdicts.held_topics():
-            if hold.probe_ns > now.boot_ns or flights.has_event_of(topic, self.lanes.held.topic_of):
-                continue
-            if hold.evidence.asks_alone:  # alone, so that the broker's close blames no other
-                self.careful = max(self.careful, 1)
-                if len(flights):
-                    self._wants_silence = True
-                    return None
-            hold.may_probe(now.boot_ns)
-            refused = self._first_waiting(one for one in self.suspects.waiting() if self.verdicts.topic(one) == topic)
-            if refused is not None and hold.probes % 2 == 1:
-                return refused.parcel, refused
-            if (witness := self._make_witness(topic)) is not None:
-                return witness, None
-            if (other := self.lanes.first_held(topic)) is not None:
-                return self.lanes.single(other, "live"), None
-            if refused is not None:
-                return refused.parcel, refused
-        return None
-
-    def _first_waiting(self, suspects: Iterable[Suspect]) -> Suspect | None:
-        fitting = (one for one in suspects if not self.is_too_large(one.parcel))
-        first = min(fitting, key=lambda one: one.due_ns, default=None)
-        if first is not None:
-            first.parcel = self.lanes.again(first.parcel)
-        return first
-
-    def companion(self) -> Parcel | None:
-        """Take the next live event, or else one that was taken before, to be sent beside one that is suspected."""
-        live = self.lanes.live()
-        if live is None or self.is_too_large(live):
-            return self._make_witness()
-        self.lanes.take_live()
-        return live
-
-    def _call_witness(self, flights: Flights) -> tuple[Parcel, Suspect | None] | None:
-        """Where nothing else is to be sent, send what was taken before once more: does the broker still take that?"""
-        if flights.has_events or not self.verdicts.topics:
-            return None
-        for topic in self.verdicts.open_topics(self.suspects.singles()):
-            taken = self.verdicts.topics[topic].taken
-            if self._witnessed_at.get(topic) != taken:
-                self._witnessed_at[topic] = taken
-                if (witness := self._make_witness(topic)) is not None:
-                    return witness, None
-        return None
-
-    def _make_witness(self, topic: str | None = None) -> Parcel | None:
-        """Return an event (of that topic) that was taken before, as a message of its own; None: none is at hand."""
-        entry = self._last_taken
-        if entry is None or (topic is not None and self.lanes.held.topic_of(entry) != topic):
-            entry = self.lanes.find_taken(topic)
-        self.witness = None if entry is None else self.lanes.single(entry, "resend")
-        return self.witness
-
     def took(self, parcel: Parcel, now: Instant) -> None:
         """The broker took events: so those that it refused are tried again soon, and what is too large is so."""
-        self._last_taken = parcel.entries[-1]
+        self.probes.last_taken = parcel.entries[-1]
         released = self.verdicts.took(parcel.entries, self.suspects.singles(), now)
         if released.link:
             log.warning("the broker takes events again")
@@ -330,7 +256,7 @@ class Traffic:
     ) -> None:
         """The broker refused a single entry for good: it is set aside, or waits until it is known who is to blame."""
         if parcel.lane == "resend":
-            if parcel is self.witness:
+            if parcel is self.probes.witness:
                 self.verdicts.failed(why, now, parcel.entries[0], evidence)
                 self.hold_topic_of(parcel.entries[0])
             self.give_up(parcel, suspect, why)
@@ -442,7 +368,7 @@ class Traffic:
     def refuse(self, parcel: Parcel, why: str) -> None:
         """A single entry is set aside; one that was asked for again was settled before, and stays so."""
         entry = parcel.entries[0]
-        if parcel is self.witness:
+        if parcel is self.probes.witness:
             return
         if parcel.lane == "resend":
             log.warning("resend given up stream=%s sequence=%d why=%s", entry.stream, entry.sequence, why)
@@ -483,7 +409,7 @@ class Traffic:
 
     def unanswered(self, parcel: Parcel, suspect: Suspect | None, now: Instant, is_overtaken: bool) -> None:
         """A message was not answered: on the next connection the others go before it. A resend ends after some."""
-        if parcel.lane == "control" or parcel is self.witness:
+        if parcel.lane == "control" or parcel is self.probes.witness:
             return
         if len(parcel.entries) > 1:
             self.take_apart(parcel, now)
