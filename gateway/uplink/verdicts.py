@@ -1,17 +1,17 @@
-"""When a broker's refusals condemn a message, and when they are the fault of the link, or of one topic's right. Pure.
+"""The poison rule: when bad answers condemn a message, and when they are the fault of a topic, or of the link. Pure.
 
-Law (contract section 5): a message is set aside only where others of its own topic fare well: it was refused, another
-event of the topic was taken, and it was refused again. Where all fare alike nothing is set aside: sending is held, of
-everything or of that one topic, and one message at a time asks whether that is over. A record of a loss is never set
-aside, for that would be a loss to be recorded.
+Law (contract section 5): nothing is set aside where all fare alike, and a record of a loss never is.
 
-| the link, or a topic, is | until | what is sent |
-| --- | --- | --- |
-| open | `HELD_AFTER` refusals on end, no event taken between them | everything; who was refused, alone and later |
-| held | an event is taken | one message after 2 s, 4 s, ... 60 s: one that was refused, and another, in turn |
-
-A topic is held where others were taken meanwhile; if none was, the link is. Refusals that pass (quota, busy, unknown
-codes) count alike, but hold only after `PASSING_NS` of them on end. Where asking ends the connection it is rarer.
+| who | is | until | and then |
+| --- | --- | --- | --- |
+| message | unsuspected | refused, closed at, or overtaken unanswered | goes alone, later, on its other topic (`ways`) |
+| message | closed at `CLOSES_MAX` times | it is closed at alone behind a companion | charged, as refused |
+| message | charged | refused again, another of its topic taken since | set aside; also at `SPELLS_MAX` |
+| message | charged | taken, or its topic or the link held | acquitted |
+| topic | open | `HELD_AFTER` on end (by `Evidence.weight`), others taken | held: one asks (`probes`) |
+| topic | held | one of it is taken | open: what waited follows on the backfill lane |
+| link | open | `HELD_AFTER` on end, no event taken; passing ones for `PASSING_NS` | held: one asks |
+| link | held | an event is taken | open |
 """
 
 from __future__ import annotations
@@ -93,15 +93,7 @@ class Released:
 
 
 class Verdicts:
-    """Counts what the broker takes and refuses, in all and by topic (`topics`: those that it refused of late).
-
-    | a message is | becomes |
-    | --- | --- |
-    | unsuspected | charged, where it is refused and neither link nor topic is held |
-    | charged | acquitted, where it is taken, or where the refusals led to link or topic being held |
-    | charged | set aside, where it is refused again and another event of its topic was taken since |
-    | refused in spite of `SPELLS_MAX` such events | set aside: many bad messages on end look like a bad link |
-    """
+    """Counts what the broker takes and refuses, in all and by topic (`topics`: those that it refused of late)."""
 
     def __init__(self, topic_of: Callable[[Entry], str]) -> None:
         self._topic_of = topic_of
