@@ -341,6 +341,8 @@ def test_only_a_full_inbox_counts_against_a_sensor(bench: Bench) -> None:
     bench.step(11)
     assert bench.engine.interpretation.by_sensor["entrance"].discarded == 0
     assert bench.engine.counters["readings_discarded"] == 7
+    recorded = [json.loads(entry.payload) for entry in bench.engine.outbox.read("gateway", 0, 100, 1 << 20)]
+    assert {event["bootid"] for event in recorded} == {bench.clock.bootid}
 
 
 def test_what_is_due_ends_the_sleep(bench: Bench) -> None:

@@ -157,6 +157,7 @@ def test_what_is_signed_is_carried_out_once_also_over_a_restart(gateway: Gateway
 )
 def test_everything_else_is_refused_and_nothing_happens(gateway: Gateway, payload: bytes) -> None:
     assert gateway.hear(payload) == "not_signed"
+    assert len(gateway.said[-1]["error"]["detail"].split()) >= 4, "a refusal is a sentence"
     assert not path_of(gateway.folder / "outbox").exists()
     assert gateway.hear(signed()) == "ok"
 
@@ -181,6 +182,12 @@ def test_a_flood_of_resends_is_bounded_by_the_hour(tmp_path: Path) -> None:
     assert answers[0]["result"]["later"] == [{"first_sequence": 2049, "last_sequence": 8000}]
     assert sum(last - first + 1 for first, last in sent) <= 2048 + 64
     assert answers[-1]["error"]["code"] == "busy" or len(sent) > 1
+
+
+@pytest.mark.parametrize(("by_ms", "words"), [(-WINDOW_MS - 1000, "old"), (WINDOW_MS + 1000, "ahead of this gateway")])
+def test_who_is_refused_for_the_time_learns_which_clock_to_look_at(gateway: Gateway, by_ms: int, words: str) -> None:
+    assert gateway.hear(signed(time_ms=TIME_MS + by_ms)) == "not_signed"
+    assert words in gateway.said[-1]["error"]["detail"]
 
 
 def test_a_huge_one_is_too_large(gateway: Gateway) -> None:
