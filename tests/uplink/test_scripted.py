@@ -380,3 +380,47 @@ def test_what_was_under_way_when_the_link_broke_is_sent_again_at_most_a_window_o
         assert len(first) == 20
         assert [flags for flags in (p.flags & 8 for p in broker.of(PUBLISH)) if flags] == []
         shop.close()
+
+
+SESSION_EXPIRY, ASSIGNED_CLIENT_ID, TOPIC_ALIAS_MAXIMUM = b"\x11", b"\x12", b"\x22"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        SESSION_EXPIRY + bytes(4),
+        ASSIGNED_CLIENT_ID + b"\x00\x04auto",
+        TOPIC_ALIAS_MAXIMUM + b"\x00\x0a",
+        server_keep_alive(1) + receive_maximum(1),
+    ],
+    ids=["session expiry 0", "assigned client id", "topic alias maximum", "short keep alive"],
+)
+def test_what_connack_says_beside_the_limits_changes_nothing(said: bytes) -> None:
+    def script(packet: Packet) -> Answer:
+        return connack(5, 0, said) if packet.kind == CONNECT else polite(packet)
+
+    with scripted(script) as broker:
+        shop = Shop(BrokerSettings(url=broker.url))
+        shop.passed(20)
+        shop.drain()
+        assert len(shop.ups) == 1
+        assert shop.downs == []
+        shop.close()
+
+
+@pytest.mark.slow
+def test_a_server_keep_alive_shorter_than_ours_is_kept() -> None:
+    def script(packet: Packet) -> Answer:
+        return connack(5, 0, server_keep_alive(2)) if packet.kind == CONNECT else polite(packet)
+
+    with scripted(script) as broker:
+        shop = Shop(BrokerSettings(url=broker.url), times=LinkTimes())
+        shop.passed()
+        shop.drain()
+        end = time.monotonic() + 9
+        while time.monotonic() < end:
+            shop.step()
+        moments = [packet.at_s for packet in broker.journal]
+        assert max(later - earlier for earlier, later in itertools.pairwise(moments)) <= 2 * 1.5, "else a broker closes"
+        assert moments[-1] > end - 9 + 5, "also while nothing is sent"
+        shop.close()
