@@ -1234,6 +1234,8 @@ BUGS: tuple[Bug, ...] = (
         "True if moved.took_s is None else None",
         "None",
         SHELVES,
+    ),
+    Bug(
         "memory",
         "sensors that keep too much pass the check",
         "gateway/config/mistakes.py",
