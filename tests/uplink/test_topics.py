@@ -236,6 +236,26 @@ def test_a_war_of_two_twins_blames_no_message(code: str) -> None:
     sky.check_complete()
 
 
+def test_a_war_of_two_twins_blames_no_topic() -> None:
+    sky = shopful(65)
+    for _ in range(4):
+        sky.run(8)
+        sky.cut("broker.closed", in_order=True)
+        assert sky.run(400, lambda: sky.uplink.status().up)
+    assert "copied card" in sky.words
+    for _ in range(12):
+        sky.record("gateway")
+        sky.run(2)
+        sky.outbox.passed(sky.now, "back")
+        sky.run(0.005)
+        sky.cut("broker.closed", in_order=True)  # while that one alone is under way
+        assert sky.run(400, lambda: sky.uplink.status().up)
+        sky.uplink.hurry(sky.now)
+    assert BACK not in sky.words
+    sky.drain(700)
+    assert sky.outbox.refused == []
+
+
 def test_a_long_backlog_of_a_held_topic_is_passed_over_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     sky = Shopful(54)
     assert sky.run(10, lambda: sky.uplink.status().up)
