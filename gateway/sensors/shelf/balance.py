@@ -69,7 +69,8 @@ class Rest:
 
     def late(self, now_ns: int) -> float:
         """Return what may still come late of the change that led here."""
-        return self._late * max(0.0, 1 - (now_ns - self._late_from_ns) / LATE_NS)
+        since_ns = now_ns - self._late_from_ns
+        return self._late * (1 - since_ns / LATE_NS) if since_ns < LATE_NS else 0.0
 
     def follow(self, point: Point, allowed_per_min: float, ramp: float) -> None:
         """Take one point of the scale at rest; `ramp` is the slow change that matters."""
@@ -118,6 +119,7 @@ class Balance:
         self.patience = patience
         self.window = Window(sizes.noise_max)
         self.wander = Wander()
+        self._creep_per_min, self._ramp_counts = sizes.creep_per_min, sizes.ramp
         self.rest: Rest | None = None
         self.is_moving = True
         self._candidate: Settled | None = None
@@ -183,7 +185,7 @@ class Balance:
 
     def _ramp(self, point: Point, rest: Rest) -> Change | None:
         """Return a slow change that has ended and comes to most of an item, as one change."""
-        if abs(rest.slow) < self.sizes.ramp or point.at.boot_ns - rest.ramp_last.boot_ns < RAMP_OVER_NS:
+        if abs(rest.slow) < self._ramp_counts or point.at.boot_ns - rest.ramp_last.boot_ns < RAMP_OVER_NS:
             return None
         noise = (self.window.noise or self.sizes.noise_max) * math.sqrt(2 / STEADY_POINTS)
         change = Change(rest.ramp_from, rest.ramp_last, point.at, rest.ramp_counts, rest.counts, noise)
@@ -222,8 +224,8 @@ class Balance:
 
     def _follow(self, point: Point, rest: Rest, far_counts: float) -> None:
         if abs(point.counts - rest.counts) <= far_counts:
-            allowed_per_min = max(WANDER_SIGMAS * self.wander.per_min, self.sizes.creep_per_min)
-            rest.follow(point, allowed_per_min, self.sizes.ramp)
+            allowed_per_min = max(WANDER_SIGMAS * self.wander.per_min, self._creep_per_min)
+            rest.follow(point, allowed_per_min, self._ramp_counts)
             self.wander.add(rest.counts)
         self._learn_in -= 1
         if self._learn_in <= 0:
