@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -31,6 +33,18 @@ def _end_unread() -> None:
         err=True,
     )
     os._exit(OutboxUnusable.exit_code)
+
+
+@contextmanager
+def _read_in_time() -> Iterator[None]:
+    """End the process where what is read in it does not end in time; no longer than it lasts, also where it raises."""
+    overdue = threading.Timer(READ_WITHIN_S, _end_unread)
+    overdue.daemon = True
+    started(overdue)
+    try:
+        yield
+    finally:
+        overdue.cancel()
 
 
 @click.command(
@@ -61,17 +75,14 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: sys.exit(EXIT_GOOD))  # until the daemon takes them over
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    overdue = threading.Timer(READ_WITHIN_S, _end_unread)
-    overdue.daemon = True
-    started(overdue)
-    configuration = load(config)
-    from gateway.config import load_with
-    from gateway.config.known_secrets import redactor_of
-    from gateway.daemon import service
-    from gateway.machine.logs import begin_logging
+    with _read_in_time():  # behind it the service itself looks to the disk
+        configuration = load(config)
+        from gateway.config import load_with
+        from gateway.config.known_secrets import redactor_of
+        from gateway.daemon import service
+        from gateway.machine.logs import begin_logging
 
-    begin_logging(log_level, redactor_of(configuration))
-    overdue.cancel()  # from here on the service itself looks to the disk
+        begin_logging(log_level, redactor_of(configuration))
     status = service.run(
         configuration,
         simulated=simulated,

@@ -99,7 +99,7 @@ def url_wrong(url: str) -> Iterator[tuple[str, str]]:
     except ValueError as error:
         yield (NO_PORT if "ort" in str(error) else str(error)), ""
         return
-    if parts.scheme not in PORTS or not url.startswith(f"{parts.scheme}://"):
+    if parts.scheme not in PORTS or not url.lower().startswith(f"{parts.scheme}://"):
         why = "the scheme is not known" if "://" in url else "there is no scheme"
         yield why, LIKELY_SCHEMES.get(parts.scheme, "")
         return

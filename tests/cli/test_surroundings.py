@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,8 @@ def test_a_configuration_that_may_not_be_read_is_78(write_configuration: Any) ->
 
 def test_a_speed_without_a_recording_is_a_mistake_of_use(write_configuration: Any) -> None:
     assert call("run", "--speed", "max", "--config", write_configuration()).returncode == 2
+
+
+def test_a_start_that_is_refused_leaves_no_clock_behind_that_would_end_the_process(tmp_path: Path) -> None:
+    assert CliRunner().invoke(gateway, ["run", "--config", str(tmp_path / "none.toml")]).exit_code == 78
+    assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer) and not one.finished.is_set()]
