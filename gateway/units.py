@@ -39,6 +39,8 @@ SIZE_UNITS_BYTES = {
 }
 MOST = {"duration": (10 * 366 * 86_400.0, "10 years (3660 d)"), "size": (2**50, "1 PiB")}
 """What no device outlives or holds. Beyond it clocks and the kernel's timers have no number any more."""
+_BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
+"""What pydantic calls bounds behind a validator, and JSON Schema's names for them."""
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
 
 
@@ -85,7 +87,8 @@ class Quantity:
         return core_schema.no_info_before_validator_function(self.read, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
-        return {"anyOf": [handler(schema), {"type": "string", "pattern": _QUANTITY.pattern}]}
+        number = {_BOUNDS.get(key, key): value for key, value in handler(schema).items()}
+        return {"anyOf": [number, {"type": "string", "pattern": f"^{_QUANTITY.pattern}$"}]}
 
 
 @dataclass(frozen=True, slots=True)

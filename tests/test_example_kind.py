@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -15,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from gateway.sensors import unfit
+from gateway.sensors.door.facts import DoorPassed
+from gateway.sensors.door.kind import KIND as DOOR
 from tests.daemon import wait_for
 from tests.example_kind.install import install
 
@@ -151,6 +155,71 @@ def test_a_package_that_does_not_fit_is_named_and_nothing_crashes(shop: Shop) ->
     told = shop.verb("config", "check", status=1)
     assert "the package store-gateway-fridge brings a kind of sensor that cannot be loaded" in told
     assert "Traceback" not in told
+
+
+def test_a_stream_that_nobody_declares_is_named_before_the_daemon_runs(shop: Shop) -> None:
+    (shop.site / "fridge_kind" / "stream.py").write_text("NOTHING = None\n")
+    told = shop.verb("config", "check", status=1)
+    assert 'no entry point of store_gateway.streams declares the stream "fridge"' in told
+    assert "the package store-gateway-fridge" in told
+
+
+def test_a_key_of_a_file_names_a_secret_once_and_settings_need_no_slots(shop: Shop) -> None:
+    settings = shop.site / "fridge_kind" / "settings.py"
+    written = settings.read_text().replace("frozen=True, slots=True", "frozen=True")
+    settings.write_text(written + '    key_file: str = ""\n')
+    secret = shop.folder / "secret"
+    secret.write_text("open sesame\n")
+    secret.chmod(0o644)
+    shop.configure(f'key_file = "{secret}"\n')
+    process = shop.begin("-m", "gateway", "config", "check", "--config", str(shop.configuration))
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert (out + err).count("has mode 0644") == 1
+
+
+class NoSettings:
+    """Settings that are no dataclass."""
+
+
+class WrongType(DoorPassed):
+    """A fact whose type is of another form than the contract's."""
+
+    type = "acme.door.passed"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, []),
+        ({"settings": NoSettings, "changeable": "", "on_demand": ""}, ["must be a dataclass with an id"]),
+        ({"stream": "nowhere"}, ['declares the stream "nowhere"']),
+        ({"facts": (WrongType,)}, ['the event type "acme.door.passed" must have the form']),
+        ({"changeable": "blocked_after"}, ['names "blocked_after", which is no key of DoorSettings']),
+        ({"remembered_bytes_max": 0}, ["nothing would be kept"]),
+    ],
+)
+def test_what_does_not_fit_is_said(change: dict[str, Any], said: list[str]) -> None:
+    found = list(unfit(dataclasses.replace(DOOR, **change)))
+    assert len(found) == len(said)
+    assert all(words in one for words, one in zip(said, found, strict=True)), found
+
+
+def test_the_schemas_are_written_where_one_says(shop: Shop) -> None:
+    told = shop.call("-m", "gateway.contract", status=2)
+    assert "kinds from outside are installed (fridge)" in told
+    assert not list((ROOT / "gateway" / "contract" / "schemas").rglob("fridge.*"))
+    shop.call("-m", "gateway.contract", str(shop.folder / "schemas"))
+    warm = json.loads((shop.folder / "schemas" / "schemas" / "v1" / "fridge.warm.json").read_text())
+    assert warm["title"] == "store.fridge.warm"
+
+
+def test_the_schema_of_the_settings_has_their_bounds(shop: Shop) -> None:
+    schema = json.loads(shop.call("-m", "gateway", "config", "schema"))
+    number, text = schema["$defs"]["FridgeSettings"]["properties"]["read_every"]["anyOf"]
+    assert number == {"type": "number", "minimum": 0.1, "maximum": 3600}
+    assert re.search(text["pattern"], "10 s")
+    assert not re.search(text["pattern"], "about 10 s")
 
 
 PAGE = ROOT / "gateway" / "sensors" / "README.md"

@@ -51,7 +51,7 @@ def known_secrets(configuration: Configuration) -> set[bytes]:
 
 def secret_files(configuration: Configuration) -> Iterator[tuple[str, Path]]:
     """Yield the name and place of every file with a secret in it that the configuration names."""
-    for name, value in _fields(configuration):
+    for name, value in dict.fromkeys(_fields(configuration)):  # a sensor's keys are there twice: as written, and built
         if name.endswith("_file") and name not in PUBLIC:
             yield name, readable(Path(value).expanduser())
 
@@ -65,7 +65,7 @@ def readable(path: Path) -> Path:
 
 def _fields(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield name and text of every field below a value of the configuration."""
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # a kind names its classes
         for field in dataclasses.fields(value):
             yield from _fields(getattr(value, field.name), field.name)
     elif isinstance(value, dict):

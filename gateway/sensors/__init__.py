@@ -7,13 +7,16 @@ brings one by an entry point of the group `store_gateway.kinds`. How to add one:
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from gateway.errors import GatewayError
+from gateway.model import STREAMS
 from gateway.sensors.kind import Kind
 
 GROUP = "store_gateway.kinds"
@@ -56,4 +59,25 @@ def _from_outside() -> Iterator[tuple[str, Kind[Any]]]:
             raise GatewayError(f"{origin} brings a kind of sensor that cannot be loaded ({why})", advice) from error
         if not isinstance(kind, Kind):
             raise GatewayError(f"{origin}: {point.value} is no kind of sensor but a {type(kind).__name__}", advice)
+        for why in unfit(kind):
+            raise GatewayError(f"{origin} brings a kind of sensor that does not fit: {why}", advice)
         yield origin, kind
+
+
+def unfit(kind: Kind[Any]) -> Iterator[str]:
+    """Yield what would stop the daemon later, or go unnoticed: better said when the configuration is read."""
+    keys = {one.name for one in dataclasses.fields(kind.settings)} if dataclasses.is_dataclass(kind.settings) else set()
+    if "id" not in keys:
+        yield f"its settings {kind.settings.__name__} must be a dataclass with an id"
+    for stream in (kind.stream, *(fact.stream for fact in kind.facts)):
+        if stream not in STREAMS:
+            known = ", ".join(STREAMS)
+            yield f'no entry point of store_gateway.streams declares the stream "{stream}" (there are {known})'
+    for fact in kind.facts:
+        if not re.fullmatch(r"store\.[a-z0-9_]+\.[a-z0-9_]+", fact.type):
+            yield f'the event type "{fact.type}" must have the form "store.area.fact", in small letters'
+    for key in (*kind.changeable.split(), *kind.on_demand.split()):
+        if key.partition(".")[0] not in keys:
+            yield f'changeable or on_demand names "{key}", which is no key of {kind.settings.__name__}'
+    if kind.remember is not Kind.remember and not kind.remembered_bytes_max:
+        yield "it has remember, but its remembered_bytes_max is 0, so that nothing would be kept"
