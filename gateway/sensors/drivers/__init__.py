@@ -24,7 +24,7 @@ CLOSE_WITHIN_S = 2.0
 
 
 class DriverError(Exception):
-    """Hardware that cannot be read: `reason` from the contract's list, `str(error)` the sentence for a person."""
+    """Hardware that cannot be read: `reason` is the contract's word or a kind's own, `str(error)` a sentence."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
