@@ -179,7 +179,8 @@ class Conversation:
         if flight.suspect is not None:
             traffic.suspects.remove(flight.suspect)
             if flight.suspect.refused_on not in (None, parcel.topic):
-                if traffic.verdicts.hold is None and not traffic.verdicts.holds(parcel.entries[0]):
+                is_held = traffic.verdicts.hold is not None or traffic.verdicts.holds(parcel.entries[0])
+                if not is_held and not traffic.endings.explains(now):
                     traffic.ways.went_round(flight.suspect, now)
             elif flight.suspect.closes <= 1:
                 traffic.endings.innocent(flight.suspect.closed_alone_ns, now)

@@ -370,7 +370,8 @@ class Uplink:
             if self._backoff.stood(now.boot_ns - self._up_ns, talk.flights.acks):
                 self._traffic.broken_sends = 0
         if self._traffic.endings.explains(now) and signal.code not in UNWANTED:
-            self._subscriptions.forget()  # it was not the asking
+            self._subscriptions.acquit()
+            self._traffic.ways.forget()
         else:
             self._subscriptions.ended(signal, now)
         self._again = self._again + 1 if at_once else 0

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 ASK_NS = NS_PER_S
 """What the first acknowledgement is waited for before asking without it."""
 ANSWER_NS = 5 * NS_PER_S
+CLOSED_AT = "subscribe.closed"
 CLOSES_MAX = 2
 AGAIN_NS = 3600 * NS_PER_S
 FAILURE = 0x80
@@ -160,7 +161,7 @@ class Subscriptions:
             wish.closes += 1
             wish.singly_ns = now.boot_ns
             if wish.closes >= CLOSES_MAX:
-                self._give_up(wish, now, "subscribe.closed", f"the broker ends the connection at it ({signal.detail})")
+                self._give_up(wish, now, CLOSED_AT, f"the broker ends the connection at it ({signal.detail})")
 
     def forget(self) -> None:
         """A person asks for another try."""
@@ -170,6 +171,13 @@ class Subscriptions:
                 self._try_again(wish)
             wish.closes = 0
             wish.singly_ns = None
+
+    def acquit(self) -> None:
+        """The broker closed for a reason of its own: what was blamed on the asking is taken back."""
+        self.forget()
+        for wish in self._wishes:
+            if wish.note is not None and wish.note.code == CLOSED_AT:
+                wish.note = None
 
     def notes(self) -> tuple[Reason, ...]:
         """Return what is not received, and why, for a person."""

@@ -45,6 +45,10 @@ class Ways:
         if way.rounds >= SHUT_AFTER and way.shut is None:
             way.shut = Hold(suspect.why, now, now.boot_ns + PROBE_BASE_NS, suspect.evidence)
 
+    def forget(self) -> None:
+        """The broker closed for a reason of its own: what was learnt of the topics may be wrong."""
+        self._ways.clear()
+
     def went_straight(self, topic: str) -> None:
         """A message was taken on this topic."""
         if self._ways:

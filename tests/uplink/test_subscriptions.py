@@ -10,11 +10,11 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.config import loads
-from gateway.model import NS_PER_S, Subscribe
+from gateway.model import NS_PER_S, Instant, LinkDown, Subscribe
 from gateway.mqtt import reasons
 from gateway.technician.checks import Check, broker, examined
 from gateway.uplink.settings import BrokerSettings
-from gateway.uplink.subscriptions import AGAIN_NS
+from gateway.uplink.subscriptions import AGAIN_NS, Subscription, Subscriptions
 from tests.uplink.brokers import free_port, mosquitto
 from tests.uplink.scripted_broker import CONNECT, PUBLISH, SUBSCRIBE, Answer, Packet, connack, polite, scripted
 from tests.uplink.shop import Shop
@@ -308,3 +308,17 @@ def test_over_websocket_too(tmp_path: Path) -> None:
         sender.disconnect()
         shop.close()
     assert shop.downs[0].code == "link.oversized"
+
+
+def test_a_close_that_the_broker_has_another_reason_for_is_taken_back_from_the_asking() -> None:
+    asking = Subscriptions([Subscription("commands", ALL, EACH)])
+    now = Instant(0, 1_763_800_000_000_000_000)
+    for link in (1, 2):
+        asking.connected(True)
+        assert asking.order(link, now) is not None
+        asking.ended(LinkDown(link, "broker.closed", "the broker closed", in_order=True), now)
+    assert [note.code for note in asking.notes()] == ["subscribe.closed"]
+    asking.acquit()
+    assert asking.notes() == ()
+    asking.connected(True)
+    assert asking.order(3, now) is not None, "it is asked for again"
