@@ -31,6 +31,7 @@ from gateway.model import (
 from tests.simulation.checker import Checker
 from tests.simulation.clock import Agenda, Trace
 from tests.simulation.lives import Parsed, Violation
+from tests.simulation.topics import CLOSED
 
 NOTICED_NS = 15 * NS_PER_S  # a dead link is told at the latest then
 FORWARD_NS = 2 * NS_PER_S  # from PUBACK to the consumers
@@ -285,6 +286,7 @@ class Broker:
 
     def _answer(self, connection: Connection, message: Message, parsed: Parsed, code: int) -> None:
         if self._random.random() < self.manners.loses_ack:
+            self._checker.topics.refused(parsed.events, CLOSED)
             return
         way_ns = self._way_ns()
         if self._random.random() < self.manners.reorders_ack:
@@ -306,7 +308,7 @@ class Broker:
         """End the connection in order; the client cannot know at which of its messages."""
         for parsed in connection.waiting.values():
             self._checker.closes.update(parsed.numbers)
-            self._checker.topics.refused(parsed.events)
+            self._checker.topics.refused(parsed.events, CLOSED)
         self._drop(connection, "broker.disconnected", in_order=True)
 
     def _drop(

@@ -8,6 +8,8 @@ from typing import Any
 
 HELD_AFTER = 8
 """So many refusals on end, and none of its events taken between them: from then on a topic may be held (contract 5)."""
+CLOSED = HELD_AFTER // 2
+"""Two events at which it closed, or which it never acknowledges, suffice (contract 5)."""
 
 Topic = tuple[str, str, str]
 
@@ -29,10 +31,10 @@ class Topics:
         """Return the sequences of a stream that wait at the end."""
         return {sequence for place, name, sequence in self.waiting if (place, name) == (outbox, stream)}
 
-    def refused(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """The broker refused a message with these events, or closed at it."""
+    def refused(self, events: Iterable[Mapping[str, Any]], weight: int = 1) -> None:
+        """The broker refused a message with these events; closed at it, or did not acknowledge it: `CLOSED`."""
         for topic in {topic_of(event) for event in events}:
-            self._refused_on_end[topic] += 1
+            self._refused_on_end[topic] += weight
             if self._refused_on_end[topic] >= HELD_AFTER:
                 self._ever_held.add(topic)
 
