@@ -23,6 +23,7 @@ class Topics:
 
     def __init__(self) -> None:
         self._refused_on_end: Counter[Topic] = Counter()
+        self._evidence: Counter[Topic] = Counter()
         self._ever_held: set[Topic] = set()
         self.waiting: set[tuple[str, str, int]] = set()
         """What still waits at the end: outbox, stream and sequence."""
@@ -34,8 +35,9 @@ class Topics:
     def refused(self, events: Iterable[Mapping[str, Any]], weight: int = 1) -> None:
         """The broker refused a message with these events; closed at it, or did not acknowledge it: `CLOSED`."""
         for topic in {topic_of(event) for event in events}:
-            self._refused_on_end[topic] += weight
-            if self._refused_on_end[topic] >= HELD_AFTER:
+            self._refused_on_end[topic] += 1
+            self._evidence[topic] += weight
+            if self._evidence[topic] >= HELD_AFTER:
                 self._ever_held.add(topic)
 
     def begin_again(self) -> None:
@@ -46,6 +48,7 @@ class Topics:
         """The broker took a message with these events."""
         for event in events:
             self._refused_on_end.pop(topic_of(event), None)
+            self._evidence.pop(topic_of(event), None)
 
     def may_be_late(self, event: Mapping[str, Any]) -> bool:
         """Tell whether the event may first be sent after a later one: its topic was held once."""
