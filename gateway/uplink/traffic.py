@@ -263,9 +263,13 @@ class Traffic:
             return
         suspect = suspect if suspect is not None and not suspect.gone else self.suspects.add(parcel, now.boot_ns)
         suspect.parcel, suspect.why = parcel, why
+        is_one_sided = suspect.refused_on in (None, parcel.topic) or suspect.evidence is SILENCE
+        is_of_topic = tries_elsewhere and evidence is REFUSAL and is_one_sided
         if tries_elsewhere:
             self._try_elsewhere(suspect, parcel, evidence)
-        if self.verdicts.refused(suspect, why, now, evidence):
+        if is_of_topic:  # its other topic has not refused it: that says nothing of the message
+            self.verdicts.failed(why, now, parcel.entries[0], evidence)
+        elif self.verdicts.refused(suspect, why, now, evidence):
             self.give_up(parcel, suspect, why)
             return
         self.hold_topic_of(parcel.entries[0])

@@ -22,3 +22,7 @@ def test_whatever_happens_nothing_recorded_is_lost(first: int) -> None:
 
 def test_equal_seeds_give_equal_histories() -> None:
     assert run(4) == run(4)
+
+
+def test_an_event_refused_on_one_of_its_topics_and_unanswered_on_the_other_is_not_set_aside() -> None:
+    run(659)  # a broker without the right to `backfill`, which loses acknowledgements
