@@ -168,12 +168,15 @@ class Lanes:
                 if track is not None and track.through is not None:
                     start = max(first, track.through + 1)
 
-    def first_held(self, topic: str) -> Entry | None:
-        """Return the first entry of a held topic that the lanes passed over; None: there is none."""
-        for stream, (first, last) in self.held.passed[topic].items():
-            for entry in self._outbox.read(stream, first - 1, READ_ENTRIES, READ_BYTES, last):
-                if self._wire.event_topic(entry) == topic and (stream, entry.sequence) not in self._held_back:
-                    return entry
+    def next_held(self, topic: str, after: int = 0) -> Entry | None:
+        """Return the next entry of a held topic that the lanes passed over, behind the sequence `after`, or else the
+        first; None: there is none.
+        """
+        for behind in (after, 0) if after else (0,):
+            for stream, (first, last) in self.held.passed[topic].items():
+                for entry in self._outbox.read(stream, max(first - 1, behind), READ_ENTRIES, READ_BYTES, last):
+                    if self._wire.event_topic(entry) == topic and (stream, entry.sequence) not in self._held_back:
+                        return entry
         return None
 
     def resend_lost(self, parcel: Parcel) -> None:

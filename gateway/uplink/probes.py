@@ -28,6 +28,7 @@ class Probes:
         self._lanes = lanes
         self._is_too_large = is_too_large
         self._witnessed_at: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
         self.last_taken: Entry | None = None
         self.witness: Parcel | None = None
         """What the broker took before, when it is sent once more."""
@@ -67,7 +68,8 @@ class Probes:
                 return refused.parcel, refused
             if (witness := self._called(topic)) is not None:
                 return witness, None
-            if (other := self._lanes.first_held(topic)) is not None:
+            if (other := self._lanes.next_held(topic, self._asked.get(topic, 0))) is not None:
+                self._asked[topic] = other.sequence  # each in turn: two that are refused must not hide the others
                 return self._lanes.single(other, "live"), None
             if refused is not None:
                 return refused.parcel, refused

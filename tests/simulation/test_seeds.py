@@ -26,3 +26,7 @@ def test_equal_seeds_give_equal_histories() -> None:
 
 def test_an_event_refused_on_one_of_its_topics_and_unanswered_on_the_other_is_not_set_aside() -> None:
     run(659)  # a broker without the right to `backfill`, which loses acknowledgements
+
+
+def test_two_events_that_are_refused_do_not_hide_the_others_of_their_topic() -> None:
+    run(642)
