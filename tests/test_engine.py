@@ -364,7 +364,9 @@ def test_an_outbox_is_not_gone_on_with_under_another_name(tmp_path: Path) -> Non
 
     run("front")
     run("front")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ConfigurationError, match="has the events of /stores/1/gateways/front") as refused:
         run("back")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before, "nothing is changed"
     assert "as they were" in refused.value.advice
     run("front")

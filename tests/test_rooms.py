@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors", "machine", "model", "outbox", "privacy", "redaction", "sensors", "units", "uplink", "wrong"},
     "commands": {"errors", "machine", "model", "wire"},
     "control": {"config", "errors", "machine", "model"},
-    "engine": {"config", "errors", "facts", "machine", "model", "mqtt", "outbox", "sensors", "uplink", "wire"},
+    "engine": {"config", "facts", "machine", "model", "mqtt", "outbox", "sensors", "uplink", "wire"},
     "consumer": {"errors", "machine", "model", "mqtt", "uplink"},
     "contract": {"facts", "model", "sensors"},
     "simulated": {"config", "machine", "model", "sensors"},

@@ -16,14 +16,13 @@ from gateway import __version__, wire
 from gateway.config import Configuration
 from gateway.engine.engine import Engine, Item, Link, LiveSensorTime, Remember, SensorTime, Wake, fold
 from gateway.engine.interpretation import Interpretation, Interpreted
-from gateway.errors import ConfigurationError
 from gateway.facts import EventsDropped, GatewayStarted, GatewayStopped, OutboxCreated
 from gateway.machine.asker import AskedDisk, Asker
 from gateway.machine.clock import Clock
 from gateway.machine.disk import Disk
 from gateway.model import STREAMS, Event, Instant, Loss, Stream
 from gateway.mqtt import certificates
-from gateway.outbox.adopted import of_another, refuse_adopted
+from gateway.outbox.adopted import refuse_adopted
 from gateway.outbox.memory import SENSORS_BYTES_MAX, known_bytes, sensors_bytes
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.sealing import PLAIN, Sealing
@@ -128,6 +127,7 @@ def assemble(
         dropped = EventsDropped(outbox_id, loss.stream, loss.reason, loss.first, loss.last, loss.count)
         return wire.record(Event("gateway", at, dropped), clock.bootid)
 
+    site = configuration.site
     asked = AskedDisk(world.disk, world.asker)
     refuse_adopted(asked, str(configuration.outbox.directory))
     outbox = Outbox.open(
@@ -139,13 +139,9 @@ def assemble(
         describe_loss,
         leap,
         world.sealing,
+        wire.source_of(site.store, site.gateway),
     )
-    site = configuration.site
     wire_ = Wire(site.store, site.gateway, outbox.id, configuration.broker.topic_prefix)
-    if (recorded_as := outbox.memory.source) not in ("", wire_.source):
-        outbox.close(now)
-        raise ConfigurationError(*of_another(configuration.outbox.directory, recorded_as, wire_.source))
-    outbox.memory.source = wire_.source
     for path in outbox.strangers:
         log.warning("no file of the outbox, passed over: look at it and move it away path=%s", path)
     remember = rememberer(configuration)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.errors import OutboxUnusable
+from gateway.errors import ConfigurationError, OutboxUnusable
 from gateway.machine.disk import Disk
 from gateway.outbox.directory import unusable
 
@@ -40,3 +40,9 @@ def of_another(directory: str | Path, recorded_as: str, here: str) -> tuple[str,
         f"the outbox {directory} has the events of {recorded_as}, and this configuration is {here}",
         "set [site] store and gateway as they were until all is sent; then, for a new name, move the directory away",
     )
+
+
+def refuse_another(directory: str, recorded_as: str, here: str) -> None:
+    """Raise ConfigurationError where an outbox was recorded under another name; an empty one says nothing."""
+    if recorded_as not in ("", here):
+        raise ConfigurationError(*of_another(directory, recorded_as, here))

@@ -18,9 +18,10 @@ import os
 import secrets
 from collections.abc import Iterator
 
-from gateway.errors import OutboxSealed
+from gateway.errors import ConfigurationError
 from gateway.machine.disk import Disk
 from gateway.model import SHED_ORDER, Entry, Instant, Stream, rfc3339
+from gateway.outbox.adopted import refuse_another
 from gateway.outbox.directory import require_state, take_directory, unusable
 from gateway.outbox.intervals import Run
 from gateway.outbox.jobs import REFUSED_BYTES_MAX, Seal, SetAside
@@ -85,12 +86,14 @@ class Outbox:
         describe_loss: DescribeLoss,
         leap: int | None = None,
         sealing: Sealing = PLAIN,
+        source: str = "",
     ) -> Outbox:
         """Open the outbox in `directory`, making it where there is none; whatever lies there, it opens.
 
         `describe_loss` turns a loss into the payload of its record. Raises OutboxUnusable where the directory cannot be
         made, another daemon holds it, or a file in it may not be read, OutboxSealed where `sealing` has not the key of
-        what lies there: then nothing has been changed. On a disk that takes no writes it opens to drain; `status` says
+        what lies there, ConfigurationError where that was recorded under another name than `source`: then nothing has
+        been changed. On a disk that takes no writes it opens to drain; `status` says
         so. `leap` is a random number below LEAP_MAX, drawn here where it is None: so far the epoch rises above the
         next, so that a card put back or copied uses no id again.
         """
@@ -99,13 +102,16 @@ class Outbox:
             require_state(disk, directory)
             settle_files(disk, directory)
             found = find_outbox(disk, directory, settings, sealing=sealing)
-        except (OSError, OutboxSealed) as error:
+            if found.state is not None and source:
+                refuse_another(directory, Memory.of(found.state.memory).source, source)
+        except (OSError, ConfigurationError) as error:
             if lock is not None:
                 disk.close(lock)
             raise (unusable(directory, error) if isinstance(error, OSError) else error) from None
         if found.state is not None:  # a new outbox has a random name
             found.epoch = leap_epoch(found.epoch, secrets.randbelow(LEAP_MAX) if leap is None else leap)
         outbox = cls(directory, settings, disk, writer, now, describe_loss, found, lock)
+        outbox.memory.source = source or outbox.memory.source
         outbox._upkeep.measure()
         outbox.step(now)
         outbox._upkeep.trust_memory(is_whole=True)  # by the next step the engine has added `recorded_since_memory`
