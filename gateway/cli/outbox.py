@@ -97,19 +97,17 @@ def list_entries(stream: str | None, config: tuple[Path, ...], as_json: bool, li
 @printing
 def show(entry: tuple[str, ...], config: tuple[Path, ...], as_json: bool) -> int:
     """One entry as it leaves the store, also an acknowledged one that is still kept."""
-    is_place = len(entry) == 2 and entry[0] in STREAMS and entry[1].isdecimal()
+    named = EVENT_ID.fullmatch(entry[0]) if len(entry) == 1 else None
+    place = named.groups() if named else entry
+    is_place = len(place) == 2 and place[0] in STREAMS and place[1].isdecimal()
     if not is_place and len(entry) != 1:
         raise click.UsageError(f"give a stream ({', '.join(STREAMS)}) and a sequence number, or an event's id")
     configuration = load(config)
     reader = reader_of(configuration)
-    place = entry if is_place else EVENT_ID.findall(entry[0])[0] if EVENT_ID.fullmatch(entry[0]) else None
     found = None
-    if place is not None:
-        table_of = database_of(configuration, reader, acknowledged=True).table(place[0])
-        found = table_of.get(doc_id=int(place[1]))
-    if found is not None and not is_place and found["id"] != entry[0]:
-        found = None  # of another outbox, or of another epoch
-    if found is None:
+    if is_place:
+        found = database_of(configuration, reader, acknowledged=True).table(place[0]).get(doc_id=int(place[1]))
+    if found is None or (named and found["id"] != entry[0]):  # of another outbox, or of another epoch
         raise NothingThere(
             f"{' '.join(entry)} is not in the outbox {reader.id}, or no longer",
             "see what is there: gateway outbox list",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 from gateway.commands.verbs import CommandRefused
 from gateway.machine.bounded import json_object, read_object
-from gateway.machine.owner import put
+from gateway.machine.owner import beside, put
 from gateway.model import NS_PER_MS, CommandVerb, Instant
 
 SIGNED_VERBS: tuple[CommandVerb, ...] = ("config", "restart")
@@ -116,8 +115,7 @@ def _refused(detail: str) -> CommandRefused:
 
 def path_of(outbox_directory: Path | str) -> Path:
     """Return where it is kept what was believed: beside the outbox."""
-    directory = Path(os.path.abspath(outbox_directory))
-    return directory.with_name(f"{directory.name}.signed.json")
+    return beside(outbox_directory, "signed.json")
 
 
 def read_believed(outbox_directory: Path | str, now: Instant) -> Believed:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.machine.bounded import read_object
-from gateway.machine.owner import put, sync_folder
+from gateway.machine.owner import beside, put, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +66,7 @@ class Ordered:
 
 def path_of(outbox_directory: Path | str) -> Path:
     """Return where it stands: beside the outbox, never in it."""
-    directory = Path(os.path.abspath(outbox_directory))
-    return directory.with_name(f"{directory.name}.config.json")
+    return beside(outbox_directory, "config.json")
 
 
 def read_ordered(outbox_directory: Path | str) -> Ordered:

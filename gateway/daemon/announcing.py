@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.machine.bounded import read_object
-from gateway.machine.owner import put
+from gateway.machine.owner import beside, put
 from gateway.model import NS_PER_MS, Instant
 from gateway.uplink.discovery import PREFIX, Announcement
 
@@ -65,8 +65,7 @@ def with_withdrawals(outbox_directory: Path | str, wanted: Sequence[Announcement
 
 def path_of(outbox_directory: Path | str) -> Path:
     """Return where it is noted: beside the outbox."""
-    directory = Path(outbox_directory).absolute()
-    return directory.with_name(f"{directory.name}.announced.json")
+    return beside(outbox_directory, "announced.json")
 
 
 def _read(path: Path) -> dict[str, int | None]:

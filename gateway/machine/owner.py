@@ -1,8 +1,8 @@
 """Whose files the gateway's are: what root makes in a folder belongs to the folder's owner, as if he had made it.
 
 Law: always by descriptor, never by a name that somebody may have changed meanwhile; a process that is not root gives
-nothing away. The mode is the one asked for, whatever the umask, but of files that
-a person named. (Whole verbs act as that user: `machine.acting`.)
+nothing away. The mode is the one asked for, whatever the umask, but of files that a person named. (Whole verbs act as
+that user: `machine.acting`.)
 """
 
 from __future__ import annotations
@@ -103,6 +103,12 @@ def put(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     fresh.rename(path)
     sync_folder(path.parent)
+
+
+def beside(directory: Path | str, name: str) -> Path:
+    """Return where a small file stands that belongs to a directory and not into it: `outbox` has `outbox.{name}`."""
+    place = Path(os.path.abspath(directory))
+    return place.with_name(f"{place.name}.{name}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -74,6 +74,10 @@ class Suspect:
     under_way: bool = False
     gone: bool = False
 
+    def is_refused_beside(self, topic: str) -> bool:
+        """Return whether the other of its two topics refused it, too; one that only did not answer has not."""
+        return self.refused_on not in (None, topic) and self.evidence is not SILENCE
+
     @property
     def is_single(self) -> bool:
         return len(self.parcel.entries) == 1

@@ -263,8 +263,7 @@ class Traffic:
             return
         suspect = suspect if suspect is not None and not suspect.gone else self.suspects.add(parcel, now.boot_ns)
         suspect.parcel, suspect.why = parcel, why
-        is_one_sided = suspect.refused_on in (None, parcel.topic) or suspect.evidence is SILENCE
-        is_of_topic = tries_elsewhere and evidence is REFUSAL and is_one_sided
+        is_of_topic = tries_elsewhere and evidence is REFUSAL and not suspect.is_refused_beside(parcel.topic)
         if tries_elsewhere:
             self._try_elsewhere(suspect, parcel, evidence)
         if is_of_topic:  # its other topic has not refused it: that says nothing of the message
